@@ -1,0 +1,436 @@
+//! The trie's nodes: put, removal, digests.
+//!
+//! A node does not know where it stands: its parent knows the nibble that leads to it. Its prefix is what all keys below
+//! it share from there on.
+
+use std::sync::{Arc, OnceLock};
+
+use super::record::{self, LARGEST_HEADER};
+use super::{MAX_KEY, Value};
+use crate::digest::{Digest, Domain};
+
+/// Most nibbles a key has.
+pub(super) const MAX_NIBBLES: usize = 2 * MAX_KEY;
+
+/// The nibble of `key` at `index`, high half first.
+pub(super) fn nibble_at(key: &[u8], index: usize) -> u8 {
+    let byte = key[index / 2];
+    if index.is_multiple_of(2) { byte >> 4 } else { byte & 0x0f }
+}
+
+/// The key whose nibbles are `path`; an even number of them.
+pub(super) fn key_of(path: &[u8]) -> Vec<u8> {
+    path.chunks_exact(2).map(|pair| pair[0] << 4 | pair[1]).collect()
+}
+
+/// Nibbles kept in the node itself up to this many.
+const SHORT: usize = 22;
+
+/// The nibbles all keys below a node share, one a byte.
+#[derive(Clone)]
+pub(super) enum Prefix {
+    Short { length: u8, nibbles: [u8; SHORT] },
+    Long(Box<[u8]>),
+}
+
+impl Prefix {
+    pub(super) fn new(nibbles: &[u8]) -> Prefix {
+        if nibbles.len() > SHORT {
+            return Prefix::Long(nibbles.into());
+        }
+        let mut short = [0; SHORT];
+        short[..nibbles.len()].copy_from_slice(nibbles);
+        Prefix::Short { length: nibbles.len() as u8, nibbles: short }
+    }
+
+    /// The nibbles of `key` from `depth` on.
+    fn of_key(key: &[u8], depth: usize) -> Prefix {
+        let length = 2 * key.len() - depth;
+        if length > SHORT {
+            return Prefix::Long((depth..2 * key.len()).map(|index| nibble_at(key, index)).collect());
+        }
+        let mut nibbles = [0; SHORT];
+        for (place, index) in nibbles.iter_mut().zip(depth..2 * key.len()) {
+            *place = nibble_at(key, index);
+        }
+        Prefix::Short { length: length as u8, nibbles }
+    }
+
+    pub(super) fn nibbles(&self) -> &[u8] {
+        match self {
+            Prefix::Short { length, nibbles } => &nibbles[..*length as usize],
+            Prefix::Long(nibbles) => nibbles,
+        }
+    }
+
+    /// How many nibbles agree with those of `key` from `depth` on.
+    pub(super) fn agreement(&self, key: &[u8], depth: usize) -> usize {
+        let rest = 2 * key.len() - depth;
+        self.nibbles()
+            .iter()
+            .take(rest)
+            .enumerate()
+            .position(|(index, nibble)| *nibble != nibble_at(key, depth + index))
+            .unwrap_or_else(|| self.nibbles().len().min(rest))
+    }
+}
+
+/// A value and, once taken, its digest, so that a change below a node does not hash the node's own value again.
+#[derive(Clone)]
+pub(super) struct Entry {
+    pub(super) value: Value,
+    digest: OnceLock<Digest>,
+}
+
+impl Entry {
+    pub(super) fn new(value: Value) -> Entry {
+        Entry { value, digest: OnceLock::new() }
+    }
+
+    pub(super) fn digest(&self) -> Digest {
+        *self.digest.get_or_init(|| value_digest(&self.value))
+    }
+}
+
+/// The digest of a value.
+pub(super) fn value_digest(value: &[u8]) -> Digest {
+    Digest::of(Domain::MapValue, &[value])
+}
+
+/// Up to sixteen children in ascending order of their nibbles.
+#[derive(Clone, Default)]
+pub(super) struct Children {
+    /// Bit i is set iff there is a child under nibble i.
+    present: u16,
+    nodes: Vec<Arc<Node>>,
+}
+
+/// How many of the set bits of `present` are below bit `nibble`.
+pub(super) fn rank(present: u16, nibble: u8) -> usize {
+    (present & ((1 << nibble) - 1)).count_ones() as usize
+}
+
+/// The nibbles whose bits are set, ascending.
+pub(super) fn nibbles_of(present: u16) -> impl DoubleEndedIterator<Item = u8> {
+    (0..16).filter(move |nibble| present >> nibble & 1 == 1)
+}
+
+impl Children {
+    pub(super) fn new(present: u16, nodes: Vec<Arc<Node>>) -> Children {
+        assert!(present.count_ones() as usize == nodes.len(), "every child has its nibble");
+        Children { present, nodes }
+    }
+
+    pub(super) fn present(&self) -> u16 {
+        self.present
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.nodes.is_empty()
+    }
+
+    /// How many children have a nibble below `nibble`.
+    pub(super) fn rank(&self, nibble: u8) -> usize {
+        rank(self.present, nibble)
+    }
+
+    /// The index of the child under `nibble`.
+    fn index(&self, nibble: u8) -> Option<usize> {
+        (self.present >> nibble & 1 == 1).then(|| self.rank(nibble))
+    }
+
+    pub(super) fn get(&self, nibble: u8) -> Option<&Arc<Node>> {
+        self.index(nibble).map(|index| &self.nodes[index])
+    }
+
+    /// The child of rank `index` and its nibble.
+    pub(super) fn at(&self, index: usize) -> Option<(u8, &Arc<Node>)> {
+        let node = self.nodes.get(index)?;
+        let mut bits = self.present;
+        for _ in 0..index {
+            bits &= bits - 1;
+        }
+        Some((bits.trailing_zeros() as u8, node))
+    }
+
+    pub(super) fn iter(&self) -> impl DoubleEndedIterator<Item = (u8, &Arc<Node>)> {
+        nibbles_of(self.present).map(|nibble| (nibble, &self.nodes[self.rank(nibble)]))
+    }
+
+    fn add(&mut self, nibble: u8, node: Arc<Node>) {
+        self.nodes.insert(self.rank(nibble), node);
+        self.present |= 1 << nibble;
+    }
+
+    fn remove(&mut self, nibble: u8) -> Arc<Node> {
+        let index = self.rank(nibble);
+        self.present &= !(1 << nibble);
+        self.nodes.remove(index)
+    }
+}
+
+/// What is known of a whole subtree once its digest is taken.
+#[derive(Clone, Copy)]
+pub(super) struct Summary {
+    pub(super) digest: Digest,
+    /// Number of entries.
+    pub(super) entries: u64,
+    /// Size of all records with their values, in bytes.
+    pub(super) bytes: u64,
+}
+
+/// A node. Invariant (canonical shape): it has a value or at least two children.
+#[derive(Clone)]
+pub(super) struct Node {
+    pub(super) prefix: Prefix,
+    pub(super) entry: Option<Entry>,
+    pub(super) children: Children,
+    /// Of the subtree as it is; emptied by every write on or below this node.
+    summary: OnceLock<Summary>,
+}
+
+impl Node {
+    /// The node of `key` alone, reached by the key's first `depth` nibbles.
+    pub(super) fn leaf(key: &[u8], depth: usize, value: Value) -> Node {
+        Node::new(Prefix::of_key(key, depth), Some(Entry::new(value)), Children::default())
+    }
+
+    pub(super) fn new(prefix: Prefix, entry: Option<Entry>, children: Children) -> Node {
+        Node { prefix, entry, children, summary: OnceLock::new() }
+    }
+
+    /// The canonical subtree of these parts, if there is anything in it.
+    pub(super) fn canonical(prefix: Prefix, entry: Option<Entry>, children: Children) -> Option<Arc<Node>> {
+        if entry.is_none() && children.is_empty() {
+            return None;
+        }
+        let mut node = Node::new(prefix, entry, children);
+        node.join_only_child();
+        Some(Arc::new(node))
+    }
+
+    /// The same subtree with the first `consumed` nibbles of its prefix left out.
+    pub(super) fn without(&self, consumed: usize) -> Node {
+        Node::new(Prefix::new(&self.prefix.nibbles()[consumed..]), self.entry.clone(), self.children.clone())
+    }
+
+    /// Cuts the prefix after `common` nibbles: this node becomes the upper part, its contents the only child.
+    fn split(&mut self, common: usize) {
+        let nibbles = self.prefix.nibbles();
+        let upper = Prefix::new(&nibbles[..common]);
+        let nibble = nibbles[common];
+        let lower = Prefix::new(&nibbles[common + 1..]);
+        let children = std::mem::take(&mut self.children);
+        let child = Node::new(lower, self.entry.take(), children);
+        self.prefix = upper;
+        self.children.add(nibble, Arc::new(child));
+    }
+
+    /// Keeps the canonical shape: a node without a value and with one child becomes one with it.
+    fn join_only_child(&mut self) {
+        if self.entry.is_some() || self.children.len() != 1 {
+            return;
+        }
+        let Some((nibble, _)) = self.children.at(0) else { return };
+        let mut child = Arc::unwrap_or_clone(self.children.remove(nibble));
+        let joined = [self.prefix.nibbles(), &[nibble], child.prefix.nibbles()].concat();
+        self.prefix = Prefix::new(&joined);
+        self.entry = child.entry.take();
+        self.children = std::mem::take(&mut child.children);
+    }
+
+    /// The summary if it was taken already.
+    pub(super) fn known_digest(&self) -> Option<Digest> {
+        self.summary.get().map(|summary| summary.digest)
+    }
+
+    /// The subtree's summary; takes those that are missing below, children first.
+    pub(super) fn summary(&self) -> Summary {
+        if let Some(summary) = self.summary.get() {
+            return *summary;
+        }
+        let mut stack: Vec<(&Node, usize)> = vec![(self, 0)];
+        while let Some((node, next)) = stack.last_mut() {
+            let node: &Node = node;
+            match node.children.nodes.get(*next) {
+                Some(child) => {
+                    *next += 1;
+                    if child.summary.get().is_none() {
+                        if child.children.is_empty() {
+                            child.summarise();
+                        } else {
+                            stack.push((child, 0));
+                        }
+                    }
+                }
+                None => {
+                    node.summarise();
+                    stack.pop();
+                }
+            }
+        }
+        self.summarise()
+    }
+
+    /// The summary of a node whose children have theirs.
+    fn summarise(&self) -> Summary {
+        *self.summary.get_or_init(|| {
+            let mut digests = [Digest::ZERO; 16];
+            let mut entries = u64::from(self.entry.is_some());
+            let mut bytes = self.record_size() as u64;
+            for (place, child) in digests.iter_mut().zip(&self.children.nodes) {
+                let Some(summary) = child.summary.get() else { unreachable!("children are summarised first") };
+                *place = summary.digest;
+                entries += summary.entries;
+                bytes += summary.bytes;
+            }
+            let digest = record::node_digest(
+                self.prefix.nibbles(),
+                self.entry.as_ref().map(Entry::digest),
+                self.children.present,
+                &digests[..self.children.len()],
+            );
+            Summary { digest, entries, bytes }
+        })
+    }
+
+    /// The size in bytes of this node's own record, its value included, without stubs.
+    pub(super) fn record_size(&self) -> usize {
+        LARGEST_HEADER
+            + self.prefix.nibbles().len().div_ceil(2)
+            + self.entry.as_ref().map_or(0, |entry| entry.value.len())
+    }
+}
+
+impl Drop for Node {
+    /// Drops the subtree by iteration: a chain of nodes may be deeper than the thread's stack.
+    fn drop(&mut self) {
+        if self.children.is_empty() {
+            return;
+        }
+        let mut doomed = std::mem::take(&mut self.children.nodes);
+        while let Some(node) = doomed.pop() {
+            if let Some(mut node) = Arc::into_inner(node) {
+                doomed.append(&mut node.children.nodes);
+            }
+        }
+    }
+}
+
+/// The entry of `key` under `root`.
+pub(super) fn find<'a>(root: &'a Node, key: &[u8]) -> Option<&'a Entry> {
+    let total = 2 * key.len();
+    let mut node = root;
+    let mut depth = 0;
+    loop {
+        let length = node.prefix.nibbles().len();
+        if node.prefix.agreement(key, depth) < length {
+            return None;
+        }
+        depth += length;
+        if depth == total {
+            return node.entry.as_ref();
+        }
+        node = node.children.get(nibble_at(key, depth))?;
+        depth += 1;
+    }
+}
+
+/// Puts `value` under `key` and returns what was there.
+pub(super) fn insert(root: &mut Arc<Node>, key: &[u8], value: Value) -> Option<Value> {
+    let total = 2 * key.len();
+    let mut slot = root;
+    let mut depth = 0;
+    loop {
+        let node = Arc::make_mut(slot);
+        node.summary = OnceLock::new();
+        let common = node.prefix.agreement(key, depth);
+        depth += common;
+        if common < node.prefix.nibbles().len() {
+            node.split(common);
+        }
+        if depth == total {
+            return node.entry.replace(Entry::new(value)).map(|previous| previous.value);
+        }
+        let nibble = nibble_at(key, depth);
+        depth += 1;
+        match node.children.index(nibble) {
+            Some(index) => slot = &mut node.children.nodes[index],
+            None => {
+                node.children.add(nibble, Arc::new(Node::leaf(key, depth, value)));
+                return None;
+            }
+        }
+    }
+}
+
+/// Removes `key`, which has a value under `root`, and returns it.
+pub(super) fn remove(root: &mut Option<Arc<Node>>, key: &[u8]) -> Value {
+    const PRESENT: &str = "the caller found the key";
+    let total = 2 * key.len();
+    if let Some(only) = root.take_if(|root| root.children.is_empty()) {
+        let Some(entry) = &only.entry else { unreachable!("{PRESENT}") };
+        return Arc::clone(&entry.value);
+    }
+    let Some(mut slot) = root.as_mut() else { unreachable!("{PRESENT}") };
+    let mut depth = 0;
+    loop {
+        let node = Arc::make_mut(slot);
+        node.summary = OnceLock::new();
+        depth += node.prefix.nibbles().len();
+        if depth == total {
+            let Some(entry) = node.entry.take() else { unreachable!("{PRESENT}") };
+            node.join_only_child();
+            return entry.value;
+        }
+        let nibble = nibble_at(key, depth);
+        depth += 1;
+        let Some(index) = node.children.index(nibble) else { unreachable!("{PRESENT}") };
+        if node.children.nodes[index].children.is_empty() {
+            // A leaf below which nothing hangs: it is the key's, and it goes.
+            let leaf = node.children.remove(nibble);
+            node.join_only_child();
+            let Some(entry) = &leaf.entry else { unreachable!("{PRESENT}") };
+            return Arc::clone(&entry.value);
+        }
+        slot = &mut node.children.nodes[index];
+    }
+}
+
+/// A place in a trie: `consumed` nibbles into the prefix of `node`. 0 is where the node's subtree begins.
+#[derive(Clone, Copy)]
+pub(super) struct Position<'a> {
+    pub(super) node: &'a Arc<Node>,
+    pub(super) consumed: usize,
+}
+
+impl<'a> Position<'a> {
+    /// The place at the end of `path`, if any key goes through it.
+    pub(super) fn at(root: &'a Arc<Node>, path: &[u8]) -> Option<Position<'a>> {
+        Position { node: root, consumed: 0 }.advance(path)
+    }
+
+    /// The place `path` further down.
+    pub(super) fn advance(self, path: &[u8]) -> Option<Position<'a>> {
+        let mut place = self;
+        for nibble in path {
+            match place.node.prefix.nibbles().get(place.consumed) {
+                Some(next) if next == nibble => place.consumed += 1,
+                Some(_) => return None,
+                // A path from outside may hold bytes that are no nibbles.
+                None if *nibble > 15 => return None,
+                None => place = Position { node: place.node.children.get(*nibble)?, consumed: 0 },
+            }
+        }
+        Some(place)
+    }
+
+    /// The subtree that begins here.
+    pub(super) fn subtree(self) -> Arc<Node> {
+        if self.consumed == 0 { Arc::clone(self.node) } else { Arc::new(self.node.without(self.consumed)) }
+    }
+}
