@@ -34,6 +34,7 @@ struct Task<'a> {
 pub struct Changes<'a> {
     stack: Vec<Task<'a>>,
     path: Vec<u8>,
+    visited: u64,
 }
 
 type Change<'a> = (Vec<u8>, Option<&'a [u8]>);
@@ -41,7 +42,12 @@ type Change<'a> = (Vec<u8>, Option<&'a [u8]>);
 impl<'a> Changes<'a> {
     pub(super) fn new(newer: Option<&'a Node>, older: Option<&'a Node>) -> Changes<'a> {
         let first = Task { above: 0, nibble: None, newer: newer.map(Part::whole), older: older.map(Part::whole) };
-        Changes { stack: vec![first], path: Vec::new() }
+        Changes { stack: vec![first], path: Vec::new(), visited: 0 }
+    }
+
+    /// How many places of the two maps were compared so far.
+    pub fn visited(&self) -> u64 {
+        self.visited
     }
 
     /// Schedules what stands under each nibble of two nodes at one place. The next to be done is pushed last.
@@ -107,6 +113,7 @@ impl<'a> Changes<'a> {
     }
 
     fn step(&mut self, task: Task<'a>) -> Option<Change<'a>> {
+        self.visited += 1;
         self.path.truncate(task.above);
         self.path.extend(task.nibble);
         match (task.newer, task.older) {

@@ -30,6 +30,12 @@ impl Chunk {
         self.nodes.is_empty()
     }
 
+    /// Whatever bytes somebody sent.
+    #[cfg(test)]
+    pub(super) fn of_bytes(nodes: Vec<u8>) -> Chunk {
+        Chunk { nodes }
+    }
+
     pub(super) fn nodes(&self) -> &[u8] {
         &self.nodes
     }

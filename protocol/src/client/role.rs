@@ -1,0 +1,460 @@
+//! The state machine: what is under way, what each input means for it, what is to be sent.
+//!
+//! The driver calls [`ClientRole::poll`] until it is empty after every call of another method, and
+//! [`ClientRole::timer`] when [`ClientRole::wake`] has come. Equal histories of calls give equal outputs.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use quorate_crypto::encoding::encode;
+use quorate_crypto::{Committee, Digest, Domain, ReplicaId, Signer};
+use thiserror::Error;
+
+use crate::client::accusation::{Accusation, Contradiction};
+use crate::client::agreed_time::AgreedTime;
+use crate::client::message::{ClientMessage, ReplicaStatus};
+use crate::client::numbers::Numbers;
+use crate::client::serializable_read::{ReadEnding, SerializableRead};
+use crate::client::submission::{RequestEnding, Submission};
+use crate::client::subscription::{Delivery, Subscription};
+use crate::engine::Now;
+use crate::parameters::Micros;
+use crate::reply::Reply;
+use crate::request::{Operation, REQUEST_BYTES_MAX, REQUEST_OPERATIONS_MAX, Request, RequestContent, SessionId};
+
+mod answers;
+mod clock;
+
+/// Names one thing under way: a request, a read, a watch, a question for the status.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Ticket(pub u64);
+
+/// How the client behaves.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ClientParameters {
+    /// A request without an answer is sent again after this time, and then after twice as long each time.
+    pub resend_after: Micros,
+    /// The longest time between two transmissions.
+    pub resend_after_max: Micros,
+    /// How long a request stays valid after it was signed, milliseconds of agreed time. At most the cluster's T_max,
+    /// less what the two clocks may differ.
+    pub lifetime: u64,
+    /// Most requests under way at once. Replicas bound it too.
+    pub in_flight_max: usize,
+    /// Most reads, watches and status questions under way at once, each.
+    pub questions_max: usize,
+    /// The highest number in use lies less than this above the lowest one not settled. At most the window that
+    /// replicas keep for a session (`execution::session::SESSION_WINDOW`).
+    pub number_span: u64,
+    /// The longest wait that Busy replicas may ask for, milliseconds.
+    pub busy_wait_max: u64,
+    /// A read without an answer asks again after this time.
+    pub ask_again_after: Micros,
+}
+
+impl Default for ClientParameters {
+    fn default() -> Self {
+        ClientParameters {
+            resend_after: 300_000,
+            resend_after_max: 2_400_000,
+            lifetime: 30_000,
+            in_flight_max: 64,
+            questions_max: 64,
+            number_span: 1024,
+            busy_wait_max: 5_000,
+            ask_again_after: 100_000,
+        }
+    }
+}
+
+/// Where a watch begins.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum WatchStart {
+    /// With the first revision after those that exist when the watch begins.
+    Now,
+    /// With this revision.
+    Revision(u64),
+}
+
+/// Why something could not be started.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
+pub enum SubmitError {
+    /// As many are under way as the parameters allow.
+    #[error("{0} are under way already; wait for one of them to end")]
+    TooMany(usize),
+    /// Too many numbers above one whose outcome is unknown.
+    #[error("an earlier request's outcome is unknown and the session's numbers are used up; open a new session")]
+    NumbersUsedUp,
+    /// No operation, or more than [`REQUEST_OPERATIONS_MAX`].
+    #[error("a request carries 1 to {REQUEST_OPERATIONS_MAX} operations, not {0}; divide it")]
+    OperationCount(usize),
+    /// More than [`REQUEST_BYTES_MAX`] bytes.
+    #[error("the operations have {0} bytes, the limit is {REQUEST_BYTES_MAX}; divide the request")]
+    TooLarge(usize),
+    /// Saved requests that are not signatures of one client under one number.
+    #[error("the saved requests do not belong together")]
+    NotOneNumber,
+}
+
+/// What the driver is to do or to tell.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Output {
+    /// Send `message` to every one of `to`, all of which are connected. Losing it is harmless.
+    Send {
+        /// Who gets it.
+        to: Vec<ReplicaId>,
+        /// What.
+        message: ClientMessage,
+    },
+    /// A request ended.
+    Request {
+        /// The request.
+        ticket: Ticket,
+        /// How.
+        ending: RequestEnding,
+    },
+    /// A serializable read ended.
+    Read {
+        /// The read.
+        ticket: Ticket,
+        /// How.
+        ending: ReadEnding,
+    },
+    /// Where the replicas stand, each as it says itself, in order of id.
+    Status {
+        /// The question.
+        ticket: Ticket,
+        /// Those that answered in time.
+        replicas: Vec<ReplicaStatus>,
+    },
+    /// A watch delivers. After `Compacted` or `Ended` it is over.
+    Watch {
+        /// The watch.
+        ticket: Ticket,
+        /// What.
+        delivery: Delivery,
+    },
+    /// A replica contradicts f + 1 others.
+    Accusation(Accusation),
+}
+
+/// What an id on the wire asks about.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Wire {
+    Read(Ticket),
+    Status(Ticket),
+    /// Where to begin a watch.
+    Locate(Ticket),
+    Watch(Ticket, ReplicaId),
+}
+
+/// The id of questions for the agreed time: their answers are not tied to one request.
+const TIME_WIRE: u64 = 0;
+/// Digests of accepted replies kept to recognise late contradictions.
+const SETTLED_MAX: usize = 256;
+
+#[derive(Clone, Debug)]
+struct StatusRound {
+    wire: u64,
+    replicas: BTreeMap<ReplicaId, ReplicaStatus>,
+    give_up_at: Micros,
+}
+
+/// The client's role. One session, one key, one committee.
+pub struct ClientRole {
+    committee: Committee,
+    key: Arc<dyn Signer>,
+    session: SessionId,
+    parameters: ClientParameters,
+    numbers: Numbers,
+    agreed: AgreedTime,
+    connected: BTreeSet<ReplicaId>,
+    last_ticket: u64,
+    last_wire: u64,
+    submissions: BTreeMap<Ticket, Submission>,
+    by_digest: BTreeMap<Digest, Ticket>,
+    reads: BTreeMap<Ticket, SerializableRead>,
+    watches: BTreeMap<Ticket, Subscription>,
+    status_rounds: BTreeMap<Ticket, StatusRound>,
+    wires: BTreeMap<u64, Wire>,
+    /// Accepted replies, by request: the digest of the reply. Oldest first in `settled_order`.
+    settled: BTreeMap<Digest, Digest>,
+    settled_order: VecDeque<Digest>,
+    outputs: VecDeque<Output>,
+}
+
+impl ClientRole {
+    /// A client of `committee` that signs with `key` under `session`: 128 random bits, fresh for every process.
+    pub fn new(committee: Committee, key: Arc<dyn Signer>, session: SessionId, parameters: ClientParameters) -> ClientRole {
+        ClientRole {
+            committee,
+            key,
+            session,
+            parameters,
+            numbers: Numbers::default(),
+            agreed: AgreedTime::default(),
+            connected: BTreeSet::new(),
+            last_ticket: 0,
+            last_wire: TIME_WIRE,
+            submissions: BTreeMap::new(),
+            by_digest: BTreeMap::new(),
+            reads: BTreeMap::new(),
+            watches: BTreeMap::new(),
+            status_rounds: BTreeMap::new(),
+            wires: BTreeMap::new(),
+            settled: BTreeMap::new(),
+            settled_order: VecDeque::new(),
+            outputs: VecDeque::new(),
+        }
+    }
+
+    /// The replicas and the quorum arithmetic in force.
+    pub fn committee(&self) -> &Committee {
+        &self.committee
+    }
+
+    /// Replicas connected now.
+    pub fn connected(&self) -> usize {
+        self.connected.len()
+    }
+
+    /// Requests under way.
+    pub fn in_flight(&self) -> usize {
+        self.submissions.len()
+    }
+
+    /// The next thing to do or to tell.
+    pub fn poll(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// Signs `operations` as one request and sends it to every replica. It ends by itself after `patience`.
+    pub fn submit(&mut self, now: Now, operations: Vec<Operation>, patience: Micros) -> Result<Ticket, SubmitError> {
+        check_operations(&operations)?;
+        if self.submissions.len() >= self.parameters.in_flight_max {
+            return Err(SubmitError::TooMany(self.submissions.len()));
+        }
+        self.numbers.expire(self.agreed.reached(&self.committee));
+        let number = self.numbers.take(self.parameters.number_span).ok_or(SubmitError::NumbersUsedUp)?;
+        let request = self.sign(now, number, operations);
+        Ok(self.begin(now, Some(number), vec![request], patience))
+    }
+
+    /// Sends saved signed bytes again: signatures of one client under one number, unchanged. Safe at any time, since at
+    /// most one request of a number executes, and only within its time limit.
+    pub fn replay(&mut self, now: Now, requests: Vec<Request>, patience: Micros) -> Result<Ticket, SubmitError> {
+        let one_number = requests.windows(2).all(|pair| {
+            let (left, right) = (pair[0].content(), pair[1].content());
+            left.client == right.client && left.session == right.session && left.number == right.number
+        });
+        if requests.is_empty() || requests.len() > super::submission::ATTEMPTS_MAX || !one_number {
+            return Err(SubmitError::NotOneNumber);
+        }
+        if self.submissions.len() >= self.parameters.in_flight_max {
+            return Err(SubmitError::TooMany(self.submissions.len()));
+        }
+        Ok(self.begin(now, None, requests.into_iter().map(Arc::new).collect(), patience))
+    }
+
+    /// Asks every replica for its own executed state: the newest, or that of `revision`.
+    pub fn read(&mut self, now: Now, operation: Operation, revision: Option<u64>, patience: Micros) -> Result<Ticket, SubmitError> {
+        check_operations(std::slice::from_ref(&operation))?;
+        self.check_questions(self.reads.len())?;
+        let ticket = self.ticket();
+        let wire = self.wire(Wire::Read(ticket));
+        let interval = self.parameters.ask_again_after;
+        let give_up_at = now.monotonic.saturating_add(patience);
+        let read = SerializableRead::new(operation, revision, wire, now.monotonic, interval, give_up_at);
+        self.ask_read(&read, self.everybody());
+        self.reads.insert(ticket, read);
+        Ok(ticket)
+    }
+
+    /// Subscribes to the events of `range`, until [`ClientRole::unwatch`].
+    pub fn watch(&mut self, now: Now, range: Operation, start: WatchStart) -> Result<Ticket, SubmitError> {
+        check_operations(std::slice::from_ref(&range))?;
+        self.check_questions(self.watches.len())?;
+        let ticket = self.ticket();
+        let from = match start {
+            WatchStart::Now => None,
+            WatchStart::Revision(revision) => Some(revision),
+        };
+        self.watches.insert(ticket, Subscription::new(range, from));
+        if from.is_none() {
+            let wire = self.wire(Wire::Locate(ticket));
+            self.send(self.everybody(), ClientMessage::Status { id: wire });
+        }
+        self.subscribe_where_due(now, ticket);
+        Ok(ticket)
+    }
+
+    /// Ends a watch.
+    pub fn unwatch(&mut self, ticket: Ticket) {
+        if let Some(watch) = self.watches.remove(&ticket) {
+            for replica in self.everybody() {
+                if let Some(wire) = watch.wire(replica) {
+                    self.send(vec![replica], ClientMessage::Unwatch { id: wire });
+                }
+            }
+            self.wires.retain(|_, wire| !matches!(wire, Wire::Watch(of, _) | Wire::Locate(of) if *of == ticket));
+        }
+    }
+
+    /// Asks every replica where it stands. Ends when all members answered, else after `patience`.
+    pub fn status(&mut self, now: Now, patience: Micros) -> Result<Ticket, SubmitError> {
+        self.check_questions(self.status_rounds.len())?;
+        let ticket = self.ticket();
+        let wire = self.wire(Wire::Status(ticket));
+        let give_up_at = now.monotonic.saturating_add(patience);
+        self.status_rounds.insert(ticket, StatusRound { wire, replicas: BTreeMap::new(), give_up_at });
+        self.send(self.everybody(), ClientMessage::Status { id: wire });
+        Ok(ticket)
+    }
+
+    /// A link to `replica` came up, its key proven. Everything under way is sent to it.
+    pub fn link_up(&mut self, now: Now, replica: ReplicaId) {
+        if !self.committee.contains(replica) {
+            return;
+        }
+        self.link_down(replica);
+        self.connected.insert(replica);
+        let requests: Vec<Arc<Request>> = self.submissions.values().flat_map(Submission::requests).collect();
+        for request in requests {
+            self.send(vec![replica], ClientMessage::Submit((*request).clone()));
+        }
+        if self.submissions.values().any(|submission| submission.asking_time_since.is_some()) {
+            self.send(vec![replica], ClientMessage::Status { id: TIME_WIRE });
+        }
+        let questions: Vec<u64> = self
+            .wires
+            .iter()
+            .filter(|(_, wire)| matches!(wire, Wire::Status(_) | Wire::Locate(_)))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in questions {
+            self.send(vec![replica], ClientMessage::Status { id });
+        }
+        let reads = std::mem::take(&mut self.reads);
+        for read in reads.values() {
+            self.ask_read(read, vec![replica]);
+        }
+        self.reads = reads;
+        let watches: Vec<Ticket> = self.watches.keys().copied().collect();
+        for ticket in watches {
+            self.subscribe_where_due(now, ticket);
+        }
+    }
+
+    /// The link to `replica` went down.
+    pub fn link_down(&mut self, replica: ReplicaId) {
+        self.connected.remove(&replica);
+        for watch in self.watches.values_mut() {
+            watch.disconnected(replica);
+        }
+        self.wires.retain(|_, wire| !matches!(wire, Wire::Watch(_, of) if *of == replica));
+    }
+
+    fn sign(&self, now: Now, number: u64, operations: Vec<Operation>) -> Arc<Request> {
+        let content = RequestContent {
+            client: self.key.public_key(),
+            session: self.session,
+            number,
+            acknowledged_below: self.numbers.acknowledged_below(),
+            valid_until: self.agreed.estimate(now.wall, &self.committee).saturating_add(self.parameters.lifetime),
+            operations,
+        };
+        Arc::new(content.sign(self.committee.cluster(), self.key.as_ref()))
+    }
+
+    fn begin(&mut self, now: Now, number: Option<u64>, requests: Vec<Arc<Request>>, patience: Micros) -> Ticket {
+        let ticket = self.ticket();
+        for request in &requests {
+            self.send(self.everybody(), ClientMessage::Submit((**request).clone()));
+        }
+        let give_up_at = now.monotonic.saturating_add(patience);
+        let submission = Submission::new(number, requests, now.monotonic, self.parameters.resend_after, give_up_at);
+        for digest in submission.digests() {
+            self.by_digest.insert(digest, ticket);
+        }
+        self.submissions.insert(ticket, submission);
+        ticket
+    }
+
+    fn ask_read(&mut self, read: &SerializableRead, to: Vec<ReplicaId>) {
+        let message = ClientMessage::Read { id: read.wire, operation: read.operation.clone(), revision: read.revision() };
+        self.send(to, message);
+    }
+
+    /// Subscribes `ticket` wherever it should be and is not.
+    fn subscribe_where_due(&mut self, now: Now, ticket: Ticket) {
+        for replica in self.everybody() {
+            let Some(watch) = self.watches.get(&ticket) else { return };
+            let Some(from_revision) = watch.due(replica, now.monotonic) else { continue };
+            if watch.wire(replica).is_some() {
+                continue;
+            }
+            let range = watch.range.clone();
+            let id = self.wire(Wire::Watch(ticket, replica));
+            if let Some(watch) = self.watches.get_mut(&ticket) {
+                watch.subscribed(replica, id, from_revision);
+            }
+            self.send(vec![replica], ClientMessage::Watch { id, range, from_revision });
+        }
+    }
+
+    fn check_questions(&self, under_way: usize) -> Result<(), SubmitError> {
+        if under_way >= self.parameters.questions_max { Err(SubmitError::TooMany(under_way)) } else { Ok(()) }
+    }
+
+    fn everybody(&self) -> Vec<ReplicaId> {
+        self.connected.iter().copied().collect()
+    }
+
+    fn send(&mut self, to: Vec<ReplicaId>, message: ClientMessage) {
+        if !to.is_empty() {
+            self.outputs.push_back(Output::Send { to, message });
+        }
+    }
+
+    fn accuse(&mut self, replica: ReplicaId, contradiction: Contradiction) {
+        self.outputs.push_back(Output::Accusation(Accusation { replica, contradiction }));
+    }
+
+    fn ticket(&mut self) -> Ticket {
+        self.last_ticket += 1;
+        Ticket(self.last_ticket)
+    }
+
+    fn wire(&mut self, wire: Wire) -> u64 {
+        self.last_wire += 1;
+        self.wires.insert(self.last_wire, wire);
+        self.last_wire
+    }
+
+    /// Remembers an accepted reply, so that a late contradiction is recognised.
+    fn remember(&mut self, reply: &Reply) {
+        if self.settled.insert(reply.request, reply_digest(reply)).is_none() {
+            self.settled_order.push_back(reply.request);
+        }
+        if self.settled_order.len() > SETTLED_MAX
+            && let Some(oldest) = self.settled_order.pop_front()
+        {
+            self.settled.remove(&oldest);
+        }
+    }
+}
+
+fn reply_digest(reply: &Reply) -> Digest {
+    Digest::of(Domain::OperationResult, &[&encode(reply)])
+}
+
+fn check_operations(operations: &[Operation]) -> Result<(), SubmitError> {
+    if operations.is_empty() || operations.len() > REQUEST_OPERATIONS_MAX {
+        return Err(SubmitError::OperationCount(operations.len()));
+    }
+    let bytes: usize = operations.iter().map(|operation| operation.bytes.len()).sum();
+    if bytes > REQUEST_BYTES_MAX { Err(SubmitError::TooLarge(bytes)) } else { Ok(()) }
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

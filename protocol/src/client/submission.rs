@@ -1,0 +1,269 @@
+//! One request on its way to f + 1 equal replies.
+//!
+//! A request whose time limit was wrong (the client's clock was, or it waited too long) may be signed again with another
+//! limit *under the same number*: at most one request of a number executes, so trying again never executes twice.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use quorate_crypto::{Committee, Digest, ReplicaId};
+
+use crate::client::candidates::Candidates;
+use crate::parameters::Micros;
+use crate::reply::{Outcome, Refusal, Reply};
+use crate::request::Request;
+
+/// How often one number may be signed.
+pub const ATTEMPTS_MAX: usize = 4;
+
+/// What was heard about a request whose outcome is unknown.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Heard {
+    /// Replicas connected when the client gave up.
+    pub connected: usize,
+    /// Replicas that said it executed, though fewer than f + 1 alike.
+    pub answered: usize,
+    /// Replicas whose last word was Busy.
+    pub busy: usize,
+    /// Replicas whose last word was a refusal.
+    pub refused: BTreeMap<ReplicaId, Refusal>,
+}
+
+/// How a request ended for the client.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum RequestEnding {
+    /// It executed, at one place in the order.
+    Executed {
+        /// The reply that at least f + 1 replicas gave. Its outcome is `Results` or `ExecutedEarlier`.
+        reply: Reply,
+        /// How many replicas had given it by then.
+        matching: usize,
+    },
+    /// f + 1 replicas refuse it. For [`Refusal::Expired`] this is an outcome: it did not execute and never will. For
+    /// every other reason it is none: the same bytes may still execute until agreed time passes `valid_until`.
+    Refused {
+        /// Why.
+        reason: Refusal,
+        /// How many replicas say so.
+        replicas: usize,
+        /// The signed requests, one a signature under the one number.
+        requests: Vec<Arc<Request>>,
+    },
+    /// Neither in time. It may have executed, or may yet; replaying the same bytes is safe and tells.
+    Unknown {
+        /// What was heard.
+        heard: Heard,
+        /// The signed requests, one a signature under the one number.
+        requests: Vec<Arc<Request>>,
+    },
+}
+
+/// What the answers so far amount to.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Judgement {
+    /// Wait on.
+    Pending,
+    /// f + 1 equal replies.
+    Executed {
+        reply: Reply,
+        matching: usize,
+    },
+    /// f + 1 equal refusals, and waiting does not help.
+    Refused {
+        reason: Refusal,
+        replicas: usize,
+    },
+    /// f + 1 replicas find its time limit wrong; it may be signed again.
+    WrongTime,
+}
+
+#[derive(Clone, Debug)]
+struct Attempt {
+    request: Arc<Request>,
+    digest: Digest,
+    /// Replies that say it executed: at most one a replica.
+    replies: Candidates<Reply>,
+}
+
+/// One request: the state behind a ticket.
+#[derive(Clone, Debug)]
+pub(super) struct Submission {
+    /// Its number in the role's own session; none for saved bytes that are replayed, which are never signed again.
+    pub(super) number: Option<u64>,
+    attempts: Vec<Attempt>,
+    /// The last refusal of each replica, of the newest attempt.
+    refusals: BTreeMap<ReplicaId, Refusal>,
+    /// The last Busy of each replica since the last transmission, milliseconds to wait.
+    busy: BTreeMap<ReplicaId, u64>,
+    /// When to send it again.
+    pub(super) resend_at: Micros,
+    /// How long after that the next time.
+    pub(super) interval: Micros,
+    /// When to give up.
+    pub(super) give_up_at: Micros,
+    /// Set while the role asks replicas for the agreed time, to sign again.
+    pub(super) asking_time_since: Option<Micros>,
+}
+
+/// How a refusal is treated once f + 1 replicas agree on it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Treatment {
+    /// It may pass by itself: keep sending.
+    Patience,
+    /// Sign it again with another time limit.
+    SignAgain,
+    /// Tell the caller.
+    Tell,
+}
+
+fn treatment(reason: Refusal) -> Treatment {
+    match reason {
+        Refusal::SessionTableFull | Refusal::NumberTooFar | Refusal::BatchShareSpent => Treatment::Patience,
+        Refusal::Expired | Refusal::ValidTooLong => Treatment::SignAgain,
+        Refusal::UnknownClient
+        | Refusal::StaleNumber
+        | Refusal::NumberTaken
+        | Refusal::UnknownOperation
+        | Refusal::Forgotten
+        | Refusal::NotPermitted
+        | Refusal::NotSupported => Treatment::Tell,
+    }
+}
+
+impl Submission {
+    pub(super) fn new(number: Option<u64>, requests: Vec<Arc<Request>>, now: Micros, interval: Micros, give_up_at: Micros) -> Submission {
+        let mut submission = Submission {
+            number,
+            attempts: Vec::new(),
+            refusals: BTreeMap::new(),
+            busy: BTreeMap::new(),
+            resend_at: now.saturating_add(interval),
+            interval: interval.saturating_mul(2),
+            give_up_at,
+            asking_time_since: None,
+        };
+        for request in requests {
+            submission.add(request);
+        }
+        submission
+    }
+
+    /// Adds a signature under the same number. Refusals of the earlier ones no longer count.
+    pub(super) fn add(&mut self, request: Arc<Request>) {
+        let digest = request.digest();
+        self.attempts.push(Attempt { request, digest, replies: Candidates::default() });
+        self.refusals.clear();
+        self.busy.clear();
+        self.asking_time_since = None;
+    }
+
+    pub(super) fn requests(&self) -> Vec<Arc<Request>> {
+        self.attempts.iter().map(|attempt| attempt.request.clone()).collect()
+    }
+
+    pub(super) fn newest(&self) -> Option<&Arc<Request>> {
+        self.attempts.last().map(|attempt| &attempt.request)
+    }
+
+    pub(super) fn digests(&self) -> impl Iterator<Item = Digest> + '_ {
+        self.attempts.iter().map(|attempt| attempt.digest)
+    }
+
+    /// Whether another signature under the same number is allowed.
+    pub(super) fn may_sign_again(&self) -> bool {
+        self.number.is_some() && self.attempts.len() < ATTEMPTS_MAX
+    }
+
+    /// Records a reply. Only [`Judgement`] decides what it is worth.
+    pub(super) fn reply(&mut self, from: ReplicaId, reply: Reply) {
+        if let Outcome::Refused(reason) = reply.outcome {
+            self.refusal(from, reply.request, reason);
+            return;
+        }
+        self.refusals.remove(&from);
+        self.busy.remove(&from);
+        if let Some(attempt) = self.attempts.iter_mut().find(|attempt| attempt.digest == reply.request) {
+            attempt.replies.put(from, reply);
+        }
+    }
+
+    /// Records a refusal. It never takes back the same replica's word that the request executed.
+    pub(super) fn refusal(&mut self, from: ReplicaId, request: Digest, reason: Refusal) {
+        self.busy.remove(&from);
+        let newest = self.attempts.last().is_some_and(|attempt| attempt.digest == request);
+        if newest && !self.attempts.iter().any(|attempt| attempt.replies.contains(from)) {
+            self.refusals.insert(from, reason);
+        }
+    }
+
+    /// Records that `from` did not admit it; returns how long to wait (ms) once f + 1 replicas say so. The shortest wait
+    /// of them counts: no liar makes the client wait longer than an honest replica asks.
+    pub(super) fn busy(&mut self, from: ReplicaId, retry_after: u64, committee: &Committee) -> Option<u64> {
+        self.busy.insert(from, retry_after);
+        if self.busy.len() < committee.one_honest() {
+            return None;
+        }
+        self.busy.values().min().copied()
+    }
+
+    /// It was sent to everybody again.
+    pub(super) fn resent(&mut self, now: Micros, interval_max: Micros) {
+        self.busy.clear();
+        self.resend_at = now.saturating_add(self.interval);
+        self.interval = self.interval.saturating_mul(2).min(interval_max);
+    }
+
+    /// What the answers so far amount to.
+    pub(super) fn judge(&self, committee: &Committee) -> Judgement {
+        let needed = committee.one_honest();
+        for attempt in &self.attempts {
+            if let Some((reply, matching)) = attempt.replies.agreed(needed) {
+                return Judgement::Executed { reply: reply.clone(), matching };
+            }
+        }
+        let Some((reason, replicas)) = agreed_refusal(&self.refusals, needed) else { return Judgement::Pending };
+        // Another signature of ours took the number: its reply is what counts.
+        let own_number = reason == Refusal::NumberTaken && self.attempts.len() > 1;
+        match treatment(reason) {
+            Treatment::Patience => Judgement::Pending,
+            Treatment::SignAgain if self.may_sign_again() => Judgement::WrongTime,
+            Treatment::Tell if own_number => Judgement::Pending,
+            Treatment::SignAgain | Treatment::Tell => Judgement::Refused { reason, replicas },
+        }
+    }
+
+    /// Replicas whose results contradict `accepted`. One that says "executed earlier" merely forgot.
+    pub(super) fn contradicting(&self, accepted: &Reply) -> Vec<ReplicaId> {
+        self.attempts
+            .iter()
+            .flat_map(|attempt| attempt.replies.iter())
+            .filter(|(reply, _)| contradicts(reply, accepted))
+            .flat_map(|(_, replicas)| replicas.iter().copied())
+            .collect()
+    }
+
+    pub(super) fn heard(&self, connected: usize) -> Heard {
+        Heard {
+            connected,
+            answered: self.attempts.iter().map(|attempt| attempt.replies.answered()).max().unwrap_or(0),
+            busy: self.busy.len(),
+            refused: self.refusals.clone(),
+        }
+    }
+}
+
+/// Whether two replies to one request cannot both be honest: both carry results, and anything in them differs.
+pub(super) fn contradicts(reply: &Reply, accepted: &Reply) -> bool {
+    reply.request == accepted.request
+        && matches!((&reply.outcome, &accepted.outcome), (Outcome::Results(_), Outcome::Results(_)))
+        && reply != accepted
+}
+
+/// The reason that at least `needed` replicas give, and how many do.
+fn agreed_refusal(refusals: &BTreeMap<ReplicaId, Refusal>, needed: usize) -> Option<(Refusal, usize)> {
+    let mut counts: BTreeMap<Refusal, usize> = BTreeMap::new();
+    for reason in refusals.values() {
+        *counts.entry(*reason).or_default() += 1;
+    }
+    counts.into_iter().find(|(_, count)| *count >= needed)
+}

@@ -1,0 +1,227 @@
+//! The seam between a consensus engine and whoever drives it: closed enums in, data out, no I/O.
+//!
+//! ```text
+//!            Input (verified)                Step
+//!  network ──────────────────►┌─────────┐──► records ──► one frame, one sync
+//!  clients ──────────────────►│ Engine  │──► sends    ──► each leaves only when `after` is durable
+//!  clock   ──────────────────►│  step   │──► decided  ──► executed in order, when `after` is durable
+//!  execution ────────────────►└─────────┘──► wake, cut, install, evidence
+//! ```
+//!
+//! PBFT and HotStuff implement [`Engine`]. Nothing here speaks of f, quorums or signature schemes.
+
+use std::sync::Arc;
+
+use bincode::{Decode, Encode};
+use quorate_crypto::{Digest, PublicKey, ReplicaId, Seq, Verified, View};
+
+use crate::evidence::Evidence;
+use crate::message::Message;
+use crate::parameters::Micros;
+use crate::proposal::Proposal;
+use crate::record::Record;
+use crate::request::{Request, SessionId};
+use crate::state::Snapshot;
+
+/// The two clocks of a step. They come in as arguments; the core reads no clock.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub struct Now {
+    /// Monotonic, microseconds since an arbitrary start. Drives timers.
+    pub monotonic: Micros,
+    /// Wall clock, milliseconds since the Unix epoch. Compared only for fresh proposals.
+    pub wall: u64,
+}
+
+/// Counts the records a replica ever emitted in this process, from 1; recovered records come first.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub struct RecordIndex(pub u64);
+
+/// What can happen to a replica.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// A verified message from a peer. `from` is the link it came by, never the author of what is signed inside.
+    Message {
+        /// The peer at the other end of the link.
+        from: ReplicaId,
+        /// The message.
+        message: Verified<Message>,
+    },
+    /// Requests whose client signatures hold. `from` is the peer that relayed them, `None` for a client's own link.
+    /// Execution was asked first: none of them has a number it knows as executed.
+    Requests {
+        /// The relaying peer.
+        from: Option<ReplicaId>,
+        /// The requests.
+        requests: Vec<Verified<Request>>,
+    },
+    /// A body arrived whose client signature does not hold. If a proposal names it, the proposer is convicted.
+    InvalidRequest(Box<Request>),
+    /// The time named by [`Step::wake`] has come, or any other moment: stepping too often is harmless.
+    Timer,
+    /// All inputs of a driver's turn have been given. Batches are cut here, so that a turn's requests share one.
+    TurnEnd,
+    /// Execution finished a decided batch.
+    Executed {
+        /// The batch.
+        seq: Seq,
+        /// Merkle root over its results.
+        results: Digest,
+        /// Agreed time (ms) at which the service wants an empty batch at the latest, if any.
+        next_deadline: Option<u64>,
+    },
+    /// A checkpoint's snapshot is durable, its state root included.
+    CheckpointStored {
+        /// The snapshot.
+        snapshot: Snapshot,
+        /// Its state root.
+        root: Digest,
+    },
+    /// A link to a peer came up.
+    LinkUp(ReplicaId),
+}
+
+/// Who a message goes to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Recipients {
+    /// Every other member.
+    Others,
+    /// One member.
+    One(ReplicaId),
+}
+
+/// A message to publish.
+#[derive(Clone, Debug)]
+pub struct Send {
+    /// Who gets it.
+    pub to: Recipients,
+    /// What.
+    pub message: Message,
+    /// It leaves only when this record is durable.
+    pub after: Option<RecordIndex>,
+}
+
+/// A batch decided at its place in the total order.
+#[derive(Clone, Debug)]
+pub struct Decided {
+    /// The place.
+    pub seq: Seq,
+    /// The decided proposal.
+    pub proposal: Proposal,
+    /// The bodies, in the proposal's order.
+    pub requests: Vec<Arc<Verified<Request>>>,
+    /// It may be executed only when this record is durable: until then this replica's own vote, which was counted, could
+    /// be lost in a power cut together with the decision.
+    pub after: Option<RecordIndex>,
+}
+
+/// What the driver must tell a client at once.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Busy {
+    /// The request not admitted.
+    pub request: Digest,
+    /// Its client.
+    pub client: PublicKey,
+    /// When to try again, milliseconds.
+    pub retry_after: u64,
+}
+
+/// What one step wants done. `records` go to disk in order; a send or decision with `after` waits for its record.
+#[derive(Debug, Default)]
+pub struct Step {
+    /// Records to append, in order; each takes the next [`RecordIndex`].
+    pub records: Vec<Record>,
+    /// Messages to publish.
+    pub sends: Vec<Send>,
+    /// Decided batches, in ascending order, without gaps from one step to the next.
+    pub decided: Vec<Decided>,
+    /// A state to install instead of executing up to its number.
+    pub install: Option<Snapshot>,
+    /// Records below this index are no longer needed.
+    pub cut: Option<RecordIndex>,
+    /// Convicting evidence, found now for the first time.
+    pub evidence: Vec<Evidence>,
+    /// Requests that were not admitted.
+    pub busy: Vec<Busy>,
+    /// Set when this replica must stop: its own state contradicts a certified one, or it lacks its log.
+    pub halt: Option<Halt>,
+}
+
+/// Why a replica must stop.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+pub enum Halt {
+    /// A quorum certified another state root than this replica computed.
+    Diverged {
+        /// The checkpoint.
+        seq: Seq,
+        /// What this replica computed.
+        own: Digest,
+        /// What a quorum signed.
+        certified: Digest,
+    },
+    /// A peer holds a statement signed by this replica that its log lacks: the log is not the newest.
+    LostLog,
+}
+
+impl std::fmt::Display for Halt {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Halt::Diverged { seq, own, certified } => write!(
+                f,
+                "the state at checkpoint {seq} is {} here but a quorum certified {}: this replica's state is damaged",
+                own.short(),
+                certified.short()
+            ),
+            Halt::LostLog => {
+                write!(f, "a peer holds a statement this replica signed that its log lacks: the log was lost or rolled back")
+            }
+        }
+    }
+}
+
+/// Where an engine stands, for people and metrics.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct EngineStatus {
+    /// The view it is in or moving to.
+    pub view: View,
+    /// Whether it has entered that view.
+    pub entered: bool,
+    /// Who leads that view.
+    pub primary: ReplicaId,
+    /// The certified low watermark and its state root.
+    pub stable: Seq,
+    /// State root at `stable`; zero for the genesis state.
+    pub stable_digest: Digest,
+    /// The highest number decided without a gap.
+    pub decided: Seq,
+    /// The highest number executed.
+    pub executed: Seq,
+    /// Requests admitted and not yet executed.
+    pub pending: usize,
+    /// View changes started since the process began.
+    pub view_changes: u64,
+    /// Whether a state transfer is under way.
+    pub transferring: bool,
+}
+
+/// A consensus engine as a state machine.
+pub trait Engine: std::marker::Send {
+    /// Takes one input. Deterministic: equal histories of calls give equal steps, to the byte.
+    fn step(&mut self, now: Now, input: Input) -> Step;
+    /// When [`Input::Timer`] is next due (monotonic microseconds).
+    fn wake(&self) -> Option<Micros>;
+    /// Where it stands.
+    fn status(&self) -> EngineStatus;
+    /// Whether a request of this digest is already pending, proposed or decided here and not yet executed.
+    fn knows(&self, request: &Digest) -> bool;
+}
+
+/// Identifies a request by what it may execute once under.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct RequestNumber {
+    /// The client's key.
+    pub client: PublicKey,
+    /// The session.
+    pub session: SessionId,
+    /// The number in the session.
+    pub number: u64,
+}

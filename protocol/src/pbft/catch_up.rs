@@ -1,0 +1,510 @@
+//! STATUS, re-sending, fetching, state transfer, handing statements back: nothing relies on a message having arrived once.
+
+use std::collections::BTreeMap;
+
+use quorate_crypto::{Digest, ReplicaId, Seq, Signed, StatementBody, View};
+
+use crate::checkpoint::parts;
+use crate::engine::{Halt, Now, Recipients};
+use crate::message::{Committed, FETCH_MAX, Message, PrePrepare, STATUS_SLOTS_MAX, SlotStatus, Status};
+use crate::parameters::Micros;
+use crate::pbft::Replica;
+use crate::pbft::slot::ballot_of;
+use crate::proposal::Proposal;
+use crate::transfer::Progress;
+
+/// STATUS is sent so often by a replica that catches up.
+const STATUS_INTERVAL_BEHIND: Micros = 20_000;
+/// A peer's STATUS is answered at most this often.
+const ANSWER_INTERVAL: Micros = 10_000;
+/// A missing body or proposal is asked for again after this long, longer with every attempt.
+const FETCH_INTERVAL: Micros = 20_000;
+/// Decided numbers handed to a laggard at once.
+const CERTIFICATES_PER_ANSWER: usize = 32;
+/// A laggard this far behind is helped at once; a nearer one only when it made no progress between two STATUS.
+const CLEARLY_BEHIND: u64 = 16;
+/// Bodies in one answer, bytes.
+const BODIES_PER_ANSWER: usize = 1024 * 1024;
+/// Answers to fetches per peer and refill.
+const BULK_BUDGET: u32 = 32;
+/// The budget is refilled this often.
+const BULK_REFILL: Micros = 10_000;
+/// Without progress for so long below a stable checkpoint, the state itself is fetched.
+const TRANSFER_PATIENCE: Micros = 300_000;
+/// Numbers looked at when statements are handed back.
+const HANDED_BACK: usize = 16;
+
+/// What is known of a peer, by its own word: it only decides what to send it.
+#[derive(Debug, Default)]
+pub struct Peer {
+    executed: Seq,
+    stable: Seq,
+    next_answer: Micros,
+    bulk_left: u32,
+    bulk_refilled: Micros,
+}
+
+/// Where a replica that lags stood, and since when.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Stall {
+    delivered: Seq,
+    since: Micros,
+}
+
+impl Replica {
+    pub(super) fn handle_timer(&mut self, now: Now) {
+        self.check_timer(now);
+        self.try_new_view(now);
+        self.try_awaited(now);
+        self.end_turn(now);
+    }
+
+    pub(super) fn end_turn(&mut self, now: Now) {
+        self.propose(now);
+        self.tend_timer(now);
+        self.tend_relays(now);
+        self.tend_fetches(now);
+        self.tend_transfer(now);
+        self.tend_status(now);
+    }
+
+    pub(super) fn next_wake(&self) -> Option<Micros> {
+        let fetch = self.slots.values().filter_map(|slot| slot.fetch).map(|(at, _)| at).min();
+        let transfer = self.transfer.wake();
+        let stall = self.stall.map(|stall| stall.since + TRANSFER_PATIENCE);
+        [Some(self.next_status), self.timer_deadline(), fetch, transfer, stall, self.next_awaited_fetch()]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// Whether f + 1 others say they executed more: at least one of them is honest.
+    pub(super) fn is_behind(&self) -> bool {
+        let ahead = self.peers.values().filter(|peer| peer.executed > self.executed).count();
+        ahead >= self.committee().one_honest()
+    }
+
+    fn tend_status(&mut self, now: Now) {
+        if now.monotonic < self.next_status {
+            return;
+        }
+        let pending = !self.pending.is_empty()
+            || !self.entered
+            || self.slots.range(self.executed.next()..).next().is_some()
+            || self.transfer.is_active();
+        let interval = if self.is_behind() {
+            STATUS_INTERVAL_BEHIND
+        } else if pending {
+            self.parameters().status_interval
+        } else {
+            self.parameters().status_interval_idle
+        };
+        self.next_status = now.monotonic + interval;
+        let status = self.own_status();
+        self.send(Recipients::Others, Message::Status(status), None);
+    }
+
+    /// Where this replica stands, in the form peers get it.
+    pub fn own_status(&self) -> Status {
+        let slots = self
+            .slots
+            .range(self.executed.next()..)
+            .filter(|(_, slot)| slot.committed.is_none())
+            .take(STATUS_SLOTS_MAX)
+            .map(|(seq, slot)| {
+                let round = slot.rounds.get(&self.view);
+                let bits = |authors: &mut dyn Iterator<Item = ReplicaId>| authors.fold(0, |bits, id| bits | self.bit(id));
+                SlotStatus {
+                    seq: *seq,
+                    pre_prepared: round.is_some_and(|round| round.pre_prepare.is_some()),
+                    prepares: round.map_or(0, |round| bits(&mut round.prepares.keys().copied())),
+                    commits: round.map_or(0, |round| bits(&mut round.commits.keys().copied())),
+                }
+            })
+            .collect();
+        let mut missing_requests = Vec::new();
+        for proposal in self.slots.range(self.delivered.next()..).flat_map(|(_, slot)| slot.proposals.values()) {
+            missing_requests.extend(proposal.requests().iter().filter(|digest| !self.bodies.holds(digest)).copied());
+            if missing_requests.len() >= FETCH_MAX {
+                break;
+            }
+        }
+        missing_requests.truncate(FETCH_MAX);
+        Status {
+            view: self.view,
+            entered: self.entered,
+            stable: self.stable(),
+            executed: self.executed,
+            view_changes: self
+                .view_changes
+                .values()
+                .filter(|message| message.view() == self.view)
+                .fold(0, |bits, message| bits | self.bit(message.author())),
+            slots,
+            missing_requests,
+            missing_proposals: self.wanted_proposals.keys().take(FETCH_MAX).copied().collect(),
+        }
+    }
+
+    pub(super) fn handle_status(&mut self, now: Now, from: ReplicaId, status: Status) {
+        let bit = self.bit(self.id());
+        let Some(peer) = self.peers.get_mut(&from) else { return };
+        let stuck = peer.executed == status.executed;
+        peer.executed = status.executed;
+        peer.stable = status.stable;
+        if now.monotonic < peer.next_answer {
+            return;
+        }
+        peer.next_answer = now.monotonic + ANSWER_INTERVAL;
+        self.answer_view(from, &status, bit);
+        if status.stable < self.stable()
+            && let Some(certificate) = self.checkpoints.stable().cloned()
+        {
+            self.send(Recipients::One(from), Message::StableCheckpoint(certificate), None);
+        }
+        let own: Vec<Signed> = self
+            .checkpoints
+            .all_own()
+            .filter(|signed| parts(signed.body()).is_some_and(|(seq, _)| seq > status.stable))
+            .copied()
+            .collect();
+        if stuck {
+            for signed in own {
+                self.send(Recipients::One(from), Message::Checkpoint(signed), None);
+            }
+        }
+        if stuck || status.executed.plus(CLEARLY_BEHIND) < self.executed {
+            self.answer_slots(from, &status, bit);
+        }
+        if !status.missing_requests.is_empty() {
+            self.answer_fetch_requests(now, from, &status.missing_requests);
+        }
+        if !status.missing_proposals.is_empty() {
+            self.answer_fetch_proposals(now, from, &status.missing_proposals);
+        }
+    }
+
+    /// Helps a peer to this replica's view: the NEW-VIEW, or the own VIEW-CHANGE.
+    fn answer_view(&mut self, from: ReplicaId, status: &Status, bit: u128) {
+        let needs_view = status.view < self.view || (status.view == self.view && !status.entered);
+        if !needs_view {
+            return;
+        }
+        if let Some((new_view, record)) = self.current_new_view() {
+            let (message, record) = (Message::NewView(new_view.clone()), record);
+            self.send(Recipients::One(from), message, record);
+        } else if !self.entered
+            && (status.view < self.view || status.view_changes & bit == 0)
+            && let Some(message) = self.own_view_change.clone()
+        {
+            let record = self.own_view_change_record;
+            self.send(Recipients::One(from), Message::ViewChange(message), record);
+        }
+    }
+
+    /// Re-sends what the peer lacks at numbers it has not executed: certificates, or the own recorded votes.
+    fn answer_slots(&mut self, from: ReplicaId, status: &Status, bit: u128) {
+        let known: BTreeMap<Seq, &SlotStatus> = status.slots.iter().map(|slot| (slot.seq, slot)).collect();
+        let same_view = status.view == self.view && status.entered && self.entered;
+        let mut certificates = 0;
+        let mut answers = Vec::new();
+        for (seq, slot) in self.slots.range(status.executed.next()..).take(STATUS_SLOTS_MAX) {
+            if let (Some(certificate), Some(proposal)) = (&slot.committed, slot.decided_proposal()) {
+                if certificates < CERTIFICATES_PER_ANSWER {
+                    certificates += 1;
+                    let committed = Committed { certificate: certificate.clone(), proposal: proposal.clone() };
+                    answers.push((Message::CommitCertificate(committed), None));
+                }
+                continue;
+            }
+            let Some(round) = slot.rounds.get(&self.view).filter(|_| same_view) else { continue };
+            let held = known.get(seq);
+            if self.leads()
+                && !held.is_some_and(|held| held.pre_prepared)
+                && let Some(signed) = round.pre_prepare
+                && let Some(proposal) = round.ballot().and_then(|ballot| slot.proposals.get(&ballot.digest)).cloned()
+            {
+                answers.push((Message::PrePrepare(PrePrepare { signed, proposal }), round.vote_record));
+            }
+            if held.is_none_or(|held| held.prepares & bit == 0)
+                && let Some(prepare) = round.prepares.get(&self.id())
+            {
+                answers.push((Message::Prepare(*prepare), round.vote_record));
+            }
+            if held.is_none_or(|held| held.commits & bit == 0)
+                && let Some(commit) = round.commits.get(&self.id())
+            {
+                answers.push((Message::Commit(*commit), slot.own_commit_record));
+            }
+        }
+        for (message, after) in answers {
+            self.send(Recipients::One(from), message, after);
+        }
+    }
+
+    /// A budget per peer: a liar that asks without end gets little and costs little.
+    pub(super) fn may_answer_bulk(&mut self, now: Now, from: ReplicaId) -> bool {
+        let Some(peer) = self.peers.get_mut(&from) else { return false };
+        if now.monotonic >= peer.bulk_refilled + BULK_REFILL || peer.bulk_refilled == 0 {
+            peer.bulk_refilled = now.monotonic.max(1);
+            peer.bulk_left = BULK_BUDGET;
+        }
+        if peer.bulk_left == 0 {
+            return false;
+        }
+        peer.bulk_left -= 1;
+        true
+    }
+
+    pub(super) fn answer_fetch_requests(&mut self, now: Now, from: ReplicaId, digests: &[Digest]) {
+        if !self.may_answer_bulk(now, from) {
+            return;
+        }
+        let mut bytes = 0;
+        let mut requests = Vec::new();
+        for body in digests.iter().filter_map(|digest| self.bodies.get(digest)) {
+            bytes += body.weight();
+            if bytes > BODIES_PER_ANSWER && !requests.is_empty() {
+                break;
+            }
+            requests.push((***body).clone());
+        }
+        if !requests.is_empty() {
+            self.send(Recipients::One(from), Message::Requests(requests), None);
+        }
+    }
+
+    pub(super) fn answer_fetch_proposals(&mut self, now: Now, from: ReplicaId, digests: &[Digest]) {
+        if !self.may_answer_bulk(now, from) {
+            return;
+        }
+        let mut requests_named = 0;
+        let mut found = Vec::new();
+        for digest in digests {
+            let held = self.slots.values().find_map(|slot| slot.proposals.get(digest));
+            if let Some(proposal) = held {
+                requests_named += proposal.requests().len();
+                if requests_named > BODIES_PER_ANSWER / 32 && !found.is_empty() {
+                    break;
+                }
+                found.push(proposal.clone());
+            }
+        }
+        if !found.is_empty() {
+            self.send(Recipients::One(from), Message::Proposals(found), None);
+        }
+    }
+
+    /// Proposals asked for by digest; one that nobody asked for is ignored.
+    pub(super) fn handle_proposals(&mut self, now: Now, proposals: Vec<Proposal>) {
+        for proposal in proposals {
+            let Some(seqs) = self.wanted_proposals.get(&proposal.digest()).cloned() else { continue };
+            for seq in seqs {
+                self.learn_proposal(seq, proposal.clone());
+                self.want_missing(now, seq, 0);
+            }
+        }
+        self.advance_all(now);
+        self.try_new_view(now);
+    }
+
+    /// Notes what a slot lacks, to be asked for after `patience`.
+    pub(super) fn want_missing(&mut self, now: Now, seq: Seq, patience: Micros) {
+        let Some(slot) = self.slots.get(&seq) else { return };
+        let needed: Vec<Digest> = slot.needed_proposals().collect();
+        let mut lacks = false;
+        for digest in needed {
+            match self.slots.get(&seq).and_then(|slot| slot.proposals.get(&digest)) {
+                Some(proposal) => lacks |= !self.bodies_held(proposal),
+                None => match self.find_proposal(seq, &digest) {
+                    Some(proposal) => {
+                        lacks |= !self.bodies_held(&proposal);
+                        self.learn_proposal(seq, proposal);
+                    }
+                    None => {
+                        lacks = true;
+                        self.wanted_proposals.entry(digest).or_default().insert(seq);
+                    }
+                },
+            }
+        }
+        if lacks {
+            self.slot(seq).fetch.get_or_insert((now.monotonic + patience, 0));
+        }
+    }
+
+    fn tend_fetches(&mut self, now: Now) {
+        let due: Vec<(Seq, u32)> = self
+            .slots
+            .iter()
+            .filter_map(|(seq, slot)| slot.fetch.filter(|(at, _)| *at <= now.monotonic).map(|(_, tries)| (*seq, tries)))
+            .collect();
+        let mut requests: BTreeMap<ReplicaId, Vec<Digest>> = BTreeMap::new();
+        let mut proposals: BTreeMap<ReplicaId, Vec<Digest>> = BTreeMap::new();
+        for (seq, tries) in due {
+            let peer = self.fetch_source(seq, tries);
+            let Some(slot) = self.slots.get(&seq) else { continue };
+            let wanted_bodies: Vec<Digest> = slot
+                .proposals
+                .values()
+                .flat_map(|proposal| proposal.requests())
+                .filter(|digest| !self.bodies.holds(digest))
+                .copied()
+                .collect();
+            let wanted_proposals: Vec<Digest> =
+                self.wanted_proposals.iter().filter(|(_, seqs)| seqs.contains(&seq)).map(|(digest, _)| *digest).collect();
+            if wanted_bodies.is_empty() && wanted_proposals.is_empty() {
+                self.slot(seq).fetch = None;
+                continue;
+            }
+            let wait = FETCH_INTERVAL * u64::from(tries + 1).min(10);
+            self.slot(seq).fetch = Some((now.monotonic + wait, tries.saturating_add(1)));
+            requests.entry(peer).or_default().extend(wanted_bodies);
+            proposals.entry(peer).or_default().extend(wanted_proposals);
+        }
+        for (peer, mut digests) in requests {
+            digests.truncate(FETCH_MAX);
+            if !digests.is_empty() {
+                self.send(Recipients::One(peer), Message::FetchRequests(digests), None);
+            }
+        }
+        for (peer, mut digests) in proposals {
+            digests.truncate(FETCH_MAX);
+            if !digests.is_empty() {
+                self.send(Recipients::One(peer), Message::FetchProposals(digests), None);
+            }
+        }
+    }
+
+    /// Whom to ask: the primary first, then everyone in turn.
+    fn fetch_source(&self, seq: Seq, tries: u32) -> ReplicaId {
+        let others: Vec<ReplicaId> = self.peers.keys().copied().collect();
+        let start = if tries == 0 && !self.leads() {
+            others.iter().position(|id| *id == self.primary()).unwrap_or(0)
+        } else {
+            (self.id().index() + seq.0 as usize % others.len() + tries as usize) % others.len()
+        };
+        others[start % others.len()]
+    }
+
+    /// Fetches the state when the numbers below the stable checkpoint cannot be had any more.
+    fn tend_transfer(&mut self, now: Now) {
+        if self.stable() <= self.delivered {
+            self.stall = None;
+            self.transfer.abandon();
+            return;
+        }
+        let stall = self.stall.get_or_insert(Stall { delivered: self.delivered, since: now.monotonic });
+        if stall.delivered != self.delivered {
+            *stall = Stall { delivered: self.delivered, since: now.monotonic };
+        }
+        let waited = now.monotonic.saturating_sub(stall.since) >= TRANSFER_PATIENCE;
+        let hopeless = self.stable().0 > self.delivered.0 + self.parameters().window;
+        let peers: Vec<ReplicaId> = self
+            .peers
+            .iter()
+            .filter(|(_, peer)| peer.stable >= self.stable())
+            .chain(self.peers.iter().filter(|(_, peer)| peer.stable < self.stable()))
+            .map(|(id, _)| *id)
+            .collect();
+        let none_left = self.transfer.is_gone(peers.len());
+        if (waited || hopeless) && (!self.transfer.is_active() || none_left) {
+            let base = self.transfer.newest().cloned();
+            if none_left && self.transfer.target() == Some(self.stable()) {
+                self.transfer.abandon();
+            }
+            self.transfer.start(self.stable(), self.checkpoints.stable_digest(), base.as_ref());
+        }
+        for (peer, question) in self.transfer.questions(now, &peers) {
+            self.send(Recipients::One(peer), question, None);
+        }
+    }
+
+    pub(super) fn handle_transfer(&mut self, now: Now, from: ReplicaId, answer: Message) {
+        if let Progress::Complete(snapshot) = self.transfer.take(from, answer) {
+            self.install(now, snapshot);
+        }
+        self.tend_transfer(now);
+    }
+
+    /// Takes a certified state as executed. Pending requests may be in it: they are dropped with their timer, and
+    /// clients that still wait send them again.
+    fn install(&mut self, now: Now, snapshot: crate::state::Snapshot) {
+        let seq = snapshot.seq;
+        if seq <= self.delivered {
+            return;
+        }
+        self.delivered = seq;
+        self.executed = seq;
+        self.next_seq = self.next_seq.max(seq.next());
+        for digest in self.pending.clear() {
+            self.bodies.not_pending(&digest);
+        }
+        self.timer = self.timer.filter(|_| !self.entered);
+        self.stall = None;
+        self.out.install = Some(snapshot);
+        self.collect_garbage();
+        self.next_status = now.monotonic;
+        self.advance_all(now);
+    }
+
+    /// On every new link peers hand back the newest statements they hold that the other side signed.
+    pub(super) fn handle_link_up(&mut self, now: Now, peer: ReplicaId) {
+        if !self.peers.contains_key(&peer) {
+            return;
+        }
+        let mut statements: Vec<Signed> = Vec::new();
+        for slot in self.slots.values().rev().take(HANDED_BACK) {
+            for round in slot.rounds.values() {
+                statements.extend(round.pre_prepare.filter(|signed| signed.signer() == peer));
+                statements.extend(round.prepares.get(&peer).map(|prepare| prepare.signed));
+                statements.extend(round.commits.get(&peer));
+            }
+        }
+        statements.truncate(STATUS_SLOTS_MAX - 3);
+        statements.extend(self.view_changes.get(&peer).map(|message| message.signed));
+        statements.extend(self.checkpoints.newest_vote(peer));
+        if !statements.is_empty() {
+            self.send(Recipients::One(peer), Message::YourStatements(statements), None);
+        }
+        self.next_status = now.monotonic;
+        self.tend_status(now);
+    }
+
+    /// A statement of its own that the log lacks, above the stable checkpoint or of a later view: the log is not the
+    /// newest, and a replica that cannot know what it signed must not sign.
+    pub(super) fn handle_own_statements(&mut self, statements: &[Signed]) {
+        let lacking = statements.iter().any(|signed| self.lacks_own(signed));
+        if lacking {
+            self.halt(Halt::LostLog);
+        }
+    }
+
+    fn lacks_own(&self, signed: &Signed) -> bool {
+        let statement = &signed.statement;
+        if statement.signer != self.id() || statement.incarnation != self.setup.incarnation {
+            return false;
+        }
+        match &statement.body {
+            StatementBody::PrePrepare(ballot) | StatementBody::Prepare(ballot) | StatementBody::Commit(ballot) => {
+                if ballot.view > self.view || (ballot.view == self.view && !self.entered && self.view > View(0)) {
+                    return true;
+                }
+                if ballot.view < self.view || ballot.seq <= self.stable() {
+                    return false;
+                }
+                let round = self.slots.get(&ballot.seq).and_then(|slot| slot.rounds.get(&ballot.view));
+                let own = round.and_then(|round| match &statement.body {
+                    StatementBody::PrePrepare(_) => round.pre_prepare,
+                    StatementBody::Prepare(_) => round.prepares.get(&self.id()).map(|prepare| prepare.signed),
+                    _ => round.commits.get(&self.id()).copied(),
+                });
+                own.is_none_or(|own| ballot_of(own.body()) != Some(ballot))
+            }
+            StatementBody::ViewChange { view, .. } => *view > self.view,
+            StatementBody::NewView { view, .. } => *view > self.view,
+            StatementBody::Checkpoint { seq, .. } => *seq > self.stable() && self.checkpoints.own(*seq).is_none(),
+            _ => false,
+        }
+    }
+}

@@ -1,0 +1,436 @@
+//! The normal case: admission, batches, PRE-PREPARE, PREPARE, COMMIT, delivery (Castro and Liskov 1999, section 4.2).
+
+use std::sync::Arc;
+
+use quorate_crypto::statement::Ballot;
+use quorate_crypto::{Certificate, Digest, ReplicaId, Seq, Signed, StatementBody, Verified, View};
+
+use crate::engine::{Busy, Decided, Halt, Now, RecordIndex, Recipients, RequestNumber};
+use crate::message::{Committed, Message, PrePrepare, Prepare};
+use crate::pbft::safety;
+use crate::pbft::slot::{PreparedCertificate, Round, ballot_of};
+use crate::pbft::Replica;
+use crate::pending::Admission;
+use crate::proposal::{Payload, Proposal};
+use crate::record::Record;
+use crate::request::Request;
+
+/// A fetch waits this long at first: the client has most likely sent the body already.
+const FETCH_PATIENCE: u64 = 3_000;
+
+fn number_of(request: &Request) -> RequestNumber {
+    let content = request.content();
+    RequestNumber { client: content.client, session: content.session, number: content.number }
+}
+
+impl Replica {
+    pub(super) fn handle_requests(&mut self, now: Now, from: Option<ReplicaId>, requests: Vec<Verified<Request>>) {
+        let mut wanted = false;
+        for request in requests {
+            let digest = request.digest();
+            if self.bodies.is_wanted(&digest) {
+                self.bodies.insert(digest, request, false);
+                wanted = true;
+                continue;
+            }
+            let number = number_of(&request);
+            match self.pending.admission(&digest, &number.client) {
+                Admission::Known => {}
+                Admission::Busy => {
+                    if from.is_none() {
+                        let retry_after = self.parameters().view_timeout / 1000;
+                        self.out.busy.push(Busy { request: digest, client: number.client, retry_after });
+                    }
+                }
+                Admission::Admit => {
+                    // A body that a slot names already is on its way to execution; no timer runs for it twice.
+                    let weight = request.weight();
+                    let named = self.bodies.is_named(&digest);
+                    self.bodies.insert(digest, request, true);
+                    self.pending.admit(digest, number, weight, now.monotonic);
+                    if named {
+                        self.pending.proposed(&digest);
+                    }
+                }
+            }
+        }
+        if wanted {
+            self.advance_all(now);
+        }
+    }
+
+    /// Cuts batches: at once when idle; while others are undecided, when as much has gathered as the last batch held, so
+    /// that batches grow with the load and no request waits for company that does not come.
+    pub(super) fn propose(&mut self, now: Now) {
+        while self.entered && self.leads() && self.in_window(self.next_seq) {
+            let undecided = self.next_seq.0 - 1 - self.delivered.0.min(self.next_seq.0 - 1);
+            if undecided >= self.parameters().pipeline_depth {
+                return;
+            }
+            let waiting = self.pending.unproposed();
+            let overdue = self.deadline_is_due(now) && undecided == 0;
+            if waiting == 0 && !overdue {
+                return;
+            }
+            if undecided > 0 && waiting < self.last_batch.div_ceil(2) {
+                return;
+            }
+            let (count, bytes) = (self.parameters().batch_requests_max, self.parameters().batch_bytes_max);
+            let batch = self.pending.take_batch(count, bytes);
+            self.last_batch = batch.len().max(1);
+            self.propose_batch(now, batch);
+        }
+    }
+
+    fn propose_batch(&mut self, now: Now, batch: Vec<Digest>) {
+        let seq = self.next_seq;
+        self.next_seq = seq.next();
+        self.last_time = self.last_time.max(now.wall);
+        let proposal = Proposal { time: self.last_time, payload: Payload::Batch(batch) };
+        let ballot = Ballot { view: self.view, seq, digest: proposal.digest() };
+        let signed = self.sign(StatementBody::PrePrepare(ballot));
+        self.learn_proposal(seq, proposal.clone());
+        self.record_bodies(seq, &proposal);
+        let message = PrePrepare { signed, proposal };
+        let record = self.record(Record::PrePrepare(message.clone()));
+        let slot = self.slot(seq);
+        slot.rests_on(record);
+        let round = slot.rounds.entry(ballot.view).or_default();
+        round.pre_prepare = Some(signed);
+        round.time_accepted = true;
+        round.vote_record = Some(record);
+        self.send(Recipients::Others, Message::PrePrepare(message), Some(record));
+        self.advance(now, seq);
+    }
+
+    /// Adds a proposal to its slot; its bodies are named from now on.
+    pub(super) fn learn_proposal(&mut self, seq: Seq, proposal: Proposal) {
+        let digest = proposal.digest();
+        if let Some(seqs) = self.wanted_proposals.get_mut(&digest) {
+            seqs.remove(&seq);
+            if seqs.is_empty() {
+                self.wanted_proposals.remove(&digest);
+            }
+        }
+        if self.slot(seq).proposals.contains_key(&digest) {
+            return;
+        }
+        for request in proposal.requests() {
+            self.bodies.name(request);
+            self.pending.proposed(request);
+        }
+        self.slot(seq).proposals.insert(digest, proposal);
+    }
+
+    /// Forgets proposals of a slot that nothing names any more.
+    pub(super) fn forget_proposals(&mut self, seq: Seq) {
+        let Some(slot) = self.slots.get_mut(&seq) else { return };
+        let needed: Vec<Digest> = slot.needed_proposals().collect();
+        let dropped: Vec<Digest> = slot.proposals.keys().filter(|digest| !needed.contains(digest)).copied().collect();
+        for digest in dropped {
+            if let Some(proposal) = self.slots.get_mut(&seq).and_then(|slot| slot.proposals.remove(&digest)) {
+                for request in proposal.requests() {
+                    self.bodies.unname(request);
+                }
+            }
+        }
+    }
+
+    /// Drops a slot and everything it names.
+    pub(super) fn drop_slot(&mut self, seq: Seq) {
+        let Some(slot) = self.slots.remove(&seq) else { return };
+        for digest in slot.needed_proposals() {
+            if let Some(seqs) = self.wanted_proposals.get_mut(&digest) {
+                seqs.remove(&seq);
+                if seqs.is_empty() {
+                    self.wanted_proposals.remove(&digest);
+                }
+            }
+        }
+        for proposal in slot.proposals.values() {
+            for request in proposal.requests() {
+                self.bodies.unname(request);
+            }
+        }
+    }
+
+    pub(super) fn bodies_held(&self, proposal: &Proposal) -> bool {
+        proposal.requests().iter().all(|request| self.bodies.holds(request))
+    }
+
+    /// Makes every body of `proposal` durable with the next frame, once.
+    pub(super) fn record_bodies(&mut self, seq: Seq, proposal: &Proposal) {
+        let mut fresh = Vec::new();
+        let mut lowest: Option<RecordIndex> = None;
+        for digest in proposal.requests() {
+            match self.bodies.recorded(digest) {
+                Some(record) => lowest = Some(lowest.map_or(record, |lowest| lowest.min(record))),
+                None => {
+                    if let Some(body) = self.bodies.get(digest) {
+                        fresh.push((*digest, Arc::clone(body)));
+                    }
+                }
+            }
+        }
+        if !fresh.is_empty() {
+            let requests = fresh.iter().map(|(_, body)| (***body).clone()).collect();
+            let record = self.record(Record::Requests(requests));
+            for (digest, _) in &fresh {
+                self.bodies.set_recorded(digest, record);
+            }
+            lowest = Some(lowest.map_or(record, |lowest| lowest.min(record)));
+        }
+        if let Some(record) = lowest {
+            self.slot(seq).rests_on(record);
+        }
+    }
+
+    /// Votes of this view and the next are kept, nothing else (rule P9).
+    pub(super) fn keeps_votes_of(&self, view: View) -> bool {
+        view == self.view || view == self.view.next()
+    }
+
+    pub(super) fn handle_pre_prepare(&mut self, now: Now, message: PrePrepare) {
+        let Some(ballot) = ballot_of(message.signed.body()).copied() else { return };
+        self.check_pre_prepare(&message.signed);
+        if !self.in_look_ahead(ballot.seq) || !self.keeps_votes_of(ballot.view) || message.signed.signer() == self.id() {
+            return;
+        }
+        if !message.proposal.is_well_formed(self.parameters().batch_requests_max) {
+            return;
+        }
+        let (bound, cap) = (self.parameters().proposal_time_bound, self.parameters().proposal_time_bound_cap);
+        let is_null = message.proposal.payload == Payload::Null;
+        let on_time =
+            is_null || safety::time_is_acceptable(message.proposal.time, now.wall, bound, cap, self.failed_views);
+        let round = self.slot(ballot.seq).rounds.entry(ballot.view).or_default();
+        match round.ballot() {
+            None => {
+                round.pre_prepare = Some(message.signed);
+                round.time_accepted = on_time;
+            }
+            Some(held) if held.digest != ballot.digest => return,
+            Some(_) => {}
+        }
+        self.learn_proposal(ballot.seq, message.proposal);
+        self.want_missing(now, ballot.seq, FETCH_PATIENCE);
+        self.advance(now, ballot.seq);
+    }
+
+    pub(super) fn handle_prepare(&mut self, now: Now, message: Prepare) {
+        let Some(ballot) = ballot_of(message.signed.body()).copied() else { return };
+        if !self.in_look_ahead(ballot.seq) || !self.keeps_votes_of(ballot.view) || message.signed.signer() == self.id() {
+            return;
+        }
+        self.check_prepare(&message);
+        let round = self.slot(ballot.seq).rounds.entry(ballot.view).or_default();
+        round.prepares.entry(message.signed.signer()).or_insert(message);
+        self.advance(now, ballot.seq);
+    }
+
+    pub(super) fn handle_commit(&mut self, now: Now, signed: Signed) {
+        let Some(ballot) = ballot_of(signed.body()).copied() else { return };
+        if !self.in_look_ahead(ballot.seq) || !self.keeps_votes_of(ballot.view) || signed.signer() == self.id() {
+            return;
+        }
+        self.check_commit(&signed);
+        let round = self.slot(ballot.seq).rounds.entry(ballot.view).or_default();
+        round.commits.entry(signed.signer()).or_insert(signed);
+        self.advance(now, ballot.seq);
+    }
+
+    pub(super) fn handle_commit_certificate(&mut self, now: Now, committed: Committed) {
+        let Some(ballot) = ballot_of(&committed.certificate.body).copied() else { return };
+        if !self.in_look_ahead(ballot.seq) || ballot.seq <= self.delivered {
+            return;
+        }
+        if self.slot(ballot.seq).committed.is_none() {
+            self.slot(ballot.seq).committed = Some(committed.certificate);
+        }
+        if self.slot(ballot.seq).decided().is_some_and(|decided| decided.digest == ballot.digest) {
+            self.learn_proposal(ballot.seq, committed.proposal);
+        }
+        self.want_missing(now, ballot.seq, 0);
+        self.advance(now, ballot.seq);
+    }
+
+    pub(super) fn advance_all(&mut self, now: Now) {
+        let seqs: Vec<Seq> = self.slots.range(self.delivered.next()..).map(|(seq, _)| *seq).collect();
+        for seq in seqs {
+            self.advance(now, seq);
+        }
+    }
+
+    /// Does everything that has become possible at one number. Idempotent.
+    pub(super) fn advance(&mut self, now: Now, seq: Seq) {
+        self.try_prepare(seq);
+        self.try_commit(seq);
+        self.try_decide(now, seq);
+        self.deliver();
+    }
+
+    /// The proposal of the accepted ballot, if it and all its bodies are held: without the bodies no vote, in a new view
+    /// either.
+    fn available(&self, ballot: &Ballot) -> Option<Proposal> {
+        let proposal = self.slots.get(&ballot.seq)?.proposals.get(&ballot.digest)?;
+        self.bodies_held(proposal).then(|| proposal.clone())
+    }
+
+    fn may_sign(&self, ballot: &Ballot) -> bool {
+        let Some(slot) = self.slots.get(&ballot.seq) else { return false };
+        let accepted = slot.rounds.get(&ballot.view).and_then(Round::ballot).map(|ballot| ballot.digest);
+        let decided = slot.decided().map(|ballot| ballot.digest);
+        safety::may_accept(
+            ballot,
+            self.entered.then_some(self.view),
+            self.stable(),
+            self.parameters().window,
+            accepted.as_ref(),
+            decided.as_ref(),
+        )
+    }
+
+    fn try_prepare(&mut self, seq: Seq) {
+        let Some(ballot) = self.current_ballot(seq) else { return };
+        if self.leads() || !self.may_sign(&ballot) {
+            return;
+        }
+        let own = self.id();
+        let Some(round) = self.slots.get(&seq).and_then(|slot| slot.rounds.get(&ballot.view)) else { return };
+        let Some(pre_prepare) = round.pre_prepare else { return };
+        if !round.time_accepted || round.prepares.contains_key(&own) {
+            return;
+        }
+        let Some(proposal) = self.available(&ballot) else { return };
+        self.record_bodies(seq, &proposal);
+        let record = self.record(Record::PrePrepare(PrePrepare { signed: pre_prepare, proposal }));
+        self.slot(seq).rests_on(record);
+        let prepare = Prepare {
+            signed: self.sign(StatementBody::Prepare(ballot)),
+            primary_incarnation: pre_prepare.statement.incarnation,
+            primary_signature: pre_prepare.signature,
+        };
+        let record = self.record(Record::Prepare(prepare));
+        let round = self.slot(seq).rounds.entry(ballot.view).or_default();
+        round.prepares.insert(own, prepare);
+        round.vote_record = Some(record);
+        self.send(Recipients::Others, Message::Prepare(prepare), Some(record));
+    }
+
+    fn try_commit(&mut self, seq: Seq) {
+        let Some(ballot) = self.current_ballot(seq) else { return };
+        let own = self.id();
+        if !self.may_sign(&ballot) {
+            return;
+        }
+        let Some(round) = self.slots.get(&seq).and_then(|slot| slot.rounds.get(&ballot.view)) else { return };
+        let Some(pre_prepare) = round.pre_prepare else { return };
+        if round.commits.contains_key(&own) {
+            return;
+        }
+        let Some(prepares) = safety::prepared(&ballot, &round.prepares, self.committee()) else { return };
+        let Some(prepares) = Certificate::collect(prepares.iter().map(|prepare| &prepare.signed)) else { return };
+        let Some(proposal) = self.available(&ballot) else { return };
+        self.record_bodies(seq, &proposal);
+        let commit = self.sign(StatementBody::Commit(ballot));
+        let record = self.record(Record::Prepared { pre_prepare, prepares: prepares.clone(), proposal, commit });
+        let slot = self.slot(seq);
+        slot.rests_on(record);
+        slot.keep_prepared(PreparedCertificate { ballot, pre_prepare, prepares });
+        slot.own_commit = Some(commit);
+        slot.own_commit_record = Some(record);
+        slot.rounds.entry(ballot.view).or_default().commits.insert(own, commit);
+        self.send(Recipients::Others, Message::Commit(commit), Some(record));
+    }
+
+    fn try_decide(&mut self, now: Now, seq: Seq) {
+        let Some(slot) = self.slots.get(&seq) else { return };
+        if slot.committed.is_some() || seq <= self.delivered {
+            return;
+        }
+        let ballots = slot.rounds.values().flat_map(|round| {
+            round.commits.values().filter_map(|signed| ballot_of(signed.body()).copied()).collect::<Vec<_>>()
+        });
+        let mut ballots: Vec<Ballot> = ballots.collect();
+        ballots.sort_unstable();
+        ballots.dedup();
+        let certificate = ballots.iter().find_map(|ballot| {
+            let round = slot.rounds.get(&ballot.view)?;
+            safety::committed(ballot, &round.commits, self.committee())
+        });
+        if certificate.is_some() {
+            self.slot(seq).committed = certificate;
+            self.want_missing(now, seq, 0);
+        }
+    }
+
+    /// Hands decided batches on, in order. A decision that counts this replica's own COMMIT waits for its record: the
+    /// vote must survive a power cut before anyone is told of what it decided.
+    fn deliver(&mut self) {
+        loop {
+            let seq = self.delivered.next();
+            let Some(slot) = self.slots.get(&seq) else { return };
+            let Some(certificate) = slot.committed.clone() else { return };
+            let Some(ballot) = slot.decided().copied() else { return };
+            let Some(proposal) = self.available(&ballot) else { return };
+            let after = slot.own_commit_record;
+            self.record_bodies(seq, &proposal);
+            let record = self.record(Record::Committed(Committed { certificate, proposal: proposal.clone() }));
+            self.slot(seq).rests_on(record);
+            self.slot(seq).fetch = None;
+            let requests =
+                proposal.requests().iter().filter_map(|digest| self.bodies.get(digest).cloned()).collect::<Vec<_>>();
+            assert_eq!(requests.len(), proposal.requests().len(), "every body of a delivered batch is held");
+            self.delivered = seq;
+            if self.next_seq <= seq {
+                self.next_seq = seq.next();
+            }
+            self.out.decided.push(Decided { seq, proposal, requests, after });
+        }
+    }
+
+    pub(super) fn handle_executed(&mut self, now: Now, seq: Seq, results: Digest, next_deadline: Option<u64>) {
+        if seq <= self.executed {
+            return;
+        }
+        self.executed = seq;
+        self.next_deadline = next_deadline;
+        let digests: Vec<Digest> = self
+            .slots
+            .get(&seq)
+            .and_then(|slot| slot.decided_proposal())
+            .map(|proposal| proposal.requests().to_vec())
+            .unwrap_or_default();
+        for digest in &digests {
+            let Some(number) = self.bodies.get(digest).map(|body| number_of(body)) else { continue };
+            for gone in self.pending.ordered(digest, &number) {
+                self.bodies.not_pending(&gone);
+            }
+        }
+        if let Some(before) = self.own_executed.get(&seq) {
+            // Signed before a restart: never anew. Another root now means this replica's state is damaged.
+            if *before.body() != (StatementBody::Executed { seq, results }) {
+                let StatementBody::Executed { results: certified, .. } = *before.body() else { return };
+                self.halt(Halt::Diverged { seq, own: results, certified });
+                return;
+            }
+        } else {
+            let signed = self.sign(StatementBody::Executed { seq, results });
+            let record = self.record(Record::Executed(signed));
+            self.slot(seq).rests_on(record);
+            self.own_executed.insert(seq, signed);
+        }
+        self.note_progress(now);
+    }
+
+    /// This replica's EXECUTED of a batch, for receipts.
+    pub fn executed_statement(&self, seq: Seq) -> Option<&Signed> {
+        self.own_executed.get(&seq)
+    }
+
+    /// The service wants an empty batch: its deadline passed by more than the clocks may differ.
+    pub(super) fn deadline_is_due(&self, now: Now) -> bool {
+        self.next_deadline
+            .is_some_and(|deadline| now.wall > deadline.saturating_add(self.parameters().proposal_time_bound))
+    }
+}

@@ -1,0 +1,474 @@
+//! Timers, VIEW-CHANGE and NEW-VIEW (Castro and Liskov 1999, sections 4.4 and 4.5.2).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use quorate_crypto::{Digest, ReplicaId, Seq, Signed, View};
+
+use crate::engine::{Now, RecordIndex, Recipients};
+use crate::message::{Message, PrePrepare};
+use crate::parameters::Micros;
+use crate::pbft::safety::{self, Choice, NewViewError};
+use crate::pbft::slot::ballot_of;
+use crate::pbft::view_change_message::{NewView, ViewChange, ViewChangeBody};
+use crate::pbft::{AwaitedNewView, KeptNewView, Replica, ViewTimer};
+use crate::pending::Relayed;
+use crate::proposal::Proposal;
+use crate::record::Record;
+
+/// A NEW-VIEW's missing VIEW-CHANGEs are asked for this often.
+const FETCH_INTERVAL: Micros = 20_000;
+/// Bytes of requests relayed at once.
+const RELAY_BYTES_MAX: usize = 512 * 1024;
+
+impl Replica {
+    /// D with the back-off: doubled per failed view, at most `backoff_cap` times D.
+    fn patience(&self) -> Micros {
+        let cap = u64::from(self.parameters().backoff_cap.max(1));
+        let factor = (1u64 << self.failed_views.min(32)).min(cap);
+        self.parameters().view_timeout.saturating_mul(factor)
+    }
+
+    /// A request is relayed to the primary this long after it became the oldest; then its timer runs.
+    fn relay_delay(&self) -> Micros {
+        self.parameters().view_timeout / 8
+    }
+
+    /// A process that slept (paused, suspended, starved) must not fire timers that measured its own sleep: it catches up
+    /// first (rule P11; BFT-SMaRt #19, #27).
+    pub(super) fn notice_pause(&mut self, now: Now) {
+        let slept = now.monotonic.saturating_sub(self.last_step);
+        if self.last_step > 0
+            && slept > self.parameters().view_timeout / 2
+            && let Some(timer) = &mut self.timer
+            && timer.deadline <= now.monotonic
+        {
+            timer.deadline = now.monotonic + self.setup.parameters.view_timeout / 2;
+        }
+        self.last_step = now.monotonic;
+    }
+
+    /// Whether anything is owed: a pending request, an accepted or decided number not executed, a deadline.
+    fn is_work_outstanding(&self, now: Now) -> bool {
+        !self.pending.is_empty()
+            || self.deadline_is_due(now)
+            || self.slots.range(self.executed.next()..).any(|(_, slot)| {
+                slot.committed.is_some() || slot.rounds.get(&self.view).is_some_and(|round| round.pre_prepare.is_some())
+            })
+    }
+
+    pub(super) fn note_progress(&mut self, _now: Now) {
+        if self.entered {
+            self.failed_views = 0;
+        }
+        let restart = self.timer.as_ref().is_some_and(|timer| match timer.target {
+            Some(target) => !self.pending.contains(&target),
+            None => true,
+        });
+        if self.entered && restart {
+            self.timer = None;
+        }
+    }
+
+    /// Keeps the view timer as it must be; called at the end of every turn.
+    pub(super) fn tend_timer(&mut self, now: Now) {
+        if !self.entered {
+            // The timer for this view starts only with q VIEW-CHANGEs for it, so a lone replica never runs ahead.
+            if self.timer.is_none() && self.supporters() >= self.committee().quorum() {
+                let deadline = now.monotonic + self.patience();
+                self.timer = Some(ViewTimer { deadline, started: now.monotonic, target: None });
+            }
+            return;
+        }
+        if self.timer.is_some_and(|timer| timer.target.is_some_and(|target| !self.pending.contains(&target))) {
+            self.timer = None;
+        }
+        // While f + 1 others have executed more, the cluster makes progress and this replica's delay is its own.
+        if !self.is_work_outstanding(now) || self.is_behind() {
+            self.timer = None;
+        } else if self.timer.is_none() {
+            let deadline = now.monotonic + self.relay_delay() + self.patience();
+            let target = self.pending.oldest().map(|admitted| admitted.digest);
+            self.timer = Some(ViewTimer { deadline, started: now.monotonic, target });
+        }
+    }
+
+    pub(super) fn tend_relays(&mut self, now: Now) {
+        let Some(timer) = self.timer.filter(|_| self.entered) else { return };
+        let waited = now.monotonic.saturating_sub(timer.started);
+        let before = now.monotonic.saturating_sub(self.relay_delay());
+        if waited >= self.relay_delay() && !self.leads() {
+            let relay = self.pending.to_relay(before, Relayed::ToPrimary, RELAY_BYTES_MAX);
+            self.relay(Recipients::One(self.primary()), &relay);
+        }
+        if waited >= self.relay_delay() + self.patience() / 2 {
+            let relay = self.pending.to_relay(before, Relayed::ToAll, RELAY_BYTES_MAX);
+            self.relay(Recipients::Others, &relay);
+        }
+    }
+
+    fn relay(&mut self, to: Recipients, digests: &[Digest]) {
+        let requests: Vec<_> =
+            digests.iter().filter_map(|digest| self.bodies.get(digest)).map(|body| (***body).clone()).collect();
+        if !requests.is_empty() {
+            self.send(to, Message::Requests(requests), None);
+        }
+    }
+
+    pub(super) fn timer_deadline(&self) -> Option<Micros> {
+        let timer = self.timer?;
+        let relays = [timer.started + self.relay_delay(), timer.started + self.relay_delay() + self.patience() / 2];
+        let next_relay = relays.into_iter().find(|at| *at > self.last_step && self.entered && !self.pending.is_empty());
+        Some(next_relay.map_or(timer.deadline, |at| at.min(timer.deadline)))
+    }
+
+    pub(super) fn check_timer(&mut self, now: Now) {
+        if self.timer.is_some_and(|timer| timer.deadline <= now.monotonic) {
+            let next = self.view.next();
+            self.start_view_change(now, next);
+        }
+    }
+
+    /// How many members' newest VIEW-CHANGE is for the view this replica moves to.
+    fn supporters(&self) -> usize {
+        self.view_changes.values().filter(|message| message.view() == self.view).count()
+    }
+
+    /// Leaves every view below `view`: nothing new is signed there from now on.
+    pub(super) fn start_view_change(&mut self, now: Now, view: View) {
+        if view <= self.view {
+            return;
+        }
+        if !self.entered || (self.view > View(0) && self.no_progress_in_view()) {
+            self.failed_views = self.failed_views.saturating_add(1);
+        }
+        self.view_changes_started += 1;
+        self.view = view;
+        self.entered = false;
+        self.timer = None;
+        let slots =
+            self.slots.range(self.stable().next()..).filter_map(|(_, slot)| slot.proof()).collect();
+        let body = ViewChangeBody { view, stable: self.checkpoints.stable().cloned(), slots };
+        let message =
+            ViewChange::sign(body, self.header(), self.committee().cluster(), self.setup.signer.as_ref());
+        let record = self.record(Record::LeftView(message.clone()));
+        self.own_view_change = Some(message.clone());
+        self.own_view_change_record = Some(record);
+        self.view_changes.insert(self.id(), message.clone());
+        self.send(Recipients::Others, Message::ViewChange(message), Some(record));
+        self.try_new_view(now);
+        self.try_awaited(now);
+    }
+
+    /// Whether nothing was executed since this view was entered.
+    fn no_progress_in_view(&self) -> bool {
+        self.entered_at >= self.executed
+    }
+
+    pub(super) fn handle_view_change(&mut self, now: Now, message: ViewChange) {
+        let author = message.author();
+        if author == self.id() {
+            return;
+        }
+        self.check_view_change(&message);
+        let digest = message.digest();
+        for awaited in self.awaited.values_mut() {
+            if awaited.new_view.body().view_changes.contains(&(author, digest)) {
+                awaited.collected.insert(author, message.clone());
+            }
+        }
+        if self.view_changes.get(&author).is_none_or(|held| held.view() < message.view()) {
+            self.view_changes.insert(author, message);
+        }
+        let views: BTreeMap<ReplicaId, View> = self
+            .view_changes
+            .iter()
+            .filter(|(author, _)| **author != self.id())
+            .map(|(author, message)| (*author, message.view()))
+            .collect();
+        if let Some(view) = safety::join_view(&views, self.view, self.committee()) {
+            self.start_view_change(now, view);
+        }
+        self.try_new_view(now);
+        self.try_awaited(now);
+    }
+
+    /// As the primary of the view: opens it once q VIEW-CHANGEs are there and every body they carry is held.
+    pub(super) fn try_new_view(&mut self, now: Now) {
+        if self.entered || !self.leads() || !self.view_changes.contains_key(&self.id()) {
+            return;
+        }
+        let view = self.view;
+        let chosen: Vec<ViewChange> =
+            self.view_changes.values().filter(|message| message.view() == view).cloned().collect();
+        if chosen.len() < self.committee().quorum() {
+            return;
+        }
+        let choice = safety::choose(&chosen);
+        if !self.hold_everything(now, &choice) {
+            return;
+        }
+        let named = chosen.iter().map(|message| (message.author(), message.digest())).collect();
+        let new_view = NewView::sign(
+            view,
+            named,
+            &choice.slots,
+            self.header(),
+            self.committee().cluster(),
+            self.setup.signer.as_ref(),
+        );
+        self.enter_view(now, new_view.clone(), chosen, &choice);
+        let record = self.new_views.get(&view).and_then(|kept| kept.record);
+        self.send(Recipients::Others, Message::NewView(new_view), record);
+        self.advance_all(now);
+    }
+
+    /// The new primary's PRE-PREPAREs are its votes: it must hold what they name. Asks for what is missing.
+    fn hold_everything(&mut self, now: Now, choice: &Choice) -> bool {
+        let mut complete = true;
+        for (seq, digest) in &choice.slots {
+            if *seq <= self.stable().max(choice.stable_seq()) {
+                continue;
+            }
+            let proposal = self.find_proposal(*seq, digest);
+            match proposal {
+                Some(proposal) if self.bodies_held(&proposal) => {}
+                Some(proposal) => {
+                    // Names the bodies, so that they are asked for and kept when they come.
+                    self.learn_wanted(*seq, proposal);
+                    complete = false;
+                }
+                None => {
+                    self.wanted_proposals.entry(*digest).or_default().insert(*seq);
+                    complete = false;
+                }
+            }
+            if !complete {
+                self.slot(*seq).fetch.get_or_insert((now.monotonic, 0));
+            }
+        }
+        complete
+    }
+
+    fn learn_wanted(&mut self, seq: Seq, proposal: Proposal) {
+        if self.in_look_ahead(seq) {
+            self.learn_proposal(seq, proposal);
+        }
+    }
+
+    /// A proposal by digest, wherever it is held; the null request is always held.
+    pub(super) fn find_proposal(&self, seq: Seq, digest: &Digest) -> Option<Proposal> {
+        if *digest == Proposal::NULL.digest() {
+            return Some(Proposal::NULL);
+        }
+        if let Some(proposal) = self.slots.get(&seq).and_then(|slot| slot.proposals.get(digest)) {
+            return Some(proposal.clone());
+        }
+        self.slots.values().find_map(|slot| slot.proposals.get(digest)).cloned()
+    }
+
+    pub(super) fn handle_new_view(&mut self, now: Now, message: NewView) {
+        let author = message.author();
+        if author == self.id() {
+            return;
+        }
+        self.check_new_view(&message);
+        let view = message.view();
+        if view < self.view || (view == self.view && self.entered) {
+            return;
+        }
+        if self.awaited.get(&author).is_some_and(|held| held.new_view.view() >= view) {
+            return self.try_awaited(now);
+        }
+        let named: BTreeSet<(ReplicaId, Digest)> = message.body().view_changes.iter().copied().collect();
+        let collected = self
+            .view_changes
+            .values()
+            .filter(|held| named.contains(&(held.author(), held.digest())))
+            .map(|held| (held.author(), held.clone()))
+            .collect();
+        self.awaited.insert(author, AwaitedNewView { new_view: message, collected, next_fetch: now.monotonic });
+        self.try_awaited(now);
+    }
+
+    /// Enters the first awaited view whose VIEW-CHANGEs are complete; asks for those that are missing.
+    pub(super) fn try_awaited(&mut self, now: Now) {
+        let authors: Vec<ReplicaId> = self.awaited.keys().copied().collect();
+        for author in authors {
+            let Some(awaited) = self.awaited.get(&author) else { continue };
+            let view = awaited.new_view.view();
+            if view < self.view || (view == self.view && self.entered) {
+                self.awaited.remove(&author);
+                continue;
+            }
+            let complete = awaited.collected.len() == awaited.new_view.body().view_changes.len();
+            if !complete {
+                self.fetch_view_changes(now, author);
+                continue;
+            }
+            let Some(awaited) = self.awaited.remove(&author) else { continue };
+            let order = awaited.new_view.body().view_changes.clone();
+            let mut collected = awaited.collected;
+            let view_changes: Vec<ViewChange> =
+                order.iter().filter_map(|(author, _)| collected.remove(author)).collect();
+            match safety::new_view_holds(&awaited.new_view, &view_changes, self.committee(), self.parameters().window) {
+                Ok(choice) => {
+                    self.enter_view(now, awaited.new_view, view_changes, &choice);
+                    self.advance_all(now);
+                }
+                Err(NewViewError::WrongChoice) => self.accuse_new_view(awaited.new_view, view_changes),
+                Err(_) => {}
+            }
+        }
+    }
+
+    fn fetch_view_changes(&mut self, now: Now, author: ReplicaId) {
+        let Some(awaited) = self.awaited.get_mut(&author) else { return };
+        if awaited.next_fetch > now.monotonic {
+            return;
+        }
+        awaited.next_fetch = now.monotonic + FETCH_INTERVAL;
+        let view = awaited.new_view.view();
+        let missing: Vec<(ReplicaId, Digest)> = awaited
+            .new_view
+            .body()
+            .view_changes
+            .iter()
+            .filter(|(author, _)| !awaited.collected.contains_key(author))
+            .copied()
+            .collect();
+        for (missing_author, body) in missing {
+            let ask = Message::FetchViewChange { view, author: missing_author, body };
+            if author != self.id() {
+                self.send(Recipients::One(author), ask.clone(), None);
+            }
+            if missing_author != author && missing_author != self.id() {
+                self.send(Recipients::One(missing_author), ask, None);
+            }
+        }
+    }
+
+    pub(super) fn next_awaited_fetch(&self) -> Option<Micros> {
+        self.awaited.values().map(|awaited| awaited.next_fetch).min()
+    }
+
+    pub(super) fn answer_fetch_view_change(
+        &mut self,
+        now: Now,
+        from: ReplicaId,
+        view: View,
+        author: ReplicaId,
+        body: Digest,
+    ) {
+        if !self.may_answer_bulk(now, from) {
+            return;
+        }
+        let kept = self.new_views.get(&view).into_iter().flat_map(|kept| kept.view_changes.iter());
+        let own = self.own_view_change.iter();
+        let found = kept
+            .chain(self.view_changes.values())
+            .chain(own)
+            .find(|message| message.author() == author && message.view() == view && message.digest() == body)
+            .cloned();
+        if let Some(message) = found {
+            let after = if author == self.id() { self.own_view_change_record } else { None };
+            self.send(Recipients::One(from), Message::ViewChange(message), after);
+        }
+    }
+
+    /// Enters a view: the NEW-VIEW is recorded before anything is signed in it.
+    fn enter_view(&mut self, now: Now, new_view: NewView, view_changes: Vec<ViewChange>, choice: &Choice) {
+        if let Some(certificate) = choice.stable.clone() {
+            self.adopt_stable(now, certificate);
+        }
+        let view = new_view.view();
+        let own = new_view.author() == self.id();
+        self.install_view(&new_view, choice);
+        if own {
+            // The PRE-PREPAREs inside are this replica's votes: what they name becomes durable with them.
+            for signed in new_view.pre_prepares().collect::<Vec<_>>() {
+                self.record_reproposal(signed);
+            }
+        }
+        let record =
+            self.record(Record::NewView { new_view: new_view.clone(), view_changes: view_changes.clone() });
+        for reproposal in &new_view.body().reproposals {
+            if let Some(slot) = self.slots.get_mut(&reproposal.seq) {
+                slot.rests_on(record);
+                if own && let Some(round) = slot.rounds.get_mut(&view) {
+                    round.vote_record = Some(record);
+                }
+            }
+        }
+        let stable = self.stable();
+        self.new_views.insert(view, KeptNewView { new_view, view_changes, stable, record: Some(record) });
+        for (seq, digest) in &choice.slots {
+            if self.in_look_ahead(*seq) && self.find_proposal(*seq, digest).is_none() {
+                self.wanted_proposals.entry(*digest).or_default().insert(*seq);
+            }
+            if *seq > self.delivered {
+                self.want_missing(now, *seq, 0);
+            }
+        }
+    }
+
+    fn record_reproposal(&mut self, signed: Signed) {
+        let Some(ballot) = ballot_of(signed.body()).copied() else { return };
+        let Some(proposal) = self.slots.get(&ballot.seq).and_then(|slot| slot.proposals.get(&ballot.digest)).cloned()
+        else {
+            return;
+        };
+        self.record_bodies(ballot.seq, &proposal);
+        let record = self.record(Record::PrePrepare(PrePrepare { signed, proposal }));
+        self.slot(ballot.seq).rests_on(record);
+    }
+
+    /// The state change of entering a view, shared with recovery.
+    pub(super) fn install_view(&mut self, new_view: &NewView, choice: &Choice) {
+        let view = new_view.view();
+        self.view = view;
+        self.entered = true;
+        self.timer = None;
+        self.entered_at = self.executed;
+        let reproposed: BTreeMap<Seq, Signed> =
+            new_view.pre_prepares().filter_map(|signed| Some((ballot_of(signed.body())?.seq, signed))).collect();
+        let seqs: Vec<Seq> = self.slots.keys().copied().collect();
+        for seq in seqs {
+            self.slot(seq).rounds.retain(|round, _| *round >= view);
+        }
+        for (seq, signed) in &reproposed {
+            if !self.in_look_ahead(*seq) {
+                continue;
+            }
+            let Some(ballot) = ballot_of(signed.body()).copied() else { continue };
+            self.check_pre_prepare(signed);
+            let proposal = self.find_proposal(*seq, &ballot.digest);
+            let round = self.slot(*seq).rounds.entry(view).or_default();
+            round.pre_prepare = Some(*signed);
+            round.time_accepted = true;
+            if let Some(proposal) = proposal {
+                self.learn_proposal(*seq, proposal);
+            }
+        }
+        let all: Vec<Seq> = self.slots.keys().copied().collect();
+        for seq in all {
+            self.forget_proposals(seq);
+        }
+        let named: BTreeSet<Digest> = reproposed
+            .keys()
+            .filter_map(|seq| self.slots.get(seq))
+            .flat_map(|slot| slot.proposals.values())
+            .flat_map(|proposal| proposal.requests().iter().copied())
+            .collect();
+        self.pending.reset_proposed(|digest| named.contains(digest));
+        let last = choice.slots.last().map_or(choice.stable_seq(), |(seq, _)| *seq);
+        self.next_seq = last.max(self.stable()).max(self.delivered).next();
+        self.last_batch = 1;
+        self.view_changes.retain(|_, message| message.view() > view);
+        self.awaited.retain(|_, awaited| awaited.new_view.view() > view);
+    }
+
+    /// The NEW-VIEW of the view this replica is in, with the record it waits for.
+    pub(super) fn current_new_view(&self) -> Option<(&NewView, Option<RecordIndex>)> {
+        self.new_views.get(&self.view).filter(|_| self.entered).map(|kept| (&kept.new_view, kept.record))
+    }
+}
