@@ -58,7 +58,9 @@ impl fmt::Display for Accusation {
             Contradiction::Reply { request, seq } => {
                 write!(f, "gave another result than f + 1 others for request {} at seq {seq}", request.short())
             }
-            Contradiction::Read { revision } => write!(f, "gave another answer than f + 1 others for a read at revision {revision}"),
+            Contradiction::Read { revision } => {
+                write!(f, "gave another answer than f + 1 others for a read at revision {revision}")
+            }
             Contradiction::ForgedEvents { revision } => {
                 write!(f, "sent other events than f + 1 others for revision {revision}")
             }

@@ -43,7 +43,8 @@ impl AgreedTime {
     /// The same over the replicas that reported since `since`, once a quorum did. A quorum holds f + 1 honest replicas,
     /// so the value also is no lower than what some honest one reported: liars can bend it in neither direction.
     pub fn reported_since(&self, since: Micros, committee: &Committee) -> Option<u64> {
-        let fresh: Vec<u64> = self.reports.values().filter(|report| report.at >= since).map(|report| report.time).collect();
+        let fresh: Vec<u64> =
+            self.reports.values().filter(|report| report.at >= since).map(|report| report.time).collect();
         if fresh.len() < committee.quorum() {
             return None;
         }

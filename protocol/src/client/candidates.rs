@@ -48,7 +48,10 @@ impl<T: Eq> Candidates<T> {
     /// With `needed` = f + 1 and at most f liars it is an honest replica's answer (Castro and Liskov 1999, section 4.1:
     /// "the client waits for f + 1 replies with valid signatures from different replicas, and with the same t and r").
     pub fn agreed(&self, needed: usize) -> Option<(&T, usize)> {
-        self.entries.iter().find(|(_, replicas)| replicas.len() >= needed).map(|(answer, replicas)| (answer, replicas.len()))
+        self.entries
+            .iter()
+            .find(|(_, replicas)| replicas.len() >= needed)
+            .map(|(answer, replicas)| (answer, replicas.len()))
     }
 
     /// How many replicas answered.

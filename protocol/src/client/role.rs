@@ -185,7 +185,12 @@ pub struct ClientRole {
 
 impl ClientRole {
     /// A client of `committee` that signs with `key` under `session`: 128 random bits, fresh for every process.
-    pub fn new(committee: Committee, key: Arc<dyn Signer>, session: SessionId, parameters: ClientParameters) -> ClientRole {
+    pub fn new(
+        committee: Committee,
+        key: Arc<dyn Signer>,
+        session: SessionId,
+        parameters: ClientParameters,
+    ) -> ClientRole {
         ClientRole {
             committee,
             key,
@@ -257,7 +262,13 @@ impl ClientRole {
     }
 
     /// Asks every replica for its own executed state: the newest, or that of `revision`.
-    pub fn read(&mut self, now: Now, operation: Operation, revision: Option<u64>, patience: Micros) -> Result<Ticket, SubmitError> {
+    pub fn read(
+        &mut self,
+        now: Now,
+        operation: Operation,
+        revision: Option<u64>,
+        patience: Micros,
+    ) -> Result<Ticket, SubmitError> {
         check_operations(std::slice::from_ref(&operation))?;
         self.check_questions(self.reads.len())?;
         let ticket = self.ticket();
@@ -381,7 +392,8 @@ impl ClientRole {
     }
 
     fn ask_read(&mut self, read: &SerializableRead, to: Vec<ReplicaId>) {
-        let message = ClientMessage::Read { id: read.wire, operation: read.operation.clone(), revision: read.revision() };
+        let message =
+            ClientMessage::Read { id: read.wire, operation: read.operation.clone(), revision: read.revision() };
         self.send(to, message);
     }
 

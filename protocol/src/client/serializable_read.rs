@@ -109,7 +109,13 @@ impl SerializableRead {
             .collect()
     }
 
-    pub(super) fn answer(&mut self, from: ReplicaId, revision: u64, result: Vec<u8>, committee: &Committee) -> ReadStep {
+    pub(super) fn answer(
+        &mut self,
+        from: ReplicaId,
+        revision: u64,
+        result: Vec<u8>,
+        committee: &Committee,
+    ) -> ReadStep {
         if self.chosen.is_some_and(|chosen| chosen != revision) {
             // Not there yet, or compacted since: no answer to the question.
             return ReadStep::Wait;

@@ -64,15 +64,9 @@ pub(super) enum Judgement {
     /// Wait on.
     Pending,
     /// f + 1 equal replies.
-    Executed {
-        reply: Reply,
-        matching: usize,
-    },
+    Executed { reply: Reply, matching: usize },
     /// f + 1 equal refusals, and waiting does not help.
-    Refused {
-        reason: Refusal,
-        replicas: usize,
-    },
+    Refused { reason: Refusal, replicas: usize },
     /// f + 1 replicas find its time limit wrong; it may be signed again.
     WrongTime,
 }
@@ -131,7 +125,13 @@ fn treatment(reason: Refusal) -> Treatment {
 }
 
 impl Submission {
-    pub(super) fn new(number: Option<u64>, requests: Vec<Arc<Request>>, now: Micros, interval: Micros, give_up_at: Micros) -> Submission {
+    pub(super) fn new(
+        number: Option<u64>,
+        requests: Vec<Arc<Request>>,
+        now: Micros,
+        interval: Micros,
+        give_up_at: Micros,
+    ) -> Submission {
         let mut submission = Submission {
             number,
             attempts: Vec::new(),

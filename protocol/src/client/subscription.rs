@@ -10,7 +10,7 @@
 //!   replica 1   ......  nothing    nothing    events A   nothing   (covered 16)
 //!   replica 2   ......  (covered 12)
 //!   replica 3   ......  events X   ...                             a liar
-//!   delivered           progress 13 (0 and 1), then events A of 14 (0 and 1); replica 3 is accused of revision 12
+//!   delivered           events A of 14, which also says that 12 and 13 were quiet; replica 3 is accused of revision 12
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -49,7 +49,7 @@ pub enum Delivery {
         /// The events, in the service's encoding.
         events: Vec<u8>,
     },
-    /// Nothing else happened in the range up to and including this revision.
+    /// Nothing else happened in the range up to and including this revision. Not told where events follow at once.
     Progress {
         /// The revision.
         revision: u64,
@@ -118,7 +118,11 @@ impl Subscription {
 
     /// When one of `connected` is to be subscribed to again.
     pub(super) fn wake(&self, connected: &BTreeSet<ReplicaId>) -> Option<Micros> {
-        self.streams.iter().filter(|(replica, _)| connected.contains(replica)).filter_map(|(_, stream)| stream.wake()).min()
+        self.streams
+            .iter()
+            .filter(|(replica, _)| connected.contains(replica))
+            .filter_map(|(_, stream)| stream.wake())
+            .min()
     }
 
     /// `replica` is being asked for everything from `from` on, under `wire`.
@@ -139,7 +143,14 @@ impl Subscription {
     }
 
     /// Takes an update that came by `replica`'s link under `wire`.
-    pub(super) fn update(&mut self, replica: ReplicaId, wire: u64, update: WatchUpdate, now: Micros, out: &mut Progressed) {
+    pub(super) fn update(
+        &mut self,
+        replica: ReplicaId,
+        wire: u64,
+        update: WatchUpdate,
+        now: Micros,
+        out: &mut Progressed,
+    ) {
         let Some(next) = self.next else { return };
         let Some(stream) = self.streams.get_mut(&replica).filter(|stream| stream.wire == Some(wire)) else { return };
         match update {
@@ -224,7 +235,10 @@ impl Subscription {
     /// The events of `revision` that at least `needed` replicas sent alike.
     fn agreed_events(&self, revision: u64, needed: usize) -> Option<Vec<u8>> {
         let claims: Vec<&Vec<u8>> = self.streams.values().filter_map(|stream| stream.events(revision)).collect();
-        claims.iter().find(|events| claims.iter().filter(|other| other == events).count() >= needed).map(|events| (*events).clone())
+        claims
+            .iter()
+            .find(|events| claims.iter().filter(|other| other == events).count() >= needed)
+            .map(|events| (*events).clone())
     }
 
     fn accuse_dissenters(&mut self, revision: u64, accepted: &[u8], out: &mut Progressed) {
@@ -260,7 +274,8 @@ impl Subscription {
                 _ => None,
             })
             .collect();
-        (reasons.len() >= needed).then(|| Delivery::Ended { reason: reasons.first().map(ToString::to_string).unwrap_or_default() })
+        (reasons.len() >= needed)
+            .then(|| Delivery::Ended { reason: reasons.first().map(ToString::to_string).unwrap_or_default() })
     }
 }
 

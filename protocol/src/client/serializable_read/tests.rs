@@ -29,7 +29,10 @@ fn only_answers_at_the_chosen_revision_count() {
     assert_eq!(answer(&mut read, 0, 10, "not there yet"), ReadStep::Wait);
     assert_eq!(answer(&mut read, 3, 10, "not there yet"), ReadStep::Wait);
     assert_eq!(answer(&mut read, 1, 11, "b"), ReadStep::Wait);
-    assert!(matches!(answer(&mut read, 2, 11, "b"), ReadStep::Done(ReadEnding::Read { revision: 11, matching: 2, .. })));
+    assert!(matches!(
+        answer(&mut read, 2, 11, "b"),
+        ReadStep::Done(ReadEnding::Read { revision: 11, matching: 2, .. })
+    ));
 }
 
 #[test]

@@ -45,7 +45,9 @@ fn every_field_of_a_reply_must_agree() {
         assert!(hear(&mut role, at(1), 3, ReplicaMessage::Reply(lie)).is_empty());
         assert!(hear(&mut role, at(1), 0, ReplicaMessage::Reply(reply(&request, "ok"))).is_empty());
         let outputs = hear(&mut role, at(1), 1, ReplicaMessage::Reply(reply(&request, "ok")));
-        let Some(RequestEnding::Executed { reply: accepted, matching: 2 }) = ending(&outputs) else { panic!("{outputs:?}") };
+        let Some(RequestEnding::Executed { reply: accepted, matching: 2 }) = ending(&outputs) else {
+            panic!("{outputs:?}")
+        };
         assert_eq!(*accepted, reply(&request, "ok"));
         assert_eq!(accused(&outputs).iter().map(|accusation| accusation.replica).collect::<Vec<_>>(), [ReplicaId(3)]);
     }
@@ -116,12 +118,8 @@ fn without_an_answer_the_outcome_is_unknown_and_the_bytes_are_kept() {
     hear(&mut role, at(1), 2, refused(&request, Refusal::UnknownClient));
     hear(&mut role, at(1), 1, ReplicaMessage::Busy { request: request.digest(), retry_after: 10 });
     role.timer(at(10_000));
-    let heard = Heard {
-        connected: 4,
-        answered: 1,
-        busy: 1,
-        refused: BTreeMap::from([(ReplicaId(2), Refusal::UnknownClient)]),
-    };
+    let heard =
+        Heard { connected: 4, answered: 1, busy: 1, refused: BTreeMap::from([(ReplicaId(2), Refusal::UnknownClient)]) };
     let expected = RequestEnding::Unknown { heard, requests: vec![Arc::new(request.clone())] };
     assert_eq!(drain(&mut role), [Output::Request { ticket, ending: expected }]);
 
@@ -155,10 +153,7 @@ fn a_new_link_gets_what_is_under_way() {
     role.link_down(ReplicaId(1));
     let (_, request) = submit(&mut role, at(0));
     role.link_up(at(5), ReplicaId(1));
-    assert_eq!(
-        drain(&mut role),
-        [Output::Send { to: vec![ReplicaId(1)], message: ClientMessage::Submit(request) }]
-    );
+    assert_eq!(drain(&mut role), [Output::Send { to: vec![ReplicaId(1)], message: ClientMessage::Submit(request) }]);
 }
 
 #[test]
