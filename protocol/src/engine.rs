@@ -13,7 +13,7 @@
 use std::sync::Arc;
 
 use bincode::{Decode, Encode};
-use quorate_crypto::{Digest, PublicKey, ReplicaId, Seq, Verified, View};
+use quorate_crypto::{Digest, PublicKey, ReplicaId, Seq, Signed, Verified, View};
 
 use crate::evidence::Evidence;
 use crate::message::Message;
@@ -213,6 +213,11 @@ pub trait Engine: std::marker::Send {
     fn status(&self) -> EngineStatus;
     /// Whether a request of this digest is already pending, proposed or decided here and not yet executed.
     fn knows(&self, request: &Digest) -> bool;
+    /// Whether a proposal names this request and its body is not held: it must be handed in whatever execution thinks of
+    /// it, since a proposal is voted on only with all its bodies.
+    fn wants(&self, request: &Digest) -> bool;
+    /// This replica's EXECUTED of a batch, while it is kept: what receipts are signed with.
+    fn executed_statement(&self, seq: Seq) -> Option<Signed>;
 }
 
 /// Identifies a request by what it may execute once under.

@@ -347,4 +347,12 @@ impl Engine for Replica {
     fn knows(&self, request: &Digest) -> bool {
         self.bodies.holds(request)
     }
+
+    fn wants(&self, request: &Digest) -> bool {
+        self.bodies.is_wanted(request)
+    }
+
+    fn executed_statement(&self, seq: Seq) -> Option<Signed> {
+        self.own_executed.get(&seq).copied()
+    }
 }

@@ -423,11 +423,6 @@ impl Replica {
         self.note_progress(now);
     }
 
-    /// This replica's EXECUTED of a batch, for receipts.
-    pub fn executed_statement(&self, seq: Seq) -> Option<&Signed> {
-        self.own_executed.get(&seq)
-    }
-
     /// The service wants an empty batch: its deadline passed by more than the clocks may differ.
     pub(super) fn deadline_is_due(&self, now: Now) -> bool {
         self.next_deadline

@@ -1,0 +1,2 @@
+//! The `quorate-node` command.
+fn main() {}
