@@ -1,0 +1,68 @@
+//! The door for other replicas: which attempts get a handshake, and to whom an authenticated link belongs.
+
+use std::sync::Arc;
+
+use quinn::{Connecting, Connection};
+use tokio::time::timeout;
+
+use quorate_crypto::ReplicaId;
+
+use super::Shared;
+use super::supervisor::Notice;
+use crate::admission::HalfOpen;
+use crate::error::CloseCode;
+use crate::limits::HANDSHAKE_TIMEOUT;
+use crate::stream::{HeaderError, establish};
+use crate::tls::proven_key;
+
+/// Looks at connection attempts until the endpoint closes.
+pub(super) async fn run(shared: Arc<Shared>) {
+    let endpoint = shared.endpoint.clone();
+    while let Some(incoming) = endpoint.accept().await {
+        let expected = |remote| shared.expected.contains(&remote);
+        if let Some((connecting, half_open)) = shared.gate.admit(incoming, &shared.server_configs, expected) {
+            tokio::spawn(shake_hands(Arc::clone(&shared), connecting, half_open));
+        }
+    }
+}
+
+async fn shake_hands(shared: Arc<Shared>, connecting: Connecting, half_open: HalfOpen) {
+    let remote = connecting.remote_address();
+    let connection = match timeout(HANDSHAKE_TIMEOUT, connecting).await {
+        Ok(Ok(connection)) => connection,
+        Ok(Err(error)) => {
+            shared.metrics.handshakes_failed.increment();
+            tracing::info!(%remote, %error, "a handshake failed");
+            return;
+        }
+        Err(_) => {
+            shared.metrics.handshakes_failed.increment();
+            tracing::info!(%remote, "a handshake took too long");
+            return;
+        }
+    };
+    drop(half_open);
+    // TLS has refused strangers; a member may have been removed since.
+    let Some(id) = proven_key(&connection).and_then(|key| shared.members.id_of(&key)) else {
+        shared.metrics.connections_refused.increment();
+        CloseCode::KeyRemoved.close(&connection);
+        return;
+    };
+    match hand_over(&shared, id, connection).await {
+        Ok(()) => shared.metrics.handshakes_completed.increment(),
+        Err(error) => {
+            shared.metrics.handshakes_failed.increment();
+            tracing::info!(%remote, peer = %id, %error, "an accepted link came to nothing");
+        }
+    }
+}
+
+async fn hand_over(shared: &Shared, id: ReplicaId, connection: Connection) -> Result<(), HeaderError> {
+    let established = establish(connection.clone(), shared.instance, HANDSHAKE_TIMEOUT).await?;
+    let delivered =
+        shared.peers.get(&id).is_some_and(|peer| peer.mailbox.try_send(Notice::Accepted(established)).is_ok());
+    if !delivered {
+        CloseCode::TooManyConnections.close(&connection);
+    }
+    Ok(())
+}
