@@ -9,9 +9,11 @@
 //! | [`disk`] | named files under everything that must survive: real, or in memory with faults |
 //! | [`log`] | the chained frame log of promises |
 //! | [`snapshot_store`] | durable checkpoints, written by what changed |
+//! | [`recovery`] | creating and opening a replica's storage |
 
 pub mod disk;
 pub mod driver;
 pub mod key_value;
 pub mod log;
+pub mod recovery;
 pub mod snapshot_store;
