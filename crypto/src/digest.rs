@@ -30,13 +30,18 @@ impl Digest {
 
     /// The first three bytes in hexadecimal, for people.
     pub fn short(&self) -> String {
-        self.0[..3].iter().map(|byte| format!("{byte:02x}")).collect()
+        hexadecimal(&self.0[..3])
     }
 
     /// All 64 hexadecimal digits.
     pub fn to_hex(&self) -> String {
-        self.0.iter().map(|byte| format!("{byte:02x}")).collect()
+        hexadecimal(&self.0)
     }
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    bytes.iter().flat_map(|byte| [byte >> 4, byte & 0x0f]).map(|digit| char::from(DIGITS[digit as usize])).collect()
 }
 
 impl fmt::Debug for Digest {

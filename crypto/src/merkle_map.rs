@@ -24,6 +24,7 @@
 //! | module | what it is |
 //! |---|---|
 //! | `node` | the trie's nodes, put and removal, digests |
+//! | `children` | a node's children by nibble |
 //! | `cursor` | walking in order, up and down |
 //! | `changes` | what differs between two snapshots |
 //! | `record` | a node's bytes on the wire, and the digest over it |
@@ -33,6 +34,7 @@
 
 mod assembler;
 mod changes;
+mod children;
 mod chunk;
 mod cursor;
 mod node;

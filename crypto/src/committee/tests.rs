@@ -28,7 +28,7 @@ fn any_two_quorums_share_an_honest_member_and_the_honest_are_a_quorum() {
         assert!(3 * f < n, "n = {n}: f = {f} is too many");
         assert!(3 * (f + 1) >= n, "n = {n}: more than f = {f} could be tolerated");
         // Two quorums overlap in at least 2q - n members, of which at most f are faulty.
-        assert!(2 * q >= n + f + 1, "n = {n}: quorums of {q} may share no honest member");
+        assert!(2 * q > n + f, "n = {n}: quorums of {q} may share no honest member");
         // A smaller quorum would not do.
         assert!(2 * (q - 1) < n + f + 1, "n = {n}: a quorum of {q} is larger than needed");
         // Progress without the faulty.

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
-use super::node::{Children, Entry, Node, Position, Prefix, nibbles_of, rank};
+use super::children::{Children, nibbles_of, rank};
+use super::node::{Entry, Node, Position, Prefix};
 use super::record::{self, MalformedRecord, Record, RecordValue};
 use super::{Chunk, EMPTY_MAP, MAX_CHUNK, MerkleMap, Path};
 use crate::digest::Digest;

@@ -5,6 +5,7 @@
 
 use std::sync::{Arc, OnceLock};
 
+use super::children::Children;
 use super::record::{self, LARGEST_HEADER};
 use super::{MAX_KEY, Value};
 use crate::digest::{Digest, Domain};
@@ -75,12 +76,16 @@ impl Prefix {
     }
 }
 
-/// A value and, once taken, its digest, so that a change below a node does not hash the node's own value again.
+/// A value and, if it is long and its digest was taken, the digest, so that a change below a node does not hash the
+/// node's own value again. The digest of a short value costs less than the room it would take in every leaf.
 #[derive(Clone)]
 pub(super) struct Entry {
     pub(super) value: Value,
-    digest: OnceLock<Digest>,
+    digest: OnceLock<Box<Digest>>,
 }
+
+/// Longest value in bytes whose digest is not remembered.
+const SHORT_VALUE: usize = 256;
 
 impl Entry {
     pub(super) fn new(value: Value) -> Entry {
@@ -88,89 +93,16 @@ impl Entry {
     }
 
     pub(super) fn digest(&self) -> Digest {
-        *self.digest.get_or_init(|| value_digest(&self.value))
+        if self.value.len() <= SHORT_VALUE {
+            return value_digest(&self.value);
+        }
+        **self.digest.get_or_init(|| Box::new(value_digest(&self.value)))
     }
 }
 
 /// The digest of a value.
 pub(super) fn value_digest(value: &[u8]) -> Digest {
     Digest::of(Domain::MapValue, &[value])
-}
-
-/// Up to sixteen children in ascending order of their nibbles.
-#[derive(Clone, Default)]
-pub(super) struct Children {
-    /// Bit i is set iff there is a child under nibble i.
-    present: u16,
-    nodes: Vec<Arc<Node>>,
-}
-
-/// How many of the set bits of `present` are below bit `nibble`.
-pub(super) fn rank(present: u16, nibble: u8) -> usize {
-    (present & ((1 << nibble) - 1)).count_ones() as usize
-}
-
-/// The nibbles whose bits are set, ascending.
-pub(super) fn nibbles_of(present: u16) -> impl DoubleEndedIterator<Item = u8> {
-    (0..16).filter(move |nibble| present >> nibble & 1 == 1)
-}
-
-impl Children {
-    pub(super) fn new(present: u16, nodes: Vec<Arc<Node>>) -> Children {
-        assert!(present.count_ones() as usize == nodes.len(), "every child has its nibble");
-        Children { present, nodes }
-    }
-
-    pub(super) fn present(&self) -> u16 {
-        self.present
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.nodes.len()
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.nodes.is_empty()
-    }
-
-    /// How many children have a nibble below `nibble`.
-    pub(super) fn rank(&self, nibble: u8) -> usize {
-        rank(self.present, nibble)
-    }
-
-    /// The index of the child under `nibble`.
-    fn index(&self, nibble: u8) -> Option<usize> {
-        (self.present >> nibble & 1 == 1).then(|| self.rank(nibble))
-    }
-
-    pub(super) fn get(&self, nibble: u8) -> Option<&Arc<Node>> {
-        self.index(nibble).map(|index| &self.nodes[index])
-    }
-
-    /// The child of rank `index` and its nibble.
-    pub(super) fn at(&self, index: usize) -> Option<(u8, &Arc<Node>)> {
-        let node = self.nodes.get(index)?;
-        let mut bits = self.present;
-        for _ in 0..index {
-            bits &= bits - 1;
-        }
-        Some((bits.trailing_zeros() as u8, node))
-    }
-
-    pub(super) fn iter(&self) -> impl DoubleEndedIterator<Item = (u8, &Arc<Node>)> {
-        nibbles_of(self.present).map(|nibble| (nibble, &self.nodes[self.rank(nibble)]))
-    }
-
-    fn add(&mut self, nibble: u8, node: Arc<Node>) {
-        self.nodes.insert(self.rank(nibble), node);
-        self.present |= 1 << nibble;
-    }
-
-    fn remove(&mut self, nibble: u8) -> Arc<Node> {
-        let index = self.rank(nibble);
-        self.present &= !(1 << nibble);
-        self.nodes.remove(index)
-    }
 }
 
 /// What is known of a whole subtree once its digest is taken.
@@ -184,13 +116,17 @@ pub(super) struct Summary {
 }
 
 /// A node. Invariant (canonical shape): it has a value or at least two children.
+///
+/// The order of the fields is that of use: hashing and copying a parent touch a child's reference count and summary
+/// alone, the way down needs prefix and children. It is worth a cache line for every child of a copied node.
 #[derive(Clone)]
+#[repr(C)]
 pub(super) struct Node {
-    pub(super) prefix: Prefix,
-    pub(super) entry: Option<Entry>,
-    pub(super) children: Children,
     /// Of the subtree as it is; emptied by every write on or below this node.
     summary: OnceLock<Summary>,
+    pub(super) prefix: Prefix,
+    pub(super) children: Children,
+    pub(super) entry: Option<Entry>,
 }
 
 impl Node {
@@ -236,7 +172,8 @@ impl Node {
             return;
         }
         let Some((nibble, _)) = self.children.at(0) else { return };
-        let mut child = Arc::unwrap_or_clone(self.children.remove(nibble));
+        let Some(child) = self.children.remove(nibble) else { return };
+        let mut child = Arc::unwrap_or_clone(child);
         let joined = [self.prefix.nibbles(), &[nibble], child.prefix.nibbles()].concat();
         self.prefix = Prefix::new(&joined);
         self.entry = child.entry.take();
@@ -256,7 +193,7 @@ impl Node {
         let mut stack: Vec<(&Node, usize)> = vec![(self, 0)];
         while let Some((node, next)) = stack.last_mut() {
             let node: &Node = node;
-            match node.children.nodes.get(*next) {
+            match node.children.nth(*next) {
                 Some(child) => {
                     *next += 1;
                     if child.summary.get().is_none() {
@@ -282,7 +219,7 @@ impl Node {
             let mut digests = [Digest::ZERO; 16];
             let mut entries = u64::from(self.entry.is_some());
             let mut bytes = self.record_size() as u64;
-            for (place, child) in digests.iter_mut().zip(&self.children.nodes) {
+            for (place, child) in digests.iter_mut().zip(self.children.nodes()) {
                 let Some(summary) = child.summary.get() else { unreachable!("children are summarised first") };
                 *place = summary.digest;
                 entries += summary.entries;
@@ -291,7 +228,7 @@ impl Node {
             let digest = record::node_digest(
                 self.prefix.nibbles(),
                 self.entry.as_ref().map(Entry::digest),
-                self.children.present,
+                self.children.present(),
                 &digests[..self.children.len()],
             );
             Summary { digest, entries, bytes }
@@ -312,10 +249,11 @@ impl Drop for Node {
         if self.children.is_empty() {
             return;
         }
-        let mut doomed = std::mem::take(&mut self.children.nodes);
+        let mut doomed = Vec::with_capacity(16);
+        self.children.drain_into(&mut doomed);
         while let Some(node) = doomed.pop() {
             if let Some(mut node) = Arc::into_inner(node) {
-                doomed.append(&mut node.children.nodes);
+                node.children.drain_into(&mut doomed);
             }
         }
     }
@@ -358,13 +296,12 @@ pub(super) fn insert(root: &mut Arc<Node>, key: &[u8], value: Value) -> Option<V
         }
         let nibble = nibble_at(key, depth);
         depth += 1;
-        match node.children.index(nibble) {
-            Some(index) => slot = &mut node.children.nodes[index],
-            None => {
-                node.children.add(nibble, Arc::new(Node::leaf(key, depth, value)));
-                return None;
-            }
+        if node.children.get(nibble).is_none() {
+            node.children.add(nibble, Arc::new(Node::leaf(key, depth, value)));
+            return None;
         }
+        let Some(child) = node.children.get_mut(nibble) else { unreachable!("it was there just now") };
+        slot = child;
     }
 }
 
@@ -389,15 +326,16 @@ pub(super) fn remove(root: &mut Option<Arc<Node>>, key: &[u8]) -> Value {
         }
         let nibble = nibble_at(key, depth);
         depth += 1;
-        let Some(index) = node.children.index(nibble) else { unreachable!("{PRESENT}") };
-        if node.children.nodes[index].children.is_empty() {
+        let is_leaf = node.children.get(nibble).is_some_and(|child| child.children.is_empty());
+        if is_leaf {
             // A leaf below which nothing hangs: it is the key's, and it goes.
-            let leaf = node.children.remove(nibble);
+            let Some(leaf) = node.children.remove(nibble) else { unreachable!("{PRESENT}") };
             node.join_only_child();
             let Some(entry) = &leaf.entry else { unreachable!("{PRESENT}") };
             return Arc::clone(&entry.value);
         }
-        slot = &mut node.children.nodes[index];
+        let Some(child) = node.children.get_mut(nibble) else { unreachable!("{PRESENT}") };
+        slot = child;
     }
 }
 

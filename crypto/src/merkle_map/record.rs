@@ -12,7 +12,8 @@
 
 use thiserror::Error;
 
-use super::node::{MAX_NIBBLES, nibbles_of, rank, value_digest};
+use super::children::{nibbles_of, rank};
+use super::node::{MAX_NIBBLES, value_digest};
 use super::{MAX_VALUE, Value};
 use crate::digest::{Digest, Domain, Hasher};
 
