@@ -1,5 +1,6 @@
 //! Which connection attempts are worth a handshake. Established links are never touched by what happens here.
 
+use std::fmt;
 use std::hash::{BuildHasher as _, RandomState};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,8 +10,8 @@ use std::time::Instant;
 use quinn::{Connecting, Incoming};
 
 use crate::limits::{
-    ADDRESS_SLOTS, HALF_OPEN_CAP, HANDSHAKE_BURST_PER_ADDRESS, HANDSHAKES_PER_SECOND_PER_ADDRESS, RETRIES_PER_SECOND,
-    RETRY_ABOVE_HALF_OPEN, UNPROVEN_HANDSHAKES_PER_SECOND,
+    ADDRESS_SLOTS, HALF_OPEN_CAP, HANDSHAKE_BURST_PER_ADDRESS, HANDSHAKES_PER_SECOND_PER_ADDRESS,
+    LOGGED_FAILURES_PER_SECOND, RETRIES_PER_SECOND, RETRY_ABOVE_HALF_OPEN, UNPROVEN_HANDSHAKES_PER_SECOND,
 };
 use crate::metrics::TransportMetrics;
 use crate::mutex::lock;
@@ -106,6 +107,8 @@ impl Rates {
 #[derive(Debug)]
 pub(crate) struct Gate {
     rates: Mutex<Rates>,
+    /// How many failures are written to the log.
+    logged: Mutex<TokenBucket>,
     half_open: Arc<AtomicUsize>,
     metrics: Arc<TransportMetrics>,
 }
@@ -122,7 +125,31 @@ impl Drop for HalfOpen {
 
 impl Gate {
     pub(crate) fn new(metrics: Arc<TransportMetrics>) -> Gate {
-        Gate { rates: Mutex::new(Rates::new(Instant::now())), half_open: Arc::default(), metrics }
+        let now = Instant::now();
+        Gate {
+            rates: Mutex::new(Rates::new(now)),
+            logged: Mutex::new(TokenBucket::new(LOGGED_FAILURES_PER_SECOND, 10, now)),
+            half_open: Arc::default(),
+            metrics,
+        }
+    }
+
+    /// Counts a handshake that came to nothing; tells why in the log, unless there were many lately.
+    pub(crate) fn failed(&self, remote: SocketAddr, reason: &dyn fmt::Display) {
+        self.metrics.handshakes_failed.increment();
+        self.log(remote, reason);
+    }
+
+    /// Counts a proven key that was not let in; likewise.
+    pub(crate) fn refused(&self, remote: SocketAddr, reason: &dyn fmt::Display) {
+        self.metrics.connections_refused.increment();
+        self.log(remote, reason);
+    }
+
+    fn log(&self, remote: SocketAddr, reason: &dyn fmt::Display) {
+        if lock(&self.logged).take(Instant::now()) {
+            tracing::info!(%remote, %reason, "a connection was not let in");
+        }
     }
 
     /// Begins the handshake of an attempt that may have one, and deals with all others.
@@ -143,8 +170,7 @@ impl Gate {
                 match incoming.accept_with(configs.facing(remote)) {
                     Ok(connecting) => Some((connecting, guard)),
                     Err(error) => {
-                        tracing::debug!(%remote, %error, "a connection attempt failed at once");
-                        self.metrics.handshakes_failed.increment();
+                        self.failed(remote, &error);
                         None
                     }
                 }

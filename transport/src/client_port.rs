@@ -220,27 +220,28 @@ async fn shake_hands(shared: Arc<Shared>, connecting: Connecting, half_open: Hal
     let remote = connecting.remote_address();
     let connection = match timeout(HANDSHAKE_TIMEOUT, connecting).await {
         Ok(Ok(connection)) => connection,
-        outcome => {
-            shared.metrics.handshakes_failed.increment();
-            tracing::debug!(%remote, ?outcome, "a client's handshake failed");
+        Ok(Err(error)) => {
+            shared.gate.failed(remote, &error);
+            return;
+        }
+        Err(_) => {
+            shared.gate.failed(remote, &"the handshake took too long");
             return;
         }
     };
     drop(half_open);
     let Some(key) = proven_key(&connection) else {
-        shared.metrics.connections_refused.increment();
+        shared.gate.refused(remote, &"no key");
         CloseCode::Violation.close(&connection);
         return;
     };
     if !(shared.admit)(&key) {
-        shared.metrics.connections_refused.increment();
-        tracing::info!(%remote, ?key, "an unknown client key was refused");
+        shared.gate.refused(remote, &format_args!("unknown client key {}", key.to_hex()));
         CloseCode::UnknownClientKey.close(&connection);
         return;
     }
     let Some(place) = Place::take(&shared, key) else {
-        shared.metrics.connections_refused.increment();
-        tracing::warn!(%remote, ?key, "too many connections");
+        shared.gate.refused(remote, &"too many connections");
         CloseCode::TooManyConnections.close(&connection);
         return;
     };
@@ -249,10 +250,7 @@ async fn shake_hands(shared: Arc<Shared>, connecting: Connecting, half_open: Hal
             shared.metrics.handshakes_completed.increment();
             connection::run(shared, established, place).await;
         }
-        Err(error) => {
-            shared.metrics.handshakes_failed.increment();
-            tracing::debug!(%remote, %error, "a client's connection came to nothing");
-        }
+        Err(error) => shared.gate.failed(remote, &error),
     }
 }
 

@@ -93,6 +93,8 @@ pub const RETRIES_PER_SECOND: u32 = 2_000;
 /// Slots of the table of source addresses. Addresses that fall into one slot share its bucket, so the table never
 /// grows; the hash is keyed at random.
 pub const ADDRESS_SLOTS: usize = 1_024;
+/// Failed handshakes told in the log, a second, with a burst of ten: whoever knocks often is counted, not written down.
+pub const LOGGED_FAILURES_PER_SECOND: u32 = 1;
 /// Links one member may bring up in a second: a member that flaps costs no more than this.
 pub const LINKS_PER_SECOND_PER_PEER: u32 = 20;
 
@@ -109,7 +111,8 @@ pub const STABLE_AFTER: Duration = Duration::from_secs(1);
 /// known to be alive on both sides.
 pub const SPARE_LINGER: Duration = Duration::from_secs(3);
 
-/// UDP checksums, headers and tags aside, what an endpoint waits for at shutdown by default.
+/// A good bound for the wait at shutdown: the closing packet of each link is repeated for three probe timeouts, which
+/// is some milliseconds on a local network.
 pub const SHUTDOWN_BOUND: Duration = Duration::from_secs(2);
 
 /// Caps of the links between replicas. The sum of the inbound budgets is what one peer can make us hold.
@@ -124,6 +127,8 @@ pub struct PeerLimits {
     pub outbound_cap_bytes: [usize; 3],
     /// The same while no link is up. Bulk data is not kept: whoever wants it asks again.
     pub outbound_cap_without_link_bytes: [usize; 3],
+    /// How long a frame may take from its first to its last byte.
+    pub frame_deadline: Duration,
 }
 
 impl Default for PeerLimits {
@@ -133,6 +138,7 @@ impl Default for PeerLimits {
             inbound_budget_bytes: [2 << 20, 6 << 20, 8 << 20],
             outbound_cap_bytes: [1 << 20, 8 << 20, 32 << 20],
             outbound_cap_without_link_bytes: [64 << 10, FRAME_CAP_BYTES, 0],
+            frame_deadline: FRAME_DEADLINE,
         }
     }
 }
@@ -174,6 +180,8 @@ pub struct ClientLimits {
     pub inbound_budget_bytes: usize,
     /// Bytes waiting to be sent on one connection; a client that lets them pile up is disconnected.
     pub outbound_cap_bytes: usize,
+    /// How long a frame may take from its first to its last byte.
+    pub frame_deadline: Duration,
 }
 
 impl Default for ClientLimits {
@@ -185,6 +193,7 @@ impl Default for ClientLimits {
             reply_cap_bytes: FRAME_CAP_BYTES,
             inbound_budget_bytes: CLIENT_FRAME_CAP_BYTES + (256 << 10),
             outbound_cap_bytes: FRAME_CAP_BYTES + (1 << 20),
+            frame_deadline: FRAME_DEADLINE,
         }
     }
 }

@@ -257,8 +257,8 @@ impl Shared {
 }
 
 impl PeerHandle {
-    /// Puts a frame into the queue to a member; returns at once. A full queue of votes drops its oldest frame, a full
-    /// queue of proposals or bulk data refuses the new one.
+    /// Puts a frame into the queue to a member; returns at once. A full queue of votes or proposals drops its oldest
+    /// frame, a full queue of bulk data refuses the new one.
     pub fn send(&self, to: ReplicaId, class: Class, frame: Bytes) -> Result<Sent, SendError> {
         let shared = &self.owner.shared;
         let peer = shared.peers.get(&to).ok_or(SendError::UnknownPeer(to))?;

@@ -274,6 +274,7 @@ async fn serve(shared: &Shared, replica: &Replica, established: Established) -> 
         class: 0,
         cap: shared.limits.reply_cap_bytes,
         budget: Arc::clone(&replica.budget),
+        deadline: shared.limits.frame_deadline,
         metrics: Arc::clone(&shared.metrics),
     };
     let sink = ReplicaSink { from: replica.address.id, events: Arc::clone(&shared.events) };

@@ -15,7 +15,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::error::CloseCode;
 use crate::frame::{Decoded, FrameDecoder, FrameError, PREFIX_BYTES, encode};
-use crate::limits::{FRAME_DEADLINE, FRAME_OVERHEAD_BYTES, READ_CHUNKS, WRITE_BATCH_BYTES};
+use crate::limits::{FRAME_OVERHEAD_BYTES, READ_CHUNKS, WRITE_BATCH_BYTES};
 use crate::metrics::TransportMetrics;
 use crate::outbound::OutboundQueue;
 
@@ -178,6 +178,8 @@ pub(crate) struct Inlet {
     pub(crate) cap: usize,
     /// Bytes received and not released, [`FRAME_OVERHEAD_BYTES`] a frame included.
     pub(crate) budget: Arc<Semaphore>,
+    /// How long a frame may take from its first to its last byte, while we are reading.
+    pub(crate) deadline: Duration,
     pub(crate) metrics: Arc<TransportMetrics>,
 }
 
@@ -188,7 +190,7 @@ enum ReadEnd {
     Ended,
     #[error(transparent)]
     Frame(#[from] FrameError),
-    #[error("a frame was not complete after {} s", FRAME_DEADLINE.as_secs())]
+    #[error("a frame was not complete in time")]
     TooSlow,
 }
 
@@ -249,7 +251,7 @@ impl<S: FrameSink> Reader<S> {
             if !self.decoder.is_inside_frame() {
                 deadline = None;
             } else if deadline.is_none() {
-                deadline = Some(Instant::now() + FRAME_DEADLINE);
+                deadline = Some(Instant::now() + self.inlet.deadline);
             }
         }
     }

@@ -295,4 +295,6 @@ impl ClientCertVerifier for ClientKeyVerifier {
 mod tests;
 
 #[cfg(test)]
-pub(crate) use tests::{NoKey, bare_client_config, borrowed_identity};
+pub(crate) use tests::{
+    NoKey, bare_client_config, borrowed_identity, impostor_config, impostor_with, other_kind_of_key,
+};

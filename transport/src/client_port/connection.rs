@@ -33,6 +33,7 @@ pub(super) async fn run(shared: Arc<Shared>, established: Established, place: Pl
         class: 0,
         cap: shared.limits.request_cap_bytes,
         budget: Arc::new(Semaphore::new(shared.limits.inbound_budget_bytes)),
+        deadline: shared.limits.frame_deadline,
         metrics: Arc::clone(&shared.metrics),
     };
     let sink = ClientSink { connection: id, events: Arc::clone(&shared.events) };

@@ -31,29 +31,24 @@ async fn shake_hands(shared: Arc<Shared>, connecting: Connecting, half_open: Hal
     let connection = match timeout(HANDSHAKE_TIMEOUT, connecting).await {
         Ok(Ok(connection)) => connection,
         Ok(Err(error)) => {
-            shared.metrics.handshakes_failed.increment();
-            tracing::info!(%remote, %error, "a handshake failed");
+            shared.gate.failed(remote, &error);
             return;
         }
         Err(_) => {
-            shared.metrics.handshakes_failed.increment();
-            tracing::info!(%remote, "a handshake took too long");
+            shared.gate.failed(remote, &"the handshake took too long");
             return;
         }
     };
     drop(half_open);
     // TLS has refused strangers; a member may have been removed since.
     let Some(id) = proven_key(&connection).and_then(|key| shared.members.id_of(&key)) else {
-        shared.metrics.connections_refused.increment();
+        shared.gate.refused(remote, &"its key was removed");
         CloseCode::KeyRemoved.close(&connection);
         return;
     };
     match hand_over(&shared, id, connection).await {
         Ok(()) => shared.metrics.handshakes_completed.increment(),
-        Err(error) => {
-            shared.metrics.handshakes_failed.increment();
-            tracing::info!(%remote, peer = %id, %error, "an accepted link came to nothing");
-        }
+        Err(error) => shared.gate.failed(remote, &error),
     }
 }
 

@@ -8,7 +8,7 @@ pub enum Class {
     /// Small messages of the protocol: votes, checkpoints, status. Sent first; a full queue drops the oldest, since
     /// newer ones make it worthless and the protocol repeats what is missed.
     Vote,
-    /// Proposals and requests. A full queue refuses the new one.
+    /// Proposals and requests. A full queue drops the oldest: who missed one asks for its body.
     Proposal,
     /// State transfer, bodies, proofs of view changes. Sent when nothing else waits; a full queue refuses the new one.
     Bulk,
@@ -33,8 +33,8 @@ impl Class {
 
     pub(crate) fn overflow(self) -> Overflow {
         match self {
-            Class::Vote => Overflow::DropOldest,
-            Class::Proposal | Class::Bulk => Overflow::Refuse,
+            Class::Vote | Class::Proposal => Overflow::DropOldest,
+            Class::Bulk => Overflow::Refuse,
         }
     }
 }

@@ -82,6 +82,7 @@ async fn read(
             class: class.index(),
             cap: shared.limits.frame_cap_bytes[class.index()],
             budget: Arc::clone(&peer.budgets[class.index()]),
+            deadline: shared.limits.frame_deadline,
             metrics: Arc::clone(&shared.metrics),
         };
         let sink = PeerSink { from: peer.address.id, class, events: Arc::clone(&shared.events) };

@@ -33,6 +33,38 @@ pub(crate) fn borrowed_identity(shown: &PublicKey, held: &TransportKey) -> Alway
     AlwaysResolvesClientRawPublicKeys::new(Arc::new(rustls::sign::CertifiedKey::new(vec![shown], signing_key)))
 }
 
+/// The TLS of a replica that shows one key and signs with another.
+pub(crate) fn impostor_config(shown: &PublicKey, held: &TransportKey, name: &[u8]) -> Arc<QuicServerConfig> {
+    let signing_key = Arc::clone(&held.certified_key().expect("a key").key);
+    impostor_with(CertificateDer::from(raw_public_key(shown)), signing_key, name)
+}
+
+/// The TLS of a replica with any identity and key.
+pub(crate) fn impostor_with(
+    shown: CertificateDer<'static>,
+    held: Arc<dyn rustls::sign::SigningKey>,
+    name: &[u8],
+) -> Arc<QuicServerConfig> {
+    let identity = Arc::new(rustls::sign::CertifiedKey::new(vec![shown], held));
+    let mut config = rustls::ServerConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&TLS13])
+        .expect("TLS 1.3")
+        .with_client_cert_verifier(Arc::new(ClientKeyVerifier { accepted: Accepted::AnyKey }))
+        .with_cert_resolver(Arc::new(AlwaysResolvesServerRawPublicKeys::new(identity)));
+    config.alpn_protocols = vec![name.to_vec()];
+    Arc::new(QuicServerConfig::try_from(config).expect("TLS 1.3"))
+}
+
+/// A P-256 key and its SubjectPublicKeyInfo.
+pub(crate) fn other_kind_of_key() -> (CertificateDer<'static>, Arc<dyn rustls::sign::SigningKey>) {
+    use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair};
+    let random = ring::rand::SystemRandom::new();
+    let document = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &random).expect("a key");
+    let document = rustls::pki_types::PrivatePkcs8KeyDer::from(document.as_ref());
+    let key = rustls::crypto::ring::sign::any_ecdsa_type(&document.into()).expect("a key");
+    (CertificateDer::from(key.public_key().expect("known").to_vec()), key)
+}
+
 fn identity(seed: u8) -> CertificateDer<'static> {
     CertificateDer::from(raw_public_key(&TransportKey::from_seed(&[seed; 32]).public_key()))
 }

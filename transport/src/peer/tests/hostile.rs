@@ -110,6 +110,114 @@ async fn a_member_must_prove_its_key_and_name_the_protocol() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_of_another_kind_or_none_at_all_is_refused() {
+    let (handle, _events, me) = target();
+    let (shown, held) = tls::other_kind_of_key();
+    let p256 = Arc::new(rustls::sign::CertifiedKey::new(vec![shown], held));
+    let junk = |bytes: &[u8]| {
+        let held = Arc::clone(&key(2).certified_key().expect("a key").key);
+        Arc::new(rustls::sign::CertifiedKey::new(vec![bytes.to_vec().into()], held))
+    };
+    let member = crate::key::raw_public_key(&key(2).public_key());
+    let mut longer = member.clone();
+    longer.push(0);
+    let identities = [p256, junk(b""), junk(&[0x30]), junk(&member[..43]), junk(&longer), junk(&[0x30; 2_000])];
+    for identity in identities {
+        let outcome = dial_with_tls(me, |tls| {
+            tls.client_auth_cert_resolver = Arc::new(rustls::client::AlwaysResolvesClientRawPublicKeys::new(identity));
+        })
+        .await;
+        assert!(outcome.is_err());
+    }
+    assert_eq!(handle.metrics().links_up.get(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_impostor_who_shows_the_pinned_key_without_holding_it_is_refused() {
+    let name = b"quorate-peer/1/c1c1c1c1c1c1c1c1";
+    let pinned = key(2).public_key();
+    let (p256, p256_key) = tls::other_kind_of_key();
+    let shown = crate::key::raw_public_key(&pinned);
+    let cases = [
+        (tls::impostor_config(&pinned, &key(2), name), true),
+        (tls::impostor_config(&pinned, &key(99), name), false),
+        (tls::impostor_config(&key(99).public_key(), &key(99), name), false),
+        (tls::impostor_with(p256, Arc::clone(&p256_key), name), false),
+        (tls::impostor_with(shown.into(), p256_key, name), false),
+        (tls::impostor_config(&pinned, &key(2), b"quorate-peer/2/c1c1c1c1c1c1c1c1"), false),
+    ];
+    for (nth, (server, honest)) in cases.into_iter().enumerate() {
+        let configs = ServerConfigs::new(server, &key(2), Port::Peer, Role::Replica);
+        let [address] = free_addresses();
+        let endpoint = bind(address, &key(2), Port::Peer, Some(&configs)).expect("a free port");
+        let server = tokio::spawn(async move {
+            let connection = endpoint.accept().await?.accept().ok()?.await.ok()?;
+            let link = crate::stream::establish(connection, 5, PATIENCE).await.ok()?;
+            link.connection.closed().await;
+            Some(())
+        });
+        let outcome = dial_as(1, CLUSTER, pinned, address).await;
+        assert_eq!(outcome.is_ok(), honest, "case {nth}: {outcome:?}");
+        drop(outcome);
+        server.abort();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_crowd_at_the_door_does_not_disturb_who_is_inside() {
+    let ([one, two], [_one_events, mut two_events], members) = pair().await;
+    let crowd = tokio::spawn(async move {
+        let diallers: Vec<BareDialler> = (0..4).map(|_| BareDialler::new(Port::Peer, key(99))).collect();
+        let attempts = (0..600).map(|nth| diallers[nth % 4].dial(CLUSTER, members[1].key, members[1].address));
+        // All at once, and given up after a second: the half-open ones stay behind at the door.
+        let all = async {
+            let mut pending: Vec<_> = attempts.map(Box::pin).collect();
+            std::future::poll_fn(|context| {
+                pending.retain_mut(|attempt| attempt.as_mut().poll(context).is_pending());
+                if pending.is_empty() { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+            })
+            .await;
+        };
+        let _ = tokio::time::timeout(Duration::from_secs(1), all).await;
+    });
+    for number in 0..1_000_u32 {
+        one.send(ReplicaId(2), Class::Vote, Bytes::copy_from_slice(&number.to_be_bytes())).expect("room");
+        assert_eq!(next_frame(&mut two_events).await.2.as_ref(), number.to_be_bytes());
+    }
+    crowd.await.expect("no panic");
+    assert_eq!(one.metrics().links_down.get(), 0);
+    let door = two.metrics();
+    assert!(door.handshakes_failed.get() > 0, "strangers were refused");
+    assert!(door.handshakes_retried.get() > 0, "and beyond the rate asked to prove their address");
+    assert_eq!(door.links_down.get(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_frame_that_never_ends_closes_the_link() {
+    let [first, second] = free_addresses();
+    let me = member(1, first);
+    let mut impatient = config(me, &[me, member(2, second)]);
+    impatient.limits.frame_deadline = Duration::from_millis(200);
+    let (handle, _events) = PeerEndpoint::start(impatient).expect("starts");
+    let dialler = BareDialler::new(Port::Peer, key(2));
+    let mut link = within("a link", dialler.dial(CLUSTER, me.key, me.address)).await.expect("a member");
+    link.outgoing.write_all(&100_u32.to_be_bytes()).await.expect("open");
+    let drip = async {
+        loop {
+            // A byte now and then does not buy more time.
+            if link.outgoing.write_all(b"x").await.is_err() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    within("it is closed", drip).await;
+    let closed = within("it is told", link.connection.closed()).await;
+    assert!(matches!(crate::error::explain(&closed, None), LinkError::Violation(_)), "{closed}");
+    assert_eq!(handle.metrics().violations.get(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lie_about_a_length_closes_the_link_and_is_counted() {
     let (handle, mut events, me) = target();
     let dialler = BareDialler::new(Port::Peer, key(2));
