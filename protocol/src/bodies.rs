@@ -56,8 +56,12 @@ impl Bodies {
     /// Adds a body that is wanted or was admitted.
     pub fn insert(&mut self, digest: Digest, request: Verified<Request>, pending: bool) {
         let slots = self.wanted.remove(&digest).unwrap_or(0);
-        let body =
-            self.held.entry(digest).or_insert_with(|| Body { request: Arc::new(request), recorded: None, slots, pending });
+        let body = self.held.entry(digest).or_insert_with(|| Body {
+            request: Arc::new(request),
+            recorded: None,
+            slots,
+            pending,
+        });
         body.pending |= pending;
     }
 

@@ -172,7 +172,10 @@ impl std::fmt::Display for Halt {
                 certified.short()
             ),
             Halt::LostLog => {
-                write!(f, "a peer holds a statement this replica signed that its log lacks: the log was lost or rolled back")
+                write!(
+                    f,
+                    "a peer holds a statement this replica signed that its log lacks: the log was lost or rolled back"
+                )
             }
         }
     }

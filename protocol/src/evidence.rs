@@ -212,7 +212,8 @@ impl Evidence {
             }
             Evidence::InvalidRequest(pre_prepare, _) => {
                 let digest = pre_prepare.proposal.digest();
-                let names_it = matches!(pre_prepare.signed.body(), StatementBody::PrePrepare(ballot) if ballot.digest == digest);
+                let names_it =
+                    matches!(pre_prepare.signed.body(), StatementBody::PrePrepare(ballot) if ballot.digest == digest);
                 if !names_it {
                     return Err(MessageError::WrongProposal);
                 }

@@ -15,8 +15,8 @@ use quorate_crypto::merkle_map::Chunk;
 use quorate_crypto::statement::StatementError;
 use quorate_crypto::verified::BadSignature;
 use quorate_crypto::{
-    Certificate, CertificateError, Claim, Committee, Digest, Incarnation, ReplicaId, Seq, Signature, Signed, StatementBody,
-    Verify, View,
+    Certificate, CertificateError, Claim, Committee, Digest, Incarnation, ReplicaId, Seq, Signature, Signed,
+    StatementBody, Verify, View,
 };
 use thiserror::Error;
 
@@ -234,7 +234,12 @@ impl Verify for Message {
     type Context = MessageLimits;
     type Error = MessageError;
 
-    fn claims(&self, committee: &Committee, limits: &MessageLimits, claims: &mut Vec<Claim>) -> Result<(), MessageError> {
+    fn claims(
+        &self,
+        committee: &Committee,
+        limits: &MessageLimits,
+        claims: &mut Vec<Claim>,
+    ) -> Result<(), MessageError> {
         match self {
             Message::PrePrepare(message) => message.claims(committee, claims),
             Message::Prepare(message) => {
@@ -247,7 +252,9 @@ impl Verify for Message {
                 }
                 Ok(message.signed.claims(committee, &(), claims)?)
             }
-            Message::Commit(signed) => statement(signed, committee, claims, |body| matches!(body, StatementBody::Commit(_))),
+            Message::Commit(signed) => {
+                statement(signed, committee, claims, |body| matches!(body, StatementBody::Commit(_)))
+            }
             Message::Checkpoint(signed) => {
                 statement(signed, committee, claims, |body| matches!(body, StatementBody::Checkpoint { .. }))
             }

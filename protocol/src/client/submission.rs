@@ -182,9 +182,12 @@ impl Submission {
         }
         self.refusals.remove(&from);
         self.busy.remove(&from);
-        if let Some(attempt) = self.attempts.iter_mut().find(|attempt| attempt.digest == reply.request) {
-            attempt.replies.put(from, reply);
+        let Some(attempt) = self.attempts.iter_mut().find(|attempt| attempt.digest == reply.request) else { return };
+        // A replica that gave results and is asked again may have dropped them since: its first answer says more.
+        if reply.outcome == Outcome::ExecutedEarlier && attempt.replies.contains(from) {
+            return;
         }
+        attempt.replies.put(from, reply);
     }
 
     /// Records a refusal. It never takes back the same replica's word that the request executed.

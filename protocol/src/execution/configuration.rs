@@ -176,7 +176,8 @@ impl Configuration {
     }
 
     pub(super) fn restore(table: &MerkleMap) -> Result<Configuration, RestoreError> {
-        let malformed = |reason: &str| RestoreError::Malformed { table: CONFIGURATION_TABLE, reason: reason.to_owned() };
+        let malformed =
+            |reason: &str| RestoreError::Malformed { table: CONFIGURATION_TABLE, reason: reason.to_owned() };
         let parameters: ExecutionParameters = table
             .get(PARAMETERS_KEY)
             .and_then(|bytes| decode(bytes, RECORD_BYTES_MAX).ok())

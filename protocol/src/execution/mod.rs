@@ -19,10 +19,10 @@
 //! | this request executed under its number | its reply as it was, or [`Outcome::ExecutedEarlier`] if results are not cached |
 //! | another request executed under it | [`Refusal::NumberTaken`] |
 //! | the key is not registered | [`Refusal::UnknownClient`] |
+//! | the number is acknowledged | [`Refusal::StaleNumber`] |
 //! | valid_until < agreed time | [`Refusal::Expired`], or [`Refusal::Forgotten`] if a session in use until then was dropped |
 //! | valid_until > agreed time + T_max | [`Refusal::ValidTooLong`] |
-//! | the number is acknowledged | [`Refusal::StaleNumber`] |
-//! | it is not in the window of [`SESSION_WINDOW`] above the lowest unacknowledged one | [`Refusal::NumberTooFar`] |
+//! | the number is not in the window of [`SESSION_WINDOW`] above the lowest unacknowledged one | [`Refusal::NumberTooFar`] |
 //! | an operation is unknown, reserved, or not allowed to the key | [`Refusal::UnknownOperation`], [`Refusal::NotSupported`], [`Refusal::NotPermitted`] |
 //! | the key's share is full and its oldest session not past | [`Refusal::SessionTableFull`] |
 //! | the key got its share of the batch's results | [`Refusal::BatchShareSpent`] |
@@ -319,16 +319,17 @@ impl<S: Service> Execution<S> {
     fn permits(&self, content: &RequestContent, session: Option<&Session>, latest: u64) -> Result<bool, Refusal> {
         let parameters = self.configuration.parameters();
         let permission = self.permission(&content.client).ok_or(Refusal::UnknownClient)?;
+        let low = session.map_or(1, |session| session.low).max(content.acknowledged_below);
+        // Before expiry: an acknowledged number may have executed, and `Expired` says that it did not.
+        if content.number < low {
+            return Err(Refusal::StaleNumber);
+        }
         if content.valid_until < self.time {
             let forgotten = self.sessions.has_forgotten(&content.client, content.valid_until);
             return Err(if forgotten { Refusal::Forgotten } else { Refusal::Expired });
         }
         if content.valid_until > latest.saturating_add(parameters.request_lifetime_max) {
             return Err(Refusal::ValidTooLong);
-        }
-        let low = session.map_or(1, |session| session.low).max(content.acknowledged_below);
-        if content.number < low {
-            return Err(Refusal::StaleNumber);
         }
         if content.number - low >= SESSION_WINDOW {
             return Err(Refusal::NumberTooFar);

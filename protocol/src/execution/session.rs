@@ -1,15 +1,16 @@
 //! The session table: which numbers executed, and how, as far as that must be remembered.
 //!
-//! Table 1, by the first byte of the key; integers are big-endian, values are encoded by [`quorate_crypto::encoding`]:
+//! Table 1, by the length of the key; integers are big-endian, values are encoded by [`quorate_crypto::encoding`]:
 //!
 //! ```text
-//! 0, client 32 B                              -> u64  a session in use until this agreed time was dropped
-//! 1, client 32 B, session 16 B                -> Session
-//! 2, client 32 B, session 16 B, number u64    -> NumberRecord, for every executed number from `low` on
+//! client 32 B                              -> u64  a session in use until this agreed time was dropped
+//! client 32 B, session 16 B                -> Session
+//! client 32 B, session 16 B, number u64    -> NumberRecord, for every executed number from `low` on
 //! ```
 //!
 //! One small entry a session and one an executed number: a request changes few bytes of the table however much its
-//! client has in flight. What bounds a key's share is counted beside the table and follows from it.
+//! client has in flight, and since a session's entry stands on the way to its numbers, few nodes. What bounds a key's
+//! share is counted beside the table and follows from it.
 //!
 //! Why a request never executes twice: its number record stays until the client acknowledges the number (then `low` is
 //! above it) or the session is dropped. A session is dropped only past the last `valid_until` of everything that executed
@@ -43,9 +44,6 @@ pub const SWEEP_NUMBERS_MAX: u64 = 1024;
 
 pub(super) const SESSION_TABLE: TableId = TableId(1);
 
-const FORGOTTEN_TAG: u8 = 0;
-const SESSION_TAG: u8 = 1;
-const NUMBER_TAG: u8 = 2;
 /// The encoded length of a number record without results.
 const BARE_RECORD_BYTES: usize = 32 + 8 + 4 + 8 + 8 + 1;
 
@@ -122,24 +120,18 @@ pub(super) struct SessionTable {
     shares: BTreeMap<PublicKey, Share>,
 }
 
-fn forgotten_key(client: &PublicKey) -> [u8; 33] {
-    let mut out = [FORGOTTEN_TAG; 33];
-    out[1..].copy_from_slice(&client.0);
+fn session_key(client: &PublicKey, session: SessionId) -> [u8; 48] {
+    let mut out = [0; 48];
+    out[..32].copy_from_slice(&client.0);
+    out[32..].copy_from_slice(&session.0);
     out
 }
 
-fn session_key(client: &PublicKey, session: SessionId) -> [u8; 49] {
-    let mut out = [SESSION_TAG; 49];
-    out[1..33].copy_from_slice(&client.0);
-    out[33..].copy_from_slice(&session.0);
-    out
-}
-
-fn number_key(client: &PublicKey, session: SessionId, number: u64) -> [u8; 57] {
-    let mut out = [NUMBER_TAG; 57];
-    out[1..33].copy_from_slice(&client.0);
-    out[33..49].copy_from_slice(&session.0);
-    out[49..].copy_from_slice(&number.to_be_bytes());
+fn number_key(client: &PublicKey, session: SessionId, number: u64) -> [u8; 56] {
+    let mut out = [0; 56];
+    out[..32].copy_from_slice(&client.0);
+    out[32..48].copy_from_slice(&session.0);
+    out[48..].copy_from_slice(&number.to_be_bytes());
     out
 }
 
@@ -174,7 +166,7 @@ impl SessionTable {
     /// Whether a session that was in use at `valid_until` or later was dropped, so that nobody knows any more whether a
     /// request of this `valid_until` executed.
     pub(super) fn has_forgotten(&self, client: &PublicKey, valid_until: u64) -> bool {
-        self.table.get(&forgotten_key(client)).is_some_and(|value| valid_until <= stored::<u64>(value))
+        self.table.get(&client.0).is_some_and(|value| valid_until <= stored::<u64>(value))
     }
 
     /// Whether the client's share has room for one more number, in a new session or a known one, at `time`; dropping
@@ -314,8 +306,8 @@ impl SessionTable {
                 self.shares.remove(client);
             }
         }
-        let forgotten = self.table.get(&forgotten_key(client)).map_or(0, stored::<u64>).max(session.last_valid_until);
-        self.table.insert(&forgotten_key(client), encode(&forgotten));
+        let forgotten = self.table.get(&client.0).map_or(0, stored::<u64>).max(session.last_valid_until);
+        self.table.insert(&client.0, encode(&forgotten));
         numbers
     }
 
@@ -339,35 +331,42 @@ impl SessionTable {
     /// Reads a table written by another replica or an earlier process, and counts the shares.
     pub(super) fn restore(table: &MerkleMap) -> Result<SessionTable, RestoreError> {
         let malformed = |reason: &str| RestoreError::Malformed { table: SESSION_TABLE, reason: reason.to_owned() };
-        let mut sessions: BTreeMap<(PublicKey, SessionId), Session> = BTreeMap::new();
-        let mut counted: BTreeMap<(PublicKey, SessionId), (u64, u64)> = BTreeMap::new();
+        let mut shares: BTreeMap<PublicKey, Share> = BTreeMap::new();
+        // The session whose numbers are being read, with those that are still to come. They follow it in the order.
+        let mut open: Option<(PublicKey, SessionId, Session)> = None;
+        let is_complete = |open: &Option<(PublicKey, SessionId, Session)>| {
+            open.is_none_or(|(_, _, session)| session.numbers == 0 && session.cached == 0)
+        };
         for (key, value) in table {
-            let entry = Entry::parse(&key, value).ok_or_else(|| malformed("an entry does not decode"))?;
-            match entry {
+            match Entry::parse(&key, value).ok_or_else(|| malformed("an entry does not decode"))? {
                 Entry::Forgotten => {}
                 Entry::Session(client, id, session) => {
-                    sessions.insert((client, id), session);
+                    if !is_complete(&open) || session.numbers == 0 {
+                        return Err(malformed("a session miscounts its numbers"));
+                    }
+                    let share = shares.entry(client).or_default();
+                    share.ages.insert((session.last_valid_until, id));
+                    share.numbers = share.numbers.saturating_add(session.numbers);
+                    share.cached = share.cached.saturating_add(session.cached);
+                    open = Some((client, id, session));
                 }
                 Entry::Number(client, id, number) => {
-                    let session = sessions.get(&(client, id)).ok_or_else(|| malformed("a number without a session"))?;
-                    if number < session.low {
-                        return Err(malformed("a number below its session"));
-                    }
-                    let count = counted.entry((client, id)).or_default();
-                    count.0 += 1;
-                    count.1 += cached_bytes(value);
+                    let session = open
+                        .as_mut()
+                        .filter(|(owner, session, of)| (*owner, *session) == (client, id) && number >= of.low)
+                        .map(|(_, _, session)| session)
+                        .ok_or_else(|| malformed("a number outside a session"))?;
+                    let (Some(numbers), Some(cached)) =
+                        (session.numbers.checked_sub(1), session.cached.checked_sub(cached_bytes(value)))
+                    else {
+                        return Err(malformed("a session miscounts its numbers"));
+                    };
+                    (session.numbers, session.cached) = (numbers, cached);
                 }
             }
         }
-        let mut shares: BTreeMap<PublicKey, Share> = BTreeMap::new();
-        for ((client, id), session) in sessions {
-            if session.numbers == 0 || counted.get(&(client, id)) != Some(&(session.numbers, session.cached)) {
-                return Err(malformed("a session miscounts its numbers"));
-            }
-            let share = shares.entry(client).or_default();
-            share.ages.insert((session.last_valid_until, id));
-            share.numbers += session.numbers;
-            share.cached += session.cached;
+        if !is_complete(&open) {
+            return Err(malformed("a session miscounts its numbers"));
         }
         Ok(SessionTable { table: table.clone(), shares })
     }
@@ -382,23 +381,19 @@ enum Entry {
 
 impl Entry {
     fn parse(key: &[u8], value: &[u8]) -> Option<Entry> {
-        let (tag, rest) = key.split_first()?;
-        let (client, rest) = rest.split_first_chunk::<32>()?;
+        let (client, rest) = key.split_first_chunk::<32>()?;
         let client = PublicKey(*client);
-        if *tag == FORGOTTEN_TAG {
-            return (rest.is_empty() && decode::<u64>(value, 8).is_ok()).then_some(Entry::Forgotten);
+        if rest.is_empty() {
+            return decode::<u64>(value, 8).is_ok().then_some(Entry::Forgotten);
         }
         let (session, rest) = rest.split_first_chunk::<16>()?;
         let session = SessionId(*session);
-        match *tag {
-            SESSION_TAG if rest.is_empty() => Some(Entry::Session(client, session, decode(value, MAX_VALUE).ok()?)),
-            NUMBER_TAG => {
-                let number = u64::from_be_bytes(rest.try_into().ok()?);
-                decode::<NumberRecord>(value, MAX_VALUE).ok()?;
-                Some(Entry::Number(client, session, number))
-            }
-            _ => None,
+        if rest.is_empty() {
+            return Some(Entry::Session(client, session, decode(value, MAX_VALUE).ok()?));
         }
+        let number = u64::from_be_bytes(rest.try_into().ok()?);
+        decode::<NumberRecord>(value, MAX_VALUE).ok()?;
+        Some(Entry::Number(client, session, number))
     }
 }
 

@@ -2,17 +2,17 @@
 //!
 //! Table 0 has one entry: key `00` -> [`Meta`]. It is made when a snapshot is taken, so that a batch costs nothing here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bincode::{Decode, Encode};
 use quorate_crypto::encoding::{decode, encode};
 use quorate_crypto::merkle_map::MerkleMap;
 use quorate_crypto::{Epoch, PublicKey, Seq};
 
+use super::Execution;
 use super::configuration::{CONFIGURATION_TABLE, Configuration};
 use super::service::{RestoreError, SERVICE_TABLES_FROM, Service};
 use super::session::{SESSION_TABLE, SessionTable};
-use super::Execution;
 use crate::state::{Snapshot, TABLES_MAX, TableId};
 
 /// Version of the layout of the tables 0 to 15. A state of another one is refused.
@@ -39,7 +39,7 @@ pub(super) fn assert_tables<S: Service>(service: &S) {
         tables.len() + 3 <= TABLES_MAX && tables.iter().all(|(table, _)| *table >= SERVICE_TABLES_FROM),
         "the service claims tables that are not its own"
     );
-    let distinct: BTreeMap<TableId, ()> = tables.iter().map(|(table, _)| (*table, ())).collect();
+    let distinct: BTreeSet<TableId> = tables.iter().map(|(table, _)| *table).collect();
     assert_eq!(distinct.len(), tables.len(), "the service claims a table twice");
 }
 
@@ -74,12 +74,8 @@ impl<S: Service> Execution<S> {
         let sessions = SessionTable::restore(table(SESSION_TABLE)?)?;
         let configuration = Configuration::restore(table(CONFIGURATION_TABLE)?)?;
         let own = [META_TABLE, SESSION_TABLE, CONFIGURATION_TABLE];
-        let of_service: BTreeMap<TableId, MerkleMap> = snapshot
-            .tables
-            .iter()
-            .filter(|(id, _)| !own.contains(id))
-            .map(|(id, map)| (*id, map.clone()))
-            .collect();
+        let of_service: BTreeMap<TableId, MerkleMap> =
+            snapshot.tables.iter().filter(|(id, _)| !own.contains(id)).map(|(id, map)| (*id, map.clone())).collect();
         if let Some(id) = of_service.keys().find(|id| **id < SERVICE_TABLES_FROM) {
             return Err(RestoreError::UnknownTable(*id));
         }

@@ -196,6 +196,15 @@ pub(super) fn null(execution: &mut Execution<Register>) -> BatchOutcome {
     execution.apply(execution.seq().next(), &Proposal::NULL, &[])
 }
 
+/// All hexadecimal digits of `bytes`.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::new(), |mut out, byte| {
+        write!(out, "{byte:02x}").expect("into memory");
+        out
+    })
+}
+
 #[test]
 fn time_is_the_highest_header_and_null_executes_nothing() {
     let mut execution = genesis(PARAMETERS);

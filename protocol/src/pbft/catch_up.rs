@@ -113,7 +113,8 @@ impl Replica {
             .take(STATUS_SLOTS_MAX)
             .map(|(seq, slot)| {
                 let round = slot.rounds.get(&self.view);
-                let bits = |authors: &mut dyn Iterator<Item = ReplicaId>| authors.fold(0, |bits, id| bits | self.bit(id));
+                let bits =
+                    |authors: &mut dyn Iterator<Item = ReplicaId>| authors.fold(0, |bits, id| bits | self.bit(id));
                 SlotStatus {
                     seq: *seq,
                     pre_prepared: round.is_some_and(|round| round.pre_prepare.is_some()),
@@ -351,8 +352,12 @@ impl Replica {
                 .filter(|digest| !self.bodies.holds(digest))
                 .copied()
                 .collect();
-            let wanted_proposals: Vec<Digest> =
-                self.wanted_proposals.iter().filter(|(_, seqs)| seqs.contains(&seq)).map(|(digest, _)| *digest).collect();
+            let wanted_proposals: Vec<Digest> = self
+                .wanted_proposals
+                .iter()
+                .filter(|(_, seqs)| seqs.contains(&seq))
+                .map(|(digest, _)| *digest)
+                .collect();
             if wanted_bodies.is_empty() && wanted_proposals.is_empty() {
                 self.slot(seq).fetch = None;
                 continue;

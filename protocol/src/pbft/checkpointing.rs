@@ -12,7 +12,10 @@ use crate::state::Snapshot;
 impl Replica {
     pub(super) fn handle_checkpoint(&mut self, now: Now, signed: Signed) {
         let Some((seq, _)) = parts(signed.body()) else { return };
-        if signed.signer() == self.id() || seq.0 % self.parameters().checkpoint_interval != 0 || !self.in_look_ahead(seq) {
+        if signed.signer() == self.id()
+            || seq.0 % self.parameters().checkpoint_interval != 0
+            || !self.in_look_ahead(seq)
+        {
             return;
         }
         self.check_checkpoint(&signed);
@@ -95,11 +98,7 @@ impl Replica {
             entered: self.entered,
             stable: self.checkpoints.stable().cloned(),
             view_change: self.own_view_change.clone(),
-            new_views: self
-                .new_views
-                .values()
-                .map(|kept| (kept.new_view.clone(), kept.view_changes.clone()))
-                .collect(),
+            new_views: self.new_views.values().map(|kept| (kept.new_view.clone(), kept.view_changes.clone())).collect(),
             checkpoints: self.checkpoints.all_own().copied().collect(),
             executed: self.own_executed.values().copied().collect(),
         });

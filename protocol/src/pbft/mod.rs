@@ -28,7 +28,7 @@ use quorate_crypto::{
 
 use crate::bodies::Bodies;
 use crate::checkpoint::Checkpoints;
-use crate::engine::{Engine, EngineStatus, Halt, Input, Now, RecordIndex, Recipients, Send, Step};
+use crate::engine::{Engine, EngineStatus, Halt, Input, Now, Recipients, RecordIndex, Send, Step};
 use crate::message::Message;
 use crate::parameters::{Micros, Parameters};
 use crate::pending::Pending;
@@ -251,7 +251,6 @@ impl Replica {
         self.out.sends.push(Send { to, message, after });
     }
 
-
     fn slot(&mut self, seq: Seq) -> &mut Slot {
         self.slots.entry(seq).or_default()
     }
@@ -285,7 +284,9 @@ impl Replica {
             Message::FetchRequests(digests) => self.answer_fetch_requests(now, from, &digests),
             Message::FetchProposals(digests) => self.answer_fetch_proposals(now, from, &digests),
             Message::Proposals(proposals) => self.handle_proposals(now, proposals),
-            Message::FetchViewChange { view, author, body } => self.answer_fetch_view_change(now, from, view, author, body),
+            Message::FetchViewChange { view, author, body } => {
+                self.answer_fetch_view_change(now, from, view, author, body)
+            }
             Message::CommitCertificate(committed) => self.handle_commit_certificate(now, committed),
             Message::StableCheckpoint(certificate) => self.handle_stable(now, certificate),
             Message::YourStatements(statements) => self.handle_own_statements(&statements),

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use quorate_crypto::statement::Ballot;
 use quorate_crypto::{Certificate, Digest, ReplicaId, Seq, Signed, StatementBody, Verified, View};
 
-use crate::engine::{Busy, Decided, Halt, Now, RecordIndex, Recipients, RequestNumber};
+use crate::engine::{Busy, Decided, Halt, Now, Recipients, RecordIndex, RequestNumber};
 use crate::message::{Committed, Message, PrePrepare, Prepare};
+use crate::pbft::Replica;
 use crate::pbft::safety;
 use crate::pbft::slot::{PreparedCertificate, Round, ballot_of};
-use crate::pbft::Replica;
 use crate::pending::Admission;
 use crate::proposal::{Payload, Proposal};
 use crate::record::Record;
@@ -193,7 +193,8 @@ impl Replica {
     pub(super) fn handle_pre_prepare(&mut self, now: Now, message: PrePrepare) {
         let Some(ballot) = ballot_of(message.signed.body()).copied() else { return };
         self.check_pre_prepare(&message.signed);
-        if !self.in_look_ahead(ballot.seq) || !self.keeps_votes_of(ballot.view) || message.signed.signer() == self.id() {
+        if !self.in_look_ahead(ballot.seq) || !self.keeps_votes_of(ballot.view) || message.signed.signer() == self.id()
+        {
             return;
         }
         if !message.proposal.is_well_formed(self.parameters().batch_requests_max) {
@@ -219,7 +220,8 @@ impl Replica {
 
     pub(super) fn handle_prepare(&mut self, now: Now, message: Prepare) {
         let Some(ballot) = ballot_of(message.signed.body()).copied() else { return };
-        if !self.in_look_ahead(ballot.seq) || !self.keeps_votes_of(ballot.view) || message.signed.signer() == self.id() {
+        if !self.in_look_ahead(ballot.seq) || !self.keeps_votes_of(ballot.view) || message.signed.signer() == self.id()
+        {
             return;
         }
         self.check_prepare(&message);

@@ -22,12 +22,7 @@ type RecoveredBodies = BTreeMap<Digest, (Verified<Request>, RecordIndex)>;
 impl Replica {
     /// Rebuilds a replica from the records of its log, in order, and the newest durable snapshot. Bodies are verified
     /// again (in batches): `Verified` has no other constructor.
-    pub fn recover(
-        setup: Setup,
-        now: Now,
-        records: Vec<(RecordIndex, Record)>,
-        snapshot: Option<Snapshot>,
-    ) -> Replica {
+    pub fn recover(setup: Setup, now: Now, records: Vec<(RecordIndex, Record)>, snapshot: Option<Snapshot>) -> Replica {
         let mut replica = Replica::new(setup);
         let mut bodies = RecoveredBodies::new();
         let mut last = RecordIndex(0);
@@ -48,9 +43,10 @@ impl Replica {
             }
         }
         replica.collect_garbage();
-        let reproposed = replica.new_views.get(&replica.view).and_then(|kept| {
-            kept.new_view.body().reproposals.last().map(|reproposal| reproposal.seq)
-        });
+        let reproposed = replica
+            .new_views
+            .get(&replica.view)
+            .and_then(|kept| kept.new_view.body().reproposals.last().map(|reproposal| reproposal.seq));
         replica.next_seq = replica
             .next_seq
             .max(replica.stable().next())

@@ -174,8 +174,7 @@ pub fn slot_proof_claims(
             let pre_prepare =
                 Certificate { epoch, body: StatementBody::PrePrepare(*ballot), endorsements: vec![*primary] };
             pre_prepare.claims_of(committee, 1, claims)?;
-            let votes =
-                Certificate { epoch, body: StatementBody::Prepare(*ballot), endorsements: prepares.clone() };
+            let votes = Certificate { epoch, body: StatementBody::Prepare(*ballot), endorsements: prepares.clone() };
             votes.claims_of(committee, committee.quorum() - 1, claims)?;
         }
         SlotProof::Committed { ballot, commits } => {
@@ -271,7 +270,8 @@ pub fn new_view_holds(
         return Err(NewViewError::NoQuorum);
     }
     for ((author, digest), view_change) in body.view_changes.iter().zip(view_changes) {
-        let same = view_change.author() == *author && view_change.digest() == *digest && view_change.view() == body.view;
+        let same =
+            view_change.author() == *author && view_change.digest() == *digest && view_change.view() == body.view;
         if !same {
             return Err(NewViewError::WrongViewChange(*author));
         }

@@ -29,7 +29,9 @@ pub struct Round {
 /// What PRE-PREPARE, PREPARE and COMMIT sign.
 pub fn ballot_of(body: &StatementBody) -> Option<&Ballot> {
     match body {
-        StatementBody::PrePrepare(ballot) | StatementBody::Prepare(ballot) | StatementBody::Commit(ballot) => Some(ballot),
+        StatementBody::PrePrepare(ballot) | StatementBody::Prepare(ballot) | StatementBody::Commit(ballot) => {
+            Some(ballot)
+        }
         _ => None,
     }
 }

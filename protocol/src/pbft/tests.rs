@@ -1,1 +1,8 @@
-//! t
+//! Whole replicas in one process: real signatures, instant disks, a network the test holds in its hands.
+
+mod cluster;
+mod evidence;
+mod normal_case;
+mod recovery;
+mod transfer;
+mod view_change;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use quorate_crypto::{Digest, ReplicaId, Seq, Signed, View};
 
-use crate::engine::{Now, RecordIndex, Recipients};
+use crate::engine::{Now, Recipients, RecordIndex};
 use crate::message::{Message, PrePrepare};
 use crate::parameters::Micros;
 use crate::pbft::safety::{self, Choice, NewViewError};
@@ -145,11 +145,9 @@ impl Replica {
         self.view = view;
         self.entered = false;
         self.timer = None;
-        let slots =
-            self.slots.range(self.stable().next()..).filter_map(|(_, slot)| slot.proof()).collect();
+        let slots = self.slots.range(self.stable().next()..).filter_map(|(_, slot)| slot.proof()).collect();
         let body = ViewChangeBody { view, stable: self.checkpoints.stable().cloned(), slots };
-        let message =
-            ViewChange::sign(body, self.header(), self.committee().cluster(), self.setup.signer.as_ref());
+        let message = ViewChange::sign(body, self.header(), self.committee().cluster(), self.setup.signer.as_ref());
         let record = self.record(Record::LeftView(message.clone()));
         self.own_view_change = Some(message.clone());
         self.own_view_change_record = Some(record);
@@ -389,8 +387,7 @@ impl Replica {
                 self.record_reproposal(signed);
             }
         }
-        let record =
-            self.record(Record::NewView { new_view: new_view.clone(), view_changes: view_changes.clone() });
+        let record = self.record(Record::NewView { new_view: new_view.clone(), view_changes: view_changes.clone() });
         for reproposal in &new_view.body().reproposals {
             if let Some(slot) = self.slots.get_mut(&reproposal.seq) {
                 slot.rests_on(record);

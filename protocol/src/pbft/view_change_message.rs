@@ -10,8 +10,8 @@ use bincode::{Decode, Encode};
 use quorate_crypto::encoding::{DECODE_CEILING, decode, encode};
 use quorate_crypto::statement::Ballot;
 use quorate_crypto::{
-    Certificate, Claim, ClusterId, Committee, Digest, Domain, Endorsement, ReplicaId, Seq, Signature, Signed, Signer, Statement,
-    StatementBody, Verify, View,
+    Certificate, Claim, ClusterId, Committee, Digest, Domain, Endorsement, ReplicaId, Seq, Signature, Signed, Signer,
+    Statement, StatementBody, Verify, View,
 };
 
 use crate::message::MessageError;

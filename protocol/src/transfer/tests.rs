@@ -1,1 +1,102 @@
 use super::*;
+
+fn snapshot(seq: u64, entries: u64) -> Snapshot {
+    let mut map = MerkleMap::new();
+    for entry in 0..entries {
+        map.insert(&entry.to_be_bytes(), vec![seq as u8; 200]);
+    }
+    Snapshot { seq: Seq(seq), tables: BTreeMap::from([(TableId(16), map)]) }
+}
+
+fn at(seconds: u64) -> Now {
+    Now { monotonic: seconds * 1_000_000, wall: 0 }
+}
+
+#[test]
+fn two_snapshots_are_held_at_most_and_one_being_fetched_stays() {
+    let mut server = Transfer::new(ReplicaId(0));
+    for seq in [4, 8, 12] {
+        server.hold(at(seq), snapshot(seq, 3));
+    }
+    assert!(matches!(
+        server.answer(at(12), ReplicaId(1), &Message::FetchState { seq: Seq(4) }),
+        Some(Message::StateGone { .. })
+    ));
+    assert!(matches!(
+        server.answer(at(12), ReplicaId(1), &Message::FetchState { seq: Seq(8) }),
+        Some(Message::State { .. })
+    ));
+    server.hold(at(13), snapshot(16, 3));
+    assert!(matches!(
+        server.answer(at(13), ReplicaId(1), &Message::FetchState { seq: Seq(8) }),
+        Some(Message::State { .. })
+    ));
+    // Nobody keeps a snapshot alive for ever.
+    for second in 14..400 {
+        server.answer(at(second), ReplicaId(1), &Message::FetchState { seq: Seq(8) });
+        server.hold(at(second), snapshot(second * 4, 3));
+    }
+    assert!(matches!(
+        server.answer(at(400), ReplicaId(1), &Message::FetchState { seq: Seq(8) }),
+        Some(Message::StateGone { .. })
+    ));
+}
+
+#[test]
+fn moving_on_keeps_what_is_equal() {
+    let peers = [ReplicaId(1), ReplicaId(2)];
+    let run = |fetcher: &mut Transfer, server: &mut Transfer, limit: usize| {
+        let mut served = 0;
+        for second in 1..500u64 {
+            for (peer, question) in fetcher.questions(at(second), &peers) {
+                if served == limit {
+                    return (served, None);
+                }
+                served += usize::from(matches!(question, Message::FetchChunk { .. }));
+                let Some(answer) = server.answer(at(second), ReplicaId(0), &question) else { continue };
+                if let Progress::Complete(snapshot) = fetcher.take(peer, answer) {
+                    return (served, Some(snapshot));
+                }
+            }
+        }
+        (served, None)
+    };
+    let mut server = Transfer::new(ReplicaId(1));
+    let old = snapshot(4, 20_000);
+    server.hold(at(1), old.clone());
+    let mut fetcher = Transfer::new(ReplicaId(0));
+    fetcher.start(Seq(4), old.header().digest(), None);
+    let (all, complete) = run(&mut fetcher, &mut server, usize::MAX);
+    assert_eq!(complete.map(|snapshot| snapshot.header()), Some(old.header()));
+    assert!(all > 8, "{all} chunks");
+    // A newer state that differs in one entry, fetched by one that had got most of the older.
+    let mut newer = Snapshot { seq: Seq(8), ..old.clone() };
+    newer.tables.get_mut(&TableId(16)).expect("table").insert(b"one more", vec![1]);
+    server.hold(at(2), newer.clone());
+    let mut interrupted = Transfer::new(ReplicaId(0));
+    interrupted.start(Seq(4), old.header().digest(), None);
+    let (first, none) = run(&mut interrupted, &mut server, all - 2);
+    assert!(none.is_none());
+    interrupted.start(Seq(8), newer.header().digest(), None);
+    let (second, complete) = run(&mut interrupted, &mut server, usize::MAX);
+    assert_eq!(complete.map(|snapshot| snapshot.header()), Some(newer.header()));
+    assert!(first + second <= all + 12, "{first} + {second} chunks where {all} are all");
+    // One that holds the older state entirely asks for little.
+    let mut based = Transfer::new(ReplicaId(0));
+    based.start(Seq(8), newer.header().digest(), Some(&old));
+    let (few, complete) = run(&mut based, &mut server, usize::MAX);
+    assert!(complete.is_some() && few <= 6, "{few} chunks");
+}
+
+#[test]
+fn a_chunk_nobody_asked_for_is_ignored() {
+    let state = snapshot(4, 100);
+    let mut fetcher = Transfer::new(ReplicaId(0));
+    fetcher.start(Seq(4), state.header().digest(), None);
+    let header = Message::State { header: state.header() };
+    assert!(matches!(fetcher.take(ReplicaId(1), header), Progress::Going));
+    let chunk = state.tables[&TableId(16)].chunk(&[], CHUNK_BYTES).expect("chunk");
+    let unasked = Message::Chunk { seq: Seq(4), table: TableId(16), path: vec![], chunk };
+    assert!(matches!(fetcher.take(ReplicaId(1), unasked), Progress::Going));
+    assert_eq!(fetcher.chunks_received(), 0);
+}

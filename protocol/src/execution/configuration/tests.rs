@@ -1,6 +1,7 @@
 use quorate_crypto::{SecretKey, Signer as _};
 
 use super::*;
+use crate::execution::tests::hex;
 
 fn key(fill: u8) -> PublicKey {
     SecretKey::from_seed(&[fill; 32]).public_key()
@@ -13,7 +14,11 @@ fn configuration() -> Configuration {
         session_courtesy: 3,
         reply_cache_bytes: 4,
     };
-    Configuration::new(&InitialConfiguration { clients: vec![key(1), key(2)], admins: vec![key(2), key(3)], parameters })
+    Configuration::new(&InitialConfiguration {
+        clients: vec![key(1), key(2)],
+        admins: vec![key(2), key(3)],
+        parameters,
+    })
 }
 
 fn permissions(configuration: &Configuration) -> Vec<Option<Permission>> {
@@ -65,7 +70,6 @@ fn the_number_of_keys_is_capped() {
 
 #[test]
 fn bytes_are_pinned() {
-    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     let add = ConfigurationOperation::AddClient { key: PublicKey([7; 32]), permission: Permission::Read };
     assert_eq!(hex(&add.to_bytes()), format!("00000000{}00000000", "07".repeat(32)));
     let remove = ConfigurationOperation::RemoveClient { key: PublicKey([7; 32]) };

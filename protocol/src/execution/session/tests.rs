@@ -1,4 +1,5 @@
 use super::*;
+use crate::execution::tests::hex;
 
 impl SessionTable {
     /// Sessions, numbers and cached bytes of one key.
@@ -44,7 +45,6 @@ fn entries_are_pinned() {
     let mut table = SessionTable::default();
     record(&mut table, &content(5, 7, 2, 50), Some(vec![vec![0xaa, 0xbb]]));
     record(&mut table, &content(5, 8, 2, 40), None);
-    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     let entries: Vec<(String, String)> = table.table.iter().map(|(key, value)| (hex(&key), hex(value))).collect();
     let (client, session) = ("03".repeat(32), "05".repeat(16));
     let placed = format!("{}0000000000000001000000020000000000000003{}", "09".repeat(32), "0000000000000004");
@@ -52,19 +52,16 @@ fn entries_are_pinned() {
         entries,
         [
             (
-                format!("01{client}{session}"),
+                format!("{client}{session}"),
                 "0000000000000002000000000000003200000000000000020000000000000012".to_owned()
             ),
-            (
-                format!("02{client}{session}0000000000000007"),
-                format!("{placed}0100000000000000010000000000000002aabb")
-            ),
-            (format!("02{client}{session}0000000000000008"), format!("{placed}00")),
+            (format!("{client}{session}0000000000000007"), format!("{placed}0100000000000000010000000000000002aabb")),
+            (format!("{client}{session}0000000000000008"), format!("{placed}00")),
         ]
     );
     table.drop_session(&PublicKey([3; 32]), SessionId([5; 16]));
     let entries: Vec<(String, String)> = table.table.iter().map(|(key, value)| (hex(&key), hex(value))).collect();
-    assert_eq!(entries, [(format!("00{client}"), "0000000000000032".to_owned())]);
+    assert_eq!(entries, [(client, "0000000000000032".to_owned())]);
     assert!(table.shares.is_empty());
 }
 
@@ -90,8 +87,8 @@ fn acknowledging_forgets_near_and_far_and_only_below() {
 #[test]
 fn the_last_number_of_all_goes_with_its_session() {
     let mut table = SessionTable::default();
-    record(&mut table, &content(1, u64::MAX, u64::MAX, 50), None);
     record(&mut table, &content(1, u64::MAX - 1, u64::MAX - 1, 50), None);
+    record(&mut table, &content(1, u64::MAX, u64::MAX - 1, 50), None);
     assert_eq!(table.drop_session(&PublicKey([3; 32]), SessionId([1; 16])), 2);
     assert_eq!(table.table.len(), 1);
 }

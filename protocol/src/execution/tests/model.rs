@@ -85,6 +85,9 @@ impl Model {
         if ![ALICE, BOB, ADMIN].map(client).contains(&content.client) {
             return Some(Refusal::UnknownClient);
         }
+        if content.number < low {
+            return Some(Refusal::StaleNumber);
+        }
         if content.valid_until < self.time {
             let until = self.forgotten_until.get(&content.client);
             let is_forgotten = until.is_some_and(|until| content.valid_until <= *until);
@@ -92,9 +95,6 @@ impl Model {
         }
         if content.valid_until > self.time + parameters.request_lifetime_max {
             return Some(Refusal::ValidTooLong);
-        }
-        if content.number < low {
-            return Some(Refusal::StaleNumber);
         }
         if u128::from(content.number) >= u128::from(low) + u128::from(SESSION_WINDOW) {
             return Some(Refusal::NumberTooFar);
@@ -204,7 +204,13 @@ fn next() -> impl Strategy<Value = Next> {
     let number = prop_oneof![12 => 1u64..12, 2 => 1020u64..1040, 1 => Just(u64::MAX), 1 => u64::MAX - 3..u64::MAX];
     let new = (0u8..9, 0u8..7, number, 0u64..8, -30i64..240, 0u8..6, 0u8..2).prop_map(
         |(client, session, number, back, valid, kind, signature)| {
-            let client = if client < 5 { ALICE } else if client < 8 { BOB } else { 99 };
+            let client = if client < 5 {
+                ALICE
+            } else if client < 8 {
+                BOB
+            } else {
+                99
+            };
             Next::New { client, session, number, back, valid, kind, signature }
         },
     );
@@ -261,10 +267,8 @@ fn check(batches: &[NextBatch], parameters: ExecutionParameters) -> Result<(), T
         let judged = requests.first().map(|request| whole.judge(request, header.unwrap_or(0)));
         let exact = header.is_some_and(|header| header <= whole.time());
         model.begin(header, &parameters);
-        let expected: Vec<Reply> = (0u32..)
-            .zip(&requests)
-            .map(|(index, request)| model.answer(request, index, &parameters))
-            .collect();
+        let expected: Vec<Reply> =
+            (0u32..).zip(&requests).map(|(index, request)| model.answer(request, index, &parameters)).collect();
         let (proposal, bodies) = match header {
             Some(header) => batch(header, &requests),
             None => (Proposal::NULL, Vec::new()),

@@ -102,7 +102,8 @@ fn results_that_fit_no_reply_are_cut_and_writes_execute_all_the_same() {
 fn a_key_gets_its_share_of_a_batch_and_no_more() {
     let mut execution = genesis(PARAMETERS);
     let large = |client, number| Ask { operations: vec![read(1 << 20)], ..ask(client, 1, number) };
-    let asks: Vec<Ask> = (1..=20).map(|number| large(ALICE, number)).chain([large(BOB, 1), ask(ALICE, 1, 50)]).collect();
+    let asks: Vec<Ask> =
+        (1..=20).map(|number| large(ALICE, number)).chain([large(BOB, 1), ask(ALICE, 1, 50)]).collect();
     let outcome = apply(&mut execution, 1000, &asks.iter().map(Ask::request).collect::<Vec<_>>());
     let spent = Outcome::Refused(Refusal::BatchShareSpent);
     let of_alice = outcome.replies[..20].iter().filter(|(_, reply)| reply.outcome != spent).count();

@@ -198,6 +198,19 @@ fn a_refusal_never_takes_back_a_result() {
 }
 
 #[test]
+fn forgotten_results_do_not_push_out_those_that_were_given() {
+    let mut role = role(4);
+    let (_, request) = submit(&mut role, at(0));
+    let earlier = Reply { outcome: Outcome::ExecutedEarlier, ..reply(&request, "") };
+    hear(&mut role, at(1), 0, ReplicaMessage::Reply(reply(&request, "ok")));
+    hear(&mut role, at(2), 0, ReplicaMessage::Reply(earlier.clone()));
+    assert!(hear(&mut role, at(2), 1, ReplicaMessage::Reply(earlier)).is_empty());
+    let outputs = hear(&mut role, at(2), 2, ReplicaMessage::Reply(reply(&request, "ok")));
+    assert_eq!(ending(&outputs), Some(&RequestEnding::Executed { reply: reply(&request, "ok"), matching: 2 }));
+    assert!(accused(&outputs).is_empty());
+}
+
+#[test]
 fn a_full_session_table_is_waited_out() {
     let mut role = role(4);
     let (_, request) = submit(&mut role, at(0));

@@ -1,0 +1,271 @@
+//! The harness: replicas, their records, a queue of messages in flight and a filter that loses some.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use quorate_crypto::merkle_map::MerkleMap;
+use quorate_crypto::{
+    ClusterId, Committee, Digest, Ed25519, Epoch, FaultModel, Incarnation, Member, ReplicaId, SecretKey, Seq, Signer,
+    Verified, Verifier,
+};
+
+use crate::engine::{Decided, Engine, Halt, Input, Now, Recipients, RecordIndex, Step};
+use crate::evidence::Evidence;
+use crate::message::{Message, MessageLimits};
+use crate::parameters::Parameters;
+use crate::pbft::{Replica, Setup};
+use crate::record::Record;
+use crate::request::{Operation, Request, RequestContent, SessionId};
+use crate::state::{Snapshot, TableId};
+
+pub type Filter = Box<dyn FnMut(ReplicaId, ReplicaId, &Message) -> bool>;
+
+pub fn key(id: u16) -> SecretKey {
+    SecretKey::from_seed(&[id as u8 + 1; 32])
+}
+
+pub fn committee(n: u16) -> Arc<Committee> {
+    let members = (0..n).map(|id| Member { id: ReplicaId(id), key: key(id).public_key() }).collect();
+    Arc::new(Committee::new(ClusterId(Digest([7; 32])), Epoch(0), FaultModel::Byzantine, members).expect("committee"))
+}
+
+pub fn parameters() -> Parameters {
+    Parameters { window: 16, checkpoint_interval: 4, ..Parameters::default() }
+}
+
+pub fn request(client: u8, number: u64) -> Request {
+    let key = SecretKey::from_seed(&[100 + client; 32]);
+    RequestContent {
+        client: key.public_key(),
+        session: SessionId([client; 16]),
+        number,
+        acknowledged_below: 1,
+        valid_until: 1_000_000,
+        operations: vec![Operation { service: 1, bytes: number.to_be_bytes().to_vec() }],
+    }
+    .sign(committee(4).cluster(), &key)
+}
+
+pub struct Cluster {
+    pub committee: Arc<Committee>,
+    pub verifier: Verifier,
+    pub replicas: BTreeMap<ReplicaId, Replica>,
+    pub records: BTreeMap<ReplicaId, Vec<(RecordIndex, Record)>>,
+    pub decided: BTreeMap<ReplicaId, BTreeMap<Seq, Decided>>,
+    pub snapshots: BTreeMap<ReplicaId, Snapshot>,
+    pub states: BTreeMap<ReplicaId, MerkleMap>,
+    pub evidence: BTreeMap<ReplicaId, Vec<Evidence>>,
+    pub halts: BTreeMap<ReplicaId, Halt>,
+    pub queue: VecDeque<(ReplicaId, ReplicaId, Message)>,
+    pub filter: Filter,
+    pub now: Now,
+    pub delivered: u64,
+    next: BTreeMap<ReplicaId, u64>,
+}
+
+impl Cluster {
+    pub fn new(n: u16) -> Cluster {
+        Cluster::with_parameters(n, parameters())
+    }
+
+    pub fn with_parameters(n: u16, parameters: Parameters) -> Cluster {
+        let committee = committee(n);
+        let verifier = Verifier::new(Arc::new(Ed25519));
+        let mut cluster = Cluster {
+            committee: Arc::clone(&committee),
+            verifier: verifier.clone(),
+            replicas: BTreeMap::new(),
+            records: BTreeMap::new(),
+            decided: BTreeMap::new(),
+            snapshots: BTreeMap::new(),
+            states: BTreeMap::new(),
+            evidence: BTreeMap::new(),
+            halts: BTreeMap::new(),
+            queue: VecDeque::new(),
+            filter: Box::new(|_, _, _| true),
+            now: Now { monotonic: 1_000_000, wall: 1_000 },
+            delivered: 0,
+            next: BTreeMap::new(),
+        };
+        for id in committee.ids() {
+            let setup = cluster.setup(id, &parameters);
+            cluster.replicas.insert(id, Replica::new(setup));
+            cluster.next.insert(id, 1);
+            cluster.states.insert(id, MerkleMap::new());
+        }
+        cluster
+    }
+
+    pub fn setup(&self, id: ReplicaId, parameters: &Parameters) -> Setup {
+        Setup {
+            id,
+            incarnation: Incarnation(0),
+            committee: Arc::clone(&self.committee),
+            parameters: parameters.clone(),
+            signer: Arc::new(key(id.0)),
+            verifier: self.verifier.clone(),
+        }
+    }
+
+    /// Kills a replica and starts it again from what its disk holds.
+    pub fn restart(&mut self, id: ReplicaId, parameters: &Parameters) {
+        let setup = self.setup(id, parameters);
+        let records = self.records.get(&id).cloned().unwrap_or_default();
+        let snapshot = self.snapshots.get(&id).cloned();
+        let replica = Replica::recover(setup, self.now, records, snapshot.clone());
+        self.states
+            .insert(id, snapshot.and_then(|snapshot| snapshot.tables.get(&TableId(16)).cloned()).unwrap_or_default());
+        self.replicas.insert(id, replica);
+        self.input(id, Input::Timer);
+    }
+
+    pub fn input(&mut self, id: ReplicaId, input: Input) {
+        let Some(replica) = self.replicas.get_mut(&id) else { return };
+        let step = replica.step(self.now, input);
+        self.take(id, step);
+        let Some(replica) = self.replicas.get_mut(&id) else { return };
+        let step = replica.step(self.now, Input::TurnEnd);
+        self.take(id, step);
+    }
+
+    fn take(&mut self, id: ReplicaId, step: Step) {
+        let next = self.next.entry(id).or_insert(1);
+        for record in step.records {
+            self.records.entry(id).or_default().push((RecordIndex(*next), record));
+            *next += 1;
+        }
+        if let Some(cut) = step.cut {
+            self.records.entry(id).or_default().retain(|(index, _)| *index >= cut);
+        }
+        if let Some(halt) = step.halt {
+            self.halts.insert(id, halt);
+        }
+        self.evidence.entry(id).or_default().extend(step.evidence);
+        for send in step.sends {
+            let to: Vec<ReplicaId> = match send.to {
+                Recipients::Others => self.committee.ids().filter(|other| *other != id).collect(),
+                Recipients::One(to) => vec![to],
+            };
+            for to in to {
+                self.queue.push_back((id, to, send.message.clone()));
+            }
+        }
+        if let Some(snapshot) = step.install {
+            self.states.insert(id, snapshot.tables.get(&TableId(16)).cloned().unwrap_or_default());
+            self.store(id, snapshot);
+        }
+        for decided in step.decided {
+            self.execute(id, decided);
+        }
+    }
+
+    fn store(&mut self, id: ReplicaId, snapshot: Snapshot) {
+        let root = snapshot.header().digest();
+        self.snapshots.insert(id, snapshot.clone());
+        self.input(id, Input::CheckpointStored { snapshot, root });
+    }
+
+    fn execute(&mut self, id: ReplicaId, decided: Decided) {
+        let seq = decided.seq;
+        let state = self.states.entry(id).or_default();
+        for request in &decided.requests {
+            state.insert(request.digest().as_bytes(), seq.0.to_be_bytes().to_vec());
+        }
+        let results = state.digest();
+        let snapshot = Snapshot { seq, tables: BTreeMap::from([(TableId(16), state.clone())]) };
+        self.decided.entry(id).or_default().insert(seq, decided);
+        self.input(id, Input::Executed { seq, results, next_deadline: None });
+        if seq.0 % 4 == 0 {
+            self.store(id, snapshot);
+        }
+    }
+
+    /// Delivers what is in flight until nothing is.
+    pub fn settle(&mut self) {
+        let mut budget = 200_000;
+        while let Some((from, to, message)) = self.queue.pop_front() {
+            budget -= 1;
+            assert!(budget > 0, "the network never settles");
+            if (self.filter)(from, to, &message) {
+                self.deliver(from, to, message);
+            }
+        }
+    }
+
+    pub fn deliver(&mut self, from: ReplicaId, to: ReplicaId, message: Message) {
+        self.delivered += 1;
+        if let Message::Requests(requests) = message {
+            for outcome in self.verifier.verify_all(requests.clone(), &self.committee, &()).into_iter().zip(requests) {
+                match outcome {
+                    (Ok(request), _) => {
+                        self.input(to, Input::Requests { from: Some(from), requests: vec![request] });
+                    }
+                    (Err(_), request) => self.input(to, Input::InvalidRequest(Box::new(request))),
+                }
+            }
+            return;
+        }
+        let limits = MessageLimits { window: parameters().window };
+        let Ok(message) = self.verifier.verify(message, &self.committee, &limits) else { return };
+        self.input(to, Input::Message { from, message });
+    }
+
+    pub fn verified(&self, request: &Request) -> Verified<Request> {
+        self.verifier.verify(request.clone(), &self.committee, &()).expect("valid request")
+    }
+
+    /// A client gives a request to every replica that runs.
+    pub fn submit(&mut self, request: &Request) {
+        for id in self.replicas.keys().copied().collect::<Vec<_>>() {
+            let verified = self.verified(request);
+            self.input(id, Input::Requests { from: None, requests: vec![verified] });
+        }
+    }
+
+    pub fn submit_to(&mut self, id: u16, request: &Request) {
+        let verified = self.verified(request);
+        self.input(ReplicaId(id), Input::Requests { from: None, requests: vec![verified] });
+    }
+
+    /// Lets `millis` pass in steps of 5 ms, delivering everything in between.
+    pub fn run(&mut self, millis: u64) {
+        for _ in 0..millis.div_ceil(5) {
+            self.now.monotonic += 5_000;
+            self.now.wall += 5;
+            for id in self.replicas.keys().copied().collect::<Vec<_>>() {
+                self.input(id, Input::Timer);
+            }
+            self.settle();
+        }
+    }
+
+    pub fn stop(&mut self, id: u16) {
+        self.replicas.remove(&ReplicaId(id));
+    }
+
+    pub fn view(&self, id: u16) -> u64 {
+        self.replicas[&ReplicaId(id)].status().view.0
+    }
+
+    pub fn executed(&self, id: u16) -> u64 {
+        self.replicas[&ReplicaId(id)].status().executed.0
+    }
+
+    pub fn has_decided(&self, id: u16, request: &Request) -> bool {
+        let digest = request.digest();
+        self.decided
+            .get(&ReplicaId(id))
+            .is_some_and(|decided| decided.values().any(|decided| decided.proposal.requests().contains(&digest)))
+    }
+
+    /// No two replicas decided differently.
+    pub fn assert_agreement(&self) {
+        let mut all: BTreeMap<Seq, Digest> = BTreeMap::new();
+        for (id, decided) in &self.decided {
+            for (seq, decided) in decided {
+                let digest = *all.entry(*seq).or_insert_with(|| decided.proposal.digest());
+                assert_eq!(digest, decided.proposal.digest(), "{id:?} decided differently at {seq}");
+            }
+        }
+    }
+}

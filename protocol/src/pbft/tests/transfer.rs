@@ -1,0 +1,94 @@
+use super::cluster::{Cluster, parameters, request};
+use crate::engine::Engine;
+use crate::message::Message;
+use quorate_crypto::ReplicaId;
+
+fn fall_behind(cluster: &mut Cluster) {
+    let sleeper = cluster.replicas.remove(&ReplicaId(3)).expect("runs");
+    for number in 1..=60 {
+        cluster.submit(&request(1, number));
+        cluster.settle();
+    }
+    cluster.replicas.insert(ReplicaId(3), sleeper);
+}
+
+#[test]
+fn a_replica_far_behind_fetches_the_state() {
+    let mut cluster = Cluster::new(4);
+    fall_behind(&mut cluster);
+    cluster.run(1_500);
+    assert_eq!(cluster.executed(3), cluster.executed(0));
+    assert_eq!(cluster.states[&ReplicaId(3)].digest(), cluster.states[&ReplicaId(0)].digest());
+    assert!(!cluster.has_decided(3, &request(1, 1)), "it did not execute what it fetched");
+    // From there on it takes part again, restarts included.
+    cluster.restart(ReplicaId(3), &parameters());
+    let more = request(1, 61);
+    cluster.submit(&more);
+    cluster.run(300);
+    assert!(cluster.has_decided(3, &more));
+    assert!(cluster.halts.is_empty());
+}
+
+/// Rule P13 (BFT-SMaRt #62): a state is what a certificate names, never what one peer claims.
+#[test]
+fn rule_p13_a_forged_state_header_is_refused() {
+    let mut cluster = Cluster::new(4);
+    fall_behind(&mut cluster);
+    for _ in 0..400 {
+        cluster.now.monotonic += 5_000;
+        for id in 0..4u16 {
+            cluster.input(ReplicaId(id), crate::engine::Input::Timer);
+        }
+        for (from, _, message) in &mut cluster.queue {
+            if *from == ReplicaId(0)
+                && let Message::State { header } = message
+            {
+                header.tables[0].1.0[0] ^= 1;
+            }
+        }
+        cluster.settle();
+    }
+    assert_eq!(cluster.executed(3), cluster.executed(1));
+    assert_eq!(cluster.states[&ReplicaId(3)].digest(), cluster.states[&ReplicaId(1)].digest());
+}
+
+/// Rule P14 (CometBFT ASA-2025-002): a chunk is bound to its place.
+#[test]
+fn rule_p14_a_chunk_of_another_place_is_refused() {
+    let mut cluster = Cluster::new(4);
+    fall_behind(&mut cluster);
+    for _ in 0..600 {
+        cluster.now.monotonic += 5_000;
+        for id in 0..4u16 {
+            cluster.input(ReplicaId(id), crate::engine::Input::Timer);
+        }
+        // Replica 0 answers every question with the chunk of another path.
+        let wrong = cluster.snapshots.get(&ReplicaId(0)).and_then(|snapshot| {
+            let map = snapshot.tables.values().next()?;
+            (0..16).find_map(|nibble| map.chunk(&[nibble], 1024))
+        });
+        for (from, _, message) in &mut cluster.queue {
+            if *from == ReplicaId(0)
+                && let Message::Chunk { chunk, .. } = message
+                && let Some(wrong) = &wrong
+            {
+                *chunk = wrong.clone();
+            }
+        }
+        cluster.settle();
+    }
+    assert_eq!(cluster.executed(3), cluster.executed(1));
+    assert_eq!(cluster.states[&ReplicaId(3)].digest(), cluster.states[&ReplicaId(1)].digest());
+}
+
+#[test]
+fn a_peer_that_serves_nothing_is_passed_over() {
+    let mut cluster = Cluster::new(4);
+    fall_behind(&mut cluster);
+    cluster.filter = Box::new(|from, _, message| {
+        from != ReplicaId(0) || !matches!(message, Message::State { .. } | Message::Chunk { .. })
+    });
+    cluster.run(4_000);
+    assert_eq!(cluster.executed(3), cluster.executed(1));
+    assert!(!cluster.replicas[&ReplicaId(3)].status().transferring);
+}
