@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, VecDeque};
 use quorate_crypto::encoding::{DECODE_CEILING, decode, encode};
 use quorate_crypto::merkle_tree::MerklePath;
 use quorate_crypto::{PublicKey, ReplicaId, Seq, Signed, Verified};
-use quorate_protocol::engine::{Busy, Decided, Engine, Halt, Input, Now, RecordIndex, Recipients, Send, Step};
+use quorate_protocol::engine::{Busy, Decided, Engine, Halt, Input, Now, Recipients, RecordIndex, Send, Step};
 use quorate_protocol::evidence::Evidence;
 use quorate_protocol::execution::{Execution, Judgement};
 use quorate_protocol::message::Message;
@@ -353,7 +353,8 @@ impl<D: Disk, E: Engine> Driver<D, E> {
                 results: outcome.results_root,
                 next_deadline: outcome.next_deadline,
             });
-            self.receipts.insert(decided.seq, quorate_protocol::execution::BatchOutcome { replies: Vec::new(), ..outcome });
+            self.receipts
+                .insert(decided.seq, quorate_protocol::execution::BatchOutcome { replies: Vec::new(), ..outcome });
             while self.receipts.len() > RECEIPTS_KEPT {
                 self.receipts.pop_first();
             }
@@ -382,8 +383,12 @@ fn weight(record: &Record) -> usize {
     match record {
         Record::Requests(requests) => requests.iter().map(Request::weight).sum(),
         Record::PrePrepare(message) => 200 + 32 * message.proposal.requests().len(),
-        Record::Prepared { proposal, prepares, .. } => 400 + 32 * proposal.requests().len() + 80 * prepares.endorsements.len(),
-        Record::Committed(committed) => 200 + 32 * committed.proposal.requests().len() + 80 * committed.certificate.endorsements.len(),
+        Record::Prepared { proposal, prepares, .. } => {
+            400 + 32 * proposal.requests().len() + 80 * prepares.endorsements.len()
+        }
+        Record::Committed(committed) => {
+            200 + 32 * committed.proposal.requests().len() + 80 * committed.certificate.endorsements.len()
+        }
         Record::NewView { .. } | Record::Base { .. } | Record::LeftView(_) => FRAME_BYTES / 4,
         _ => 256,
     }

@@ -55,9 +55,8 @@ impl Service for KeyValue {
         let own = tables
             .range(TableId(FIRST_TABLE)..)
             .map(|(id, map)| (quorate_kv::TableId(id.0 - FIRST_TABLE), map.clone()));
-        Store::from_tables(own).map(KeyValue).map_err(|error| RestoreError::Malformed {
-            table: TableId(FIRST_TABLE),
-            reason: error.to_string(),
-        })
+        Store::from_tables(own)
+            .map(KeyValue)
+            .map_err(|error| RestoreError::Malformed { table: TableId(FIRST_TABLE), reason: error.to_string() })
     }
 }

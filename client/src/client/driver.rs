@@ -1,0 +1,314 @@
+//! The task behind the handles: commands and frames in, frames and answers out. It decides nothing; the role does.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use quorate_crypto::ReplicaId;
+use quorate_crypto::encoding::{decode, encode};
+use quorate_protocol::client::message::{ReplicaMessage, ReplicaStatus};
+use quorate_protocol::client::{
+    Accusation, ClientRole, Delivery, Output, ReadEnding, RequestEnding, Ticket, WatchStart,
+};
+use quorate_protocol::engine::Now;
+use quorate_protocol::request::{Operation, Request};
+use quorate_transport::{LinkError, ReplicaEvent, ReplicaEvents, ReplicaLinks};
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{OwnedSemaphorePermit, broadcast, mpsc, oneshot};
+
+use super::WATCH_QUEUE;
+use crate::error::ClientError;
+
+/// Frames taken from the links in one turn.
+const FRAMES_PER_TURN: usize = 256;
+
+pub(crate) type RequestAnswer = Result<RequestEnding, ClientError>;
+
+/// The updates of a watch; `None` when the driver broke off, to be resumed.
+pub(crate) type Updates = Result<mpsc::Receiver<Delivery>, ClientError>;
+
+/// What a handle asks for.
+pub(crate) enum Command {
+    Submit {
+        operations: Vec<Operation>,
+        patience: Duration,
+        room: OwnedSemaphorePermit,
+        answer: oneshot::Sender<RequestAnswer>,
+    },
+    Replay {
+        requests: Vec<Request>,
+        patience: Duration,
+        room: OwnedSemaphorePermit,
+        answer: oneshot::Sender<RequestAnswer>,
+    },
+    Read {
+        operation: Operation,
+        revision: Option<u64>,
+        patience: Duration,
+        answer: oneshot::Sender<Result<ReadEnding, ClientError>>,
+    },
+    Status {
+        patience: Duration,
+        answer: oneshot::Sender<Result<Vec<ReplicaStatus>, ClientError>>,
+    },
+    Watch {
+        range: Operation,
+        start: WatchStart,
+        answer: oneshot::Sender<Updates>,
+    },
+}
+
+/// Who waits for what the role will say. A request's room is given back when it ends, not when its caller is gone.
+enum Waiting {
+    Request(oneshot::Sender<RequestAnswer>, OwnedSemaphorePermit),
+    Read(oneshot::Sender<Result<ReadEnding, ClientError>>),
+    Status(oneshot::Sender<Result<Vec<ReplicaStatus>, ClientError>>),
+    Watch(mpsc::Sender<Delivery>),
+}
+
+pub(crate) struct Driver {
+    role: ClientRole,
+    links: ReplicaLinks,
+    reply_cap: usize,
+    accusations: broadcast::Sender<Accusation>,
+    waiting: BTreeMap<Ticket, Waiting>,
+    /// Replicas that proved their key and refuse ours.
+    key_refused: BTreeSet<ReplicaId>,
+    started: Instant,
+}
+
+impl Driver {
+    pub(crate) fn new(
+        role: ClientRole,
+        links: ReplicaLinks,
+        reply_cap: usize,
+        accusations: broadcast::Sender<Accusation>,
+    ) -> Driver {
+        Driver {
+            role,
+            links,
+            reply_cap,
+            accusations,
+            waiting: BTreeMap::new(),
+            key_refused: BTreeSet::new(),
+            started: Instant::now(),
+        }
+    }
+
+    /// Runs until every handle is dropped or the links are shut down.
+    pub(crate) async fn run(mut self, mut commands: mpsc::Receiver<Command>, mut events: ReplicaEvents) {
+        let mut batch = Vec::with_capacity(FRAMES_PER_TURN);
+        loop {
+            let wake = self.role.wake().map(|at| self.started + Duration::from_micros(at));
+            let sleep = async move {
+                match wake {
+                    Some(at) => tokio::time::sleep_until(at.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                command = commands.recv() => match command {
+                    Some(command) => self.command(command),
+                    None => return,
+                },
+                count = events.recv_many(&mut batch, FRAMES_PER_TURN) => {
+                    if count == 0 {
+                        return;
+                    }
+                    for event in batch.drain(..) {
+                        self.event(event);
+                    }
+                }
+                () = sleep => {
+                    let now = self.now();
+                    self.role.timer(now);
+                }
+            }
+            self.publish();
+            self.drop_abandoned();
+        }
+    }
+
+    fn now(&self) -> Now {
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
+        Now { monotonic: micros(self.started.elapsed()), wall }
+    }
+
+    fn command(&mut self, command: Command) {
+        let now = self.now();
+        if self.is_key_refused() {
+            self.refuse(command);
+            return;
+        }
+        match command {
+            Command::Submit { operations, patience, room, answer } => {
+                match self.role.submit(now, operations, micros(patience)) {
+                    Ok(ticket) => self.wait(ticket, Waiting::Request(answer, room)),
+                    Err(error) => drop(answer.send(Err(error.into()))),
+                }
+            }
+            Command::Replay { requests, patience, room, answer } => {
+                match self.role.replay(now, requests, micros(patience)) {
+                    Ok(ticket) => self.wait(ticket, Waiting::Request(answer, room)),
+                    Err(error) => drop(answer.send(Err(error.into()))),
+                }
+            }
+            Command::Read { operation, revision, patience, answer } => {
+                match self.role.read(now, operation, revision, micros(patience)) {
+                    Ok(ticket) => self.wait(ticket, Waiting::Read(answer)),
+                    Err(error) => drop(answer.send(Err(error.into()))),
+                }
+            }
+            Command::Status { patience, answer } => match self.role.status(now, micros(patience)) {
+                Ok(ticket) => self.wait(ticket, Waiting::Status(answer)),
+                Err(error) => drop(answer.send(Err(error.into()))),
+            },
+            Command::Watch { range, start, answer } => match self.role.watch(now, range, start) {
+                Ok(ticket) => {
+                    let (updates, receiver) = mpsc::channel(WATCH_QUEUE);
+                    if answer.send(Ok(receiver)).is_ok() {
+                        self.wait(ticket, Waiting::Watch(updates));
+                    } else {
+                        self.role.unwatch(ticket);
+                    }
+                }
+                Err(error) => drop(answer.send(Err(error.into()))),
+            },
+        }
+    }
+
+    fn wait(&mut self, ticket: Ticket, waiting: Waiting) {
+        self.waiting.insert(ticket, waiting);
+    }
+
+    fn event(&mut self, event: ReplicaEvent) {
+        let now = self.now();
+        match event {
+            ReplicaEvent::Up(replica) => {
+                self.key_refused.remove(&replica);
+                self.role.link_up(now, replica);
+            }
+            ReplicaEvent::Down(replica, error) => {
+                self.role.link_down(replica);
+                if matches!(error, LinkError::UnknownClientKey | LinkError::KeyRemoved) {
+                    self.key_refused.insert(replica);
+                }
+                if self.is_key_refused() {
+                    self.fail_everything();
+                }
+            }
+            ReplicaEvent::Frame { from, frame } => match decode::<ReplicaMessage>(&frame, self.reply_cap) {
+                Ok(message) => self.role.received(now, from, message),
+                Err(error) => tracing::debug!(replica = %from, %error, "an unreadable frame"),
+            },
+        }
+    }
+
+    /// f + 1 replicas refuse our key: no request can gather f + 1 replies from the rest once they all do, and an honest
+    /// one is among them.
+    fn is_key_refused(&self) -> bool {
+        self.key_refused.len() >= self.role.committee().one_honest()
+    }
+
+    fn refuse(&self, command: Command) {
+        let error = ClientError::KeyRefused(self.key_refused.len());
+        // A caller that is gone does not mind.
+        match command {
+            Command::Submit { answer, .. } | Command::Replay { answer, .. } => drop(answer.send(Err(error))),
+            Command::Read { answer, .. } => drop(answer.send(Err(error))),
+            Command::Status { answer, .. } => drop(answer.send(Err(error))),
+            Command::Watch { answer, .. } => drop(answer.send(Err(error))),
+        }
+    }
+
+    fn fail_everything(&mut self) {
+        let refused = self.key_refused.len();
+        for (ticket, waiting) in std::mem::take(&mut self.waiting) {
+            match waiting {
+                Waiting::Request(answer, _) => {
+                    self.role.give_up(ticket);
+                    let _ = answer.send(Err(ClientError::KeyRefused(refused)));
+                }
+                Waiting::Read(answer) => {
+                    self.role.give_up(ticket);
+                    let _ = answer.send(Err(ClientError::KeyRefused(refused)));
+                }
+                // What the replicas say of themselves is told as far as it came.
+                Waiting::Status(answer) => {
+                    self.waiting.insert(ticket, Waiting::Status(answer));
+                    self.role.give_up(ticket);
+                }
+                Waiting::Watch(_) => self.role.unwatch(ticket),
+            }
+        }
+    }
+
+    /// Does what the role wants done.
+    fn publish(&mut self) {
+        while let Some(output) = self.role.poll() {
+            match output {
+                Output::Send { to, message } => {
+                    let frame = Bytes::from(encode(&message));
+                    for replica in to {
+                        // A full queue is a lost message, which the role sends again.
+                        if let Err(error) = self.links.send(replica, frame.clone()) {
+                            tracing::debug!(%replica, %error, "not sent");
+                        }
+                    }
+                }
+                Output::Request { ticket, ending } => {
+                    if let Some(Waiting::Request(answer, _)) = self.waiting.remove(&ticket) {
+                        let _ = answer.send(Ok(ending));
+                    }
+                }
+                Output::Read { ticket, ending } => {
+                    if let Some(Waiting::Read(answer)) = self.waiting.remove(&ticket) {
+                        let _ = answer.send(Ok(ending));
+                    }
+                }
+                Output::Status { ticket, replicas } => {
+                    if let Some(Waiting::Status(answer)) = self.waiting.remove(&ticket) {
+                        let _ = answer.send(Ok(replicas));
+                    }
+                }
+                Output::Watch { ticket, delivery } => self.deliver(ticket, delivery),
+                Output::Accusation(accusation) => {
+                    tracing::warn!("{accusation}");
+                    let _ = self.accusations.send(accusation);
+                }
+            }
+        }
+    }
+
+    /// Hands an update to its watch. One whose queue is full is broken off, and resumed by its owner when the queue is
+    /// empty: a slow reader costs no memory and misses nothing.
+    fn deliver(&mut self, ticket: Ticket, delivery: Delivery) {
+        let Some(Waiting::Watch(updates)) = self.waiting.get(&ticket) else { return };
+        match updates.try_send(delivery) {
+            Ok(()) => {}
+            Err(TrySendError::Full(_) | TrySendError::Closed(_)) => {
+                self.waiting.remove(&ticket);
+                self.role.unwatch(ticket);
+            }
+        }
+    }
+
+    /// Ends the watches whose owners are gone.
+    fn drop_abandoned(&mut self) {
+        let gone: Vec<Ticket> = self
+            .waiting
+            .iter()
+            .filter(|(_, waiting)| matches!(waiting, Waiting::Watch(updates) if updates.is_closed()))
+            .map(|(ticket, _)| *ticket)
+            .collect();
+        for ticket in gone {
+            self.waiting.remove(&ticket);
+            self.role.unwatch(ticket);
+            self.publish();
+        }
+    }
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
