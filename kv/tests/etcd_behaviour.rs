@@ -82,7 +82,12 @@ fn txn_delete(range: KeyRange) -> TxnOperation {
     TxnOperation::Delete(DeleteRequest::new(range))
 }
 
-fn txn(store: &mut Store, compare: Vec<Compare>, success: Vec<TxnOperation>, failure: Vec<TxnOperation>) -> TxnResponse {
+fn txn(
+    store: &mut Store,
+    compare: Vec<Compare>,
+    success: Vec<TxnOperation>,
+    failure: Vec<TxnOperation>,
+) -> TxnResponse {
     match apply(store, Operation::Txn(TxnRequest { compare, success, failure })).outcome {
         Outcome::Txn(response) => response,
         other => panic!("{other:?}"),
@@ -287,11 +292,8 @@ fn a_read_at_an_old_revision_sees_the_old_state() {
         response.kvs.iter().map(text).collect::<Vec<_>>().join(" ")
     };
     assert_eq!([at(1), at(2), at(3), at(4), at(5), at(6)], ["", "a1", "a1 b1", "a2 b1", "a2", "a2 c1"]);
-    let descending = RangeRequest {
-        revision: 4,
-        sort_order: SortOrder::Descending,
-        ..RangeRequest::new(KeyRange::all())
-    };
+    let descending =
+        RangeRequest { revision: 4, sort_order: SortOrder::Descending, ..RangeRequest::new(KeyRange::all()) };
     assert_eq!(keys(&range(&store, descending)), ["b", "a"]);
 }
 
@@ -490,10 +492,7 @@ fn a_put_beyond_the_quota_is_refused_while_deletes_and_compaction_make_room() {
     };
     assert_eq!((refusal, written), (OperationError::NoSpace { quota_bytes: 3000 }, 5));
     let in_txn = TxnRequest { success: vec![txn_get("a"), txn_put("a", &value)], ..TxnRequest::default() };
-    assert_eq!(
-        error(&apply(&mut store, Operation::Txn(in_txn))),
-        OperationError::NoSpace { quota_bytes: 3000 }
-    );
+    assert_eq!(error(&apply(&mut store, Operation::Txn(in_txn))), OperationError::NoSpace { quota_bytes: 3000 });
     let without_put = txn(&mut store, vec![], vec![txn_get("a")], vec![txn_put("a", &value)]);
     assert!(without_put.succeeded);
     assert_eq!(delete(&mut store, KeyRange::single("a")), (7, 1));
@@ -672,7 +671,10 @@ fn previous_pairs_that_do_not_fit_are_left_out_for_the_whole_revision() {
     assert!(page.lists[0].events.iter().all(|event| event.prev_kv.is_none()));
     let page = store.events_since(8, &KeyRange::interval("a", "d"), 0, true).expect("not compacted");
     assert_eq!((page.lists[0].events.len(), page.lists[0].previous_values), (3, PreviousValues::Included));
-    assert_ne!(page.lists[0].digest(), store.events_since(8, &KeyRange::all(), 0, true).expect("kept").lists[0].digest());
+    assert_ne!(
+        page.lists[0].digest(),
+        store.events_since(8, &KeyRange::all(), 0, true).expect("kept").lists[0].digest()
+    );
 }
 
 #[test]

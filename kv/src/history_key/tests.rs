@@ -1,7 +1,7 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use super::{MAX_HISTORY_KEY_BYTES, key, prefix, split, place};
+use super::{MAX_HISTORY_KEY_BYTES, key, place, prefix, split};
 use crate::limit::MAX_KEY_BYTES;
 
 /// Bytes in which zeros, runs of zeros and the codes for them are common.

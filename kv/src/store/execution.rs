@@ -9,9 +9,7 @@ use crate::event::{EVENT_KEY_BYTES, EventKind, KeyValue, StoredEvent, StoredPair
 use crate::history_key;
 use crate::limit::{MAX_REVISION_BYTES, event_length_of, pair_length_of};
 use crate::operation::{DeleteRequest, Operation, PutRequest, TxnOperation, TxnRequest, is_read_only};
-use crate::outcome::{
-    DeleteResponse, OperationError, OperationResult, Outcome, PutResponse, TxnOutcome, TxnResponse,
-};
+use crate::outcome::{DeleteResponse, OperationError, OperationResult, Outcome, PutResponse, TxnOutcome, TxnResponse};
 use crate::store::Store;
 use crate::store::compaction::PURGE_STEPS_WHEN_FULL;
 use crate::store::reading::{REPLY_TOO_LARGE, TOO_MANY_KEYS};
@@ -106,7 +104,8 @@ impl Store {
 
     /// The logical bytes that a put adds at most.
     fn put_bytes(&self, put: &PutRequest) -> u64 {
-        let value = if put.ignore_value { self.pair(&put.key).map_or(0, |pair| pair.value.len()) } else { put.value.len() };
+        let value =
+            if put.ignore_value { self.pair(&put.key).map_or(0, |pair| pair.value.len()) } else { put.value.len() };
         growth(put.key.len(), value)
     }
 
