@@ -3,8 +3,8 @@
 //! What comes in: the members with their pinned keys and addresses, and frames to send by member and class. What goes
 //! out: [`PeerEvents`], where the sender of a frame is whoever proved the member's key on the link.
 //!
-//! One task supervises each pair ([`supervisor`]): it dials, takes the links that were accepted, and decides which of
-//! two is used ([`arbitration`]). [`link`] runs the streams of one connection, [`accept`] the door.
+//! One task supervises each pair (`supervisor`): it dials, takes the links that were accepted, and decides which of
+//! two is used (`arbitration`). `link` runs the streams of one connection, `accept` the door.
 
 mod accept;
 mod arbitration;
