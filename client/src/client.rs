@@ -179,7 +179,8 @@ impl Client {
         self.answer(ending).await?
     }
 
-    pub(crate) async fn subscribe(&self, range: Operation, start: WatchStart) -> Result<driver::Updates, ClientError> {
+    /// The updates of a watch, as long as the driver keeps it up.
+    pub(crate) async fn subscribe(&self, range: Operation, start: WatchStart) -> driver::Updates {
         let (answer, updates) = oneshot::channel();
         self.send(Command::Watch { range, start, answer }).await?;
         self.answer(updates).await?

@@ -62,10 +62,14 @@ pub enum ClusterError {
         problem: String,
     },
     /// An endpoint given by flag or variable makes no sense.
-    #[error("{0}: an endpoint is given as ID=HOST:PORT with the id of a replica in genesis.toml, for example 0=127.0.0.1:7600")]
+    #[error(
+        "{0}: an endpoint is given as ID=HOST:PORT with the id of a replica in genesis.toml, for example 0=127.0.0.1:7600"
+    )]
     Endpoint(String),
     /// A host name has no address.
-    #[error("the address {address} of replica {replica} cannot be resolved: {reason}; give another with --endpoint {replica}=HOST:PORT")]
+    #[error(
+        "the address {address} of replica {replica} cannot be resolved: {reason}; give another with --endpoint {replica}=HOST:PORT"
+    )]
     Resolve {
         /// The replica.
         replica: ReplicaId,

@@ -84,7 +84,7 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
 /// Runs a command that needs a cluster.
 async fn connected(arguments: &Arguments, report: Report) -> Result<(), Failure> {
     let admin = matches!(arguments.command, Some(Command::ClientKey(_)));
-    let prepared = match (&arguments.command, &arguments.connection.request) {
+    match (&arguments.command, &arguments.connection.request) {
         (None, Some(_)) | (Some(_), None) => (),
         (Some(_), Some(_)) => {
             return Err(Failure::configuration(
@@ -96,8 +96,7 @@ async fn connected(arguments: &Arguments, report: Report) -> Result<(), Failure>
                 "a command is missing; `quorate --help` lists them, for example `quorate get greeting`".to_owned(),
             ));
         }
-    };
-    let () = prepared;
+    }
     let input = match &arguments.command {
         Some(command) => command.read_input()?,
         None => None,

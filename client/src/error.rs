@@ -39,7 +39,9 @@ pub enum ClientError {
         requests: Vec<Arc<Request>>,
     },
     /// f + 1 replicas refuse the links of this key.
-    #[error("{0} replicas refuse this key, so nothing was sent: register it with `quorate client-key add`, signed by an admin key, or use another with --key FILE")]
+    #[error(
+        "{0} replicas refuse this key, so nothing was sent: register it with `quorate client-key add`, signed by an admin key, or use another with --key FILE"
+    )]
     KeyRefused(usize),
     /// The service refused the operation; nothing was changed.
     #[error("refused: {0}")]
@@ -48,7 +50,9 @@ pub enum ClientError {
     #[error("{0}")]
     Unknown(Box<UnknownOutcome>),
     /// No f + 1 equal answers in time to something that changes nothing.
-    #[error("only {answered} of the {needed} answers needed came in time{links}; check the replicas with `quorate status`, or wait longer with --timeout")]
+    #[error(
+        "only {answered} of the {needed} answers needed came in time{links}; check the replicas with `quorate status`, or wait longer with --timeout"
+    )]
     NoQuorum {
         /// Replicas that answered.
         answered: usize,
@@ -61,7 +65,9 @@ pub enum ClientError {
     #[error("the request executed at seq {0}, but its results are no longer kept; read the keys to see them")]
     ResultsForgotten(Seq),
     /// f + 1 replicas agree on something this program does not understand.
-    #[error("f + 1 replicas agree on an answer this program cannot read ({0}); use the program of the cluster's version")]
+    #[error(
+        "f + 1 replicas agree on an answer this program cannot read ({0}); use the program of the cluster's version"
+    )]
     Unreadable(String),
     /// The history asked for is gone.
     #[error("the revisions before {0} are compacted; start from {0}")]
@@ -130,13 +136,17 @@ pub fn refusal_sentence(reason: Refusal) -> &'static str {
         Refusal::ValidTooLong => "its time limit lies too far ahead; check this machine's clock and issue it again",
         Refusal::StaleNumber => "its number was settled before; issue it again as a new request",
         Refusal::NumberTooFar => "too many of this session's requests are unsettled; wait for them or start anew",
-        Refusal::SessionTableFull => "this key has too many sessions open; wait a minute, or use one connection for many requests",
+        Refusal::SessionTableFull => {
+            "this key has too many sessions open; wait a minute, or use one connection for many requests"
+        }
         Refusal::NumberTaken => "another request executed under its number; issue it again as a new request",
         Refusal::UnknownOperation => "the cluster does not know this operation; use the program of its version",
         Refusal::Forgotten => {
             "its time limit has passed, and whether it executed before is no longer known; read the keys to see"
         }
-        Refusal::NotPermitted => "this key may not do that; use a key with that permission, such as an admin key with --key FILE",
+        Refusal::NotPermitted => {
+            "this key may not do that; use a key with that permission, such as an admin key with --key FILE"
+        }
         Refusal::NotSupported => "this version of the cluster does not execute that operation",
         Refusal::BatchShareSpent => "this key asked for too much at once; issue it again",
     }

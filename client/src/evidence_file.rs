@@ -101,15 +101,12 @@ fn check(text: &[u8], genesis: &Genesis) -> Result<Conviction, String> {
     let evidence: Evidence =
         decode(&bytes, EVIDENCE_BYTES_MAX).map_err(|error| format!("its bytes are not evidence ({error})"))?;
     let verifier = Verifier::new(Arc::new(Ed25519));
-    let conviction =
-        evidence.verify(genesis.committee(), genesis.parameters().window, &verifier).map_err(|error| error.to_string())?;
+    let conviction = evidence
+        .verify(genesis.committee(), genesis.parameters().window, &verifier)
+        .map_err(|error| error.to_string())?;
     let stated = (file.accused, file.kind.as_str(), file.view, file.seq);
-    let proven = (
-        conviction.accused.0,
-        conviction.kind,
-        conviction.view.map(|view| view.0),
-        conviction.seq.map(|seq| seq.0),
-    );
+    let proven =
+        (conviction.accused.0, conviction.kind, conviction.view.map(|view| view.0), conviction.seq.map(|seq| seq.0));
     if stated != proven {
         return Err(format!("it says {} but its signatures prove {}", describe(stated), describe(proven)));
     }

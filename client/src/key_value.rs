@@ -158,7 +158,11 @@ impl Client {
     }
 
     /// One answer to a range, and the revision it was read at.
-    async fn range_page(&self, request: &RangeRequest, serializable: bool) -> Result<(u64, RangeResponse), ClientError> {
+    async fn range_page(
+        &self,
+        request: &RangeRequest,
+        serializable: bool,
+    ) -> Result<(u64, RangeResponse), ClientError> {
         let operation = KeyValueOperation::Range(request.clone());
         if serializable && let Some(result) = self.serializable(&operation, request.revision).await? {
             return read_range(result, request.revision);
@@ -190,10 +194,8 @@ impl Client {
             return Ok(None);
         };
         let result = read_result(&result)?;
-        let outdated = matches!(
-            result.error(),
-            Some(OperationError::FutureRevision { .. } | OperationError::Compacted { .. })
-        );
+        let outdated =
+            matches!(result.error(), Some(OperationError::FutureRevision { .. } | OperationError::Compacted { .. }));
         // Replicas that are not there yet may agree on that; the order of the cluster knows better.
         Ok((!outdated).then_some(result))
     }
@@ -224,11 +226,7 @@ impl Client {
 pub fn compare_and_swap(key: Vec<u8>, old: Vec<u8>, new: Vec<u8>) -> TxnRequest {
     let range = KeyRange::single(key.clone());
     TxnRequest {
-        compare: vec![Compare {
-            range: range.clone(),
-            relation: Relation::Equal,
-            target: CompareTarget::Value(old),
-        }],
+        compare: vec![Compare { range: range.clone(), relation: Relation::Equal, target: CompareTarget::Value(old) }],
         success: vec![TxnOperation::Put(PutRequest::new(key, new))],
         failure: vec![TxnOperation::Range(RangeRequest::new(range))],
     }

@@ -119,7 +119,8 @@ impl SavedRequest {
         if contents.v != VERSION {
             return Err(malformed(format!("its version is {}, this program knows {VERSION}", contents.v)));
         }
-        let cluster = parse_cluster(&contents.cluster).ok_or_else(|| malformed("its cluster is no digest".to_owned()))?;
+        let cluster =
+            parse_cluster(&contents.cluster).ok_or_else(|| malformed("its cluster is no digest".to_owned()))?;
         if cluster != this {
             return Err(SavedRequestError::OtherCluster { path: path.to_owned(), cluster, this });
         }
@@ -129,7 +130,8 @@ impl SavedRequest {
         let mut requests = Vec::with_capacity(contents.requests.len());
         for text in &contents.requests {
             let bytes = hex::decode(text).map_err(|error| malformed(error.to_string()))?;
-            let request = decode(&bytes, CLIENT_FRAME_MAX).map_err(|error: DecodeError| malformed(error.to_string()))?;
+            let request =
+                decode(&bytes, CLIENT_FRAME_MAX).map_err(|error: DecodeError| malformed(error.to_string()))?;
             requests.push(request);
         }
         Ok(SavedRequest { cluster, requests })

@@ -24,7 +24,7 @@ const FRAMES_PER_TURN: usize = 256;
 
 pub(crate) type RequestAnswer = Result<RequestEnding, ClientError>;
 
-/// The updates of a watch; `None` when the driver broke off, to be resumed.
+/// The updates of a watch. They end when the driver breaks it off, to be resumed.
 pub(crate) type Updates = Result<mpsc::Receiver<Delivery>, ClientError>;
 
 /// What a handle asks for.
@@ -60,7 +60,7 @@ pub(crate) enum Command {
 
 /// Who waits for what the role will say. A request's room is given back when it ends, not when its caller is gone.
 enum Waiting {
-    Request(oneshot::Sender<RequestAnswer>, OwnedSemaphorePermit),
+    Request { answer: oneshot::Sender<RequestAnswer>, room: OwnedSemaphorePermit },
     Read(oneshot::Sender<Result<ReadEnding, ClientError>>),
     Status(oneshot::Sender<Result<Vec<ReplicaStatus>, ClientError>>),
     Watch(mpsc::Sender<Delivery>),
@@ -143,13 +143,13 @@ impl Driver {
         match command {
             Command::Submit { operations, patience, room, answer } => {
                 match self.role.submit(now, operations, micros(patience)) {
-                    Ok(ticket) => self.wait(ticket, Waiting::Request(answer, room)),
+                    Ok(ticket) => self.wait(ticket, Waiting::Request { answer, room }),
                     Err(error) => drop(answer.send(Err(error.into()))),
                 }
             }
             Command::Replay { requests, patience, room, answer } => {
                 match self.role.replay(now, requests, micros(patience)) {
-                    Ok(ticket) => self.wait(ticket, Waiting::Request(answer, room)),
+                    Ok(ticket) => self.wait(ticket, Waiting::Request { answer, room }),
                     Err(error) => drop(answer.send(Err(error.into()))),
                 }
             }
@@ -225,8 +225,9 @@ impl Driver {
         let refused = self.key_refused.len();
         for (ticket, waiting) in std::mem::take(&mut self.waiting) {
             match waiting {
-                Waiting::Request(answer, _) => {
+                Waiting::Request { answer, room } => {
                     self.role.give_up(ticket);
+                    drop(room);
                     let _ = answer.send(Err(ClientError::KeyRefused(refused)));
                 }
                 Waiting::Read(answer) => {
@@ -257,7 +258,8 @@ impl Driver {
                     }
                 }
                 Output::Request { ticket, ending } => {
-                    if let Some(Waiting::Request(answer, _)) = self.waiting.remove(&ticket) {
+                    if let Some(Waiting::Request { answer, room }) = self.waiting.remove(&ticket) {
+                        drop(room);
                         let _ = answer.send(Ok(ending));
                     }
                 }

@@ -69,8 +69,10 @@ pub enum Command {
     #[command(after_long_help = "Examples:\n  quorate put greeting hello\n  quorate put logo < logo.png")]
     Put(Put),
     /// Read a key, or all keys with a prefix.
-    #[command(after_long_help = "Examples:\n  quorate get greeting\n  quorate get /users/ --prefix --limit 10 --json\n\n\
-        A get takes its place in the cluster's order, which costs a round; --serializable does not, and may be a little behind.")]
+    #[command(
+        after_long_help = "Examples:\n  quorate get greeting\n  quorate get /users/ --prefix --limit 10 --json\n\n\
+        A get takes its place in the cluster's order, which costs a round; --serializable does not, and may be a little behind."
+    )]
     Get(Get),
     /// Delete a key, or all keys with a prefix.
     #[command(alias = "delete", after_long_help = "Example:\n  quorate del /users/ --prefix")]
@@ -97,7 +99,9 @@ pub enum Command {
     #[command(after_long_help = "Example:\n  quorate verify evidence/e-1.json --genesis testnet/genesis.toml")]
     Verify(Verify),
     /// Print a completion script for a shell.
-    #[command(after_long_help = "Example:\n  quorate completions bash > ~/.local/share/bash-completion/completions/quorate")]
+    #[command(
+        after_long_help = "Example:\n  quorate completions bash > ~/.local/share/bash-completion/completions/quorate"
+    )]
     Completions {
         /// The shell.
         shell: clap_complete::Shell,

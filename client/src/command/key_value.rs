@@ -34,7 +34,9 @@ pub(super) fn read_stdin(what: &str) -> Result<Vec<u8>, Failure> {
         .read_to_end(&mut bytes)
         .map_err(|error| Failure::configuration(format!("standard input cannot be read: {error}")))?;
     if bytes.len() > MAX_REQUEST_BYTES {
-        return Err(Failure::configuration(format!("{what} from standard input exceeds {MAX_REQUEST_BYTES} bytes; divide it")));
+        return Err(Failure::configuration(format!(
+            "{what} from standard input exceeds {MAX_REQUEST_BYTES} bytes; divide it"
+        )));
     }
     Ok(bytes)
 }
@@ -90,7 +92,11 @@ impl Get {
             self.print(session, &ranged)?;
         }
         if self.fail && ranged.kvs.is_empty() {
-            return Err(Failure::refused(format!("there is no key {} at revision {}", shown(&bytes(&self.key)), ranged.revision)));
+            return Err(Failure::refused(format!(
+                "there is no key {} at revision {}",
+                shown(&bytes(&self.key)),
+                ranged.revision
+            )));
         }
         Ok(())
     }
@@ -118,10 +124,9 @@ impl Del {
     pub(super) async fn run(&self, session: &Session) -> Result<(), Failure> {
         let written = session.wait(session.client.delete(range(&self.key, self.prefix))).await?;
         let deleted = written.response.deleted;
-        session.report.both(
-            &ok_line(&format!(" deleted {deleted}"), &written),
-            &fields(&written, json!({"deleted": deleted})),
-        )
+        session
+            .report
+            .both(&ok_line(&format!(" deleted {deleted}"), &written), &fields(&written, json!({"deleted": deleted})))
     }
 }
 

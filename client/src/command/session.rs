@@ -58,9 +58,8 @@ impl Session {
         let key = key_file(connection, &directory, admin);
         let passphrase = PassphraseSource::from_environment(connection.passphrase_file.clone());
         let client_error = |error: ClusterError| Failure::from(ClientError::from(error));
-        let mut cluster = Cluster::load(&directory, &key, &passphrase)
-            .and_then(Cluster::with_environment)
-            .map_err(client_error)?;
+        let mut cluster =
+            Cluster::load(&directory, &key, &passphrase).and_then(Cluster::with_environment).map_err(client_error)?;
         for endpoint in &connection.endpoint {
             cluster = cluster.with_endpoint(endpoint).map_err(client_error)?;
         }
@@ -111,7 +110,9 @@ impl Session {
                     path.display()
                 ));
             }
-            Some(Err(problem)) => failure.sentence.push_str(&format!("\nThe signed request could not be saved: {problem}.")),
+            Some(Err(problem)) => {
+                failure.sentence.push_str(&format!("\nThe signed request could not be saved: {problem}."))
+            }
             None => {}
         }
         failure

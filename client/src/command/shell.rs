@@ -16,7 +16,12 @@ use crate::transaction::words;
 
 /// A line of the shell.
 #[derive(Parser)]
-#[command(name = "", no_binary_name = true, disable_version_flag = true, about = "put, get, del, cas, watch, status; exit ends")]
+#[command(
+    name = "",
+    no_binary_name = true,
+    disable_version_flag = true,
+    about = "put, get, del, cas, watch, status; exit ends"
+)]
 struct Line {
     /// Print JSON.
     #[arg(long, global = true)]
@@ -67,7 +72,9 @@ async fn execute(session: &Session, line: &str) -> Result<(), Failure> {
         _ => false,
     };
     if needs_stdin {
-        return Err(Failure::configuration("inside the shell, give the value, or the transaction's file, on the line".to_owned()));
+        return Err(Failure::configuration(
+            "inside the shell, give the value, or the transaction's file, on the line".to_owned(),
+        ));
     }
     let input = line.command.read_input()?;
     let session = session.with_report(Report { json: line.json || session.report.json });

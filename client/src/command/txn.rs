@@ -18,16 +18,25 @@ impl Txn {
     pub(super) fn read_text(&self) -> Result<Vec<u8>, Failure> {
         let text = match self.file.as_deref() {
             Some(path) if path != Path::new("-") => {
-                let failed =
-                    |error| Failure::configuration(format!("{} cannot be read: {error}; name a file or use standard input", path.display()));
+                let failed = |error| {
+                    Failure::configuration(format!(
+                        "{} cannot be read: {error}; name a file or use standard input",
+                        path.display()
+                    ))
+                };
                 if std::fs::metadata(path).map_err(failed)?.len() > MAX_REQUEST_BYTES as u64 {
-                    return Err(Failure::configuration(format!("{} exceeds {MAX_REQUEST_BYTES} bytes; divide it", path.display())));
+                    return Err(Failure::configuration(format!(
+                        "{} exceeds {MAX_REQUEST_BYTES} bytes; divide it",
+                        path.display()
+                    )));
                 }
                 std::fs::read(path).map_err(failed)?
             }
             _ => {
                 if std::io::stdin().is_terminal() {
-                    anstream::eprintln!("comparisons, an empty line, what to do if they hold, an empty line, what to do else; then Ctrl-D");
+                    anstream::eprintln!(
+                        "comparisons, an empty line, what to do if they hold, an empty line, what to do else; then Ctrl-D"
+                    );
                 }
                 read_stdin("a transaction")?
             }

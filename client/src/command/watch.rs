@@ -12,8 +12,11 @@ use crate::watch::WatchEvent;
 
 impl Watch {
     pub(super) async fn run(&self, session: &Session) -> Result<(), Failure> {
-        let mut watch =
-            session.client.watch(range(&self.key, self.prefix), self.from).await.map_err(|error| session.fail(error))?;
+        let mut watch = session
+            .client
+            .watch(range(&self.key, self.prefix), self.from)
+            .await
+            .map_err(|error| session.fail(error))?;
         let mut left = self.count;
         while left != Some(0) {
             let event = watch.next().await;

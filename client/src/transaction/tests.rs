@@ -21,7 +21,8 @@ fn swap() -> TxnRequest {
 
 #[test]
 fn the_form_of_etcdctl() {
-    let text = "value(\"balance\") = \"100\"\nmod(\"lock\") < \"7\"\n\nput balance 90\ndel tmp/ --prefix\n\nget balance\n\n";
+    let text =
+        "value(\"balance\") = \"100\"\nmod(\"lock\") < \"7\"\n\nput balance 90\ndel tmp/ --prefix\n\nget balance\n\n";
     assert_eq!(parse(text), Ok(swap()));
 }
 
@@ -68,7 +69,10 @@ fn ranges_in_operations() {
 #[test]
 fn quoting() {
     let words = |line: &str| split(line).map(|words| words.into_iter().map(|word| word.bytes).collect::<Vec<_>>());
-    assert_eq!(words("put 'a b' \"c\\\"d\\n\" e\\ f"), Ok(vec![b"put".to_vec(), b"a b".into(), b"c\"d\n".into(), b"e f".into()]));
+    assert_eq!(
+        words("put 'a b' \"c\\\"d\\n\" e\\ f"),
+        Ok(vec![b"put".to_vec(), b"a b".into(), b"c\"d\n".into(), b"e f".into()])
+    );
     assert_eq!(words("'it''s' \"\" '\\n'"), Ok(vec![b"its".to_vec(), Vec::new(), b"\\n".to_vec()]));
     assert_eq!(words("\\xff\\x00"), Ok(vec![vec![255, 0]]));
     assert_eq!(words("  "), Ok(Vec::new()));
