@@ -278,6 +278,14 @@ impl Replica {
         self.bodies_held(proposal).then(|| proposal.clone())
     }
 
+    /// The byte limit of a batch, which every replica judges alike once it holds the bodies. A single request always
+    /// fits: its own limit is lower.
+    fn fits_a_batch(&self, proposal: &Proposal) -> bool {
+        let bytes: usize =
+            proposal.requests().iter().filter_map(|digest| self.bodies.get(digest)).map(|body| body.weight()).sum();
+        proposal.requests().len() <= 1 || bytes <= self.parameters().batch_bytes_max
+    }
+
     fn may_sign(&self, ballot: &Ballot) -> bool {
         let Some(slot) = self.slots.get(&ballot.seq) else { return false };
         let accepted = slot.rounds.get(&ballot.view).and_then(Round::ballot).map(|ballot| ballot.digest);
@@ -304,6 +312,9 @@ impl Replica {
             return;
         }
         let Some(proposal) = self.available(&ballot) else { return };
+        if !self.fits_a_batch(&proposal) {
+            return;
+        }
         self.record_bodies(seq, &proposal);
         let record = self.record(Record::PrePrepare(PrePrepare { signed: pre_prepare, proposal }));
         self.slot(seq).rests_on(record);
