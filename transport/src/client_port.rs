@@ -301,6 +301,13 @@ impl ClientHandle {
         }
     }
 
+    /// Bytes waiting to be sent on a connection, so that whoever has much to say can wait for a client that reads;
+    /// `None` once it has ended.
+    pub fn waiting_bytes(&self, connection: ConnectionId) -> Option<usize> {
+        let clients = lock(&self.owner.shared.clients);
+        clients.open.get(&connection).map(|client| client.outbound.waiting_bytes())
+    }
+
     /// Asks the rule about every open connection again and closes those whose key is no longer known. Call it when
     /// the set of client keys has changed.
     pub fn recheck(&self) {

@@ -318,6 +318,18 @@ impl PeerHandle {
         self.owner.shared.local_address
     }
 
+    /// Closes the link to a member for a breach of the rules above this crate, such as frames that do not decode. It may
+    /// be dialled again at once; what comes over the next link is the consumer's to judge.
+    pub fn disconnect(&self, id: ReplicaId, reason: &str) {
+        let shared = &self.owner.shared;
+        if let Some(peer) = shared.peers.get(&id)
+            && let Some(connection) = &*lock(&peer.current)
+        {
+            shared.metrics.violations.increment();
+            CloseCode::Violation.close_because(connection, reason);
+        }
+    }
+
     /// Takes a member's key out: its links are closed at once and refused from now on. For members that a new
     /// configuration leaves out.
     pub async fn remove(&self, id: ReplicaId) {

@@ -35,7 +35,7 @@ async fn a_strangers_key_is_refused() {
     let (handle, _events, me) = target();
     let error = dial_as(99, CLUSTER, me.key, me.address).await.unwrap_err();
     assert_eq!(error, LinkError::OwnKeyRefused { address: me.address });
-    until("it is counted", || handle.metrics().handshakes_failed.get() == 1).await;
+    until("it is counted", || handle.metrics().handshakes_failed.get() >= 1).await;
     assert!(handle.linked().is_empty());
 }
 
@@ -106,7 +106,7 @@ async fn a_member_must_prove_its_key_and_name_the_protocol() {
     assert!(borrowed.is_err(), "a member's key with a stranger's signature");
     let unnamed = dial_with_tls(me, |tls| tls.alpn_protocols.clear()).await;
     assert!(unnamed.is_err(), "no ALPN name");
-    until("each was counted", || handle.metrics().handshakes_failed.get() == 3).await;
+    until("each was counted", || handle.metrics().handshakes_failed.get() >= 3).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
