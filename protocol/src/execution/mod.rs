@@ -158,6 +158,11 @@ impl<S: Service> Execution<S> {
         self.configuration.clients()
     }
 
+    /// The digest of the configuration: another one means that a registered key or a parameter changed.
+    pub fn configuration_digest(&self) -> Digest {
+        self.configuration.table().digest()
+    }
+
     /// Sessions remembered, of all clients.
     pub fn sessions(&self) -> usize {
         self.sessions.len()

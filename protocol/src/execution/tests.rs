@@ -26,6 +26,8 @@ use crate::state::TableId;
 #[derive(Clone, Default)]
 pub(super) struct Register {
     log: MerkleMap,
+    /// Reads executed; not part of the state.
+    pub(super) reads: u64,
 }
 
 const WRITE: u8 = 0;
@@ -69,6 +71,8 @@ impl Service for Register {
     fn execute(&mut self, operation: &[u8], agreed_time: u64) -> Vec<u8> {
         if operation[0] == WRITE {
             self.log.insert(&self.writes().to_be_bytes(), agreed_time.to_be_bytes().to_vec());
+        } else {
+            self.reads += 1;
         }
         let filling = u32::from_be_bytes(operation[1..5].try_into().expect("five bytes"));
         Register::result(self.writes(), agreed_time, filling)
@@ -87,7 +91,7 @@ impl Service for Register {
     }
 
     fn restore(tables: &BTreeMap<TableId, MerkleMap>) -> Result<Self, RestoreError> {
-        Ok(Register { log: tables.get(&LOG).ok_or(RestoreError::MissingTable(LOG))?.clone() })
+        Ok(Register { log: tables.get(&LOG).ok_or(RestoreError::MissingTable(LOG))?.clone(), reads: 0 })
     }
 }
 

@@ -133,3 +133,33 @@ fn a_table_that_contradicts_itself_is_refused() {
     }
     assert!(SessionTable::restore(&table.table).is_ok());
 }
+
+#[test]
+fn the_cache_is_capped_for_a_request_a_session_and_a_key() {
+    let parameters = ExecutionParameters { sessions_per_client: 100, reply_cache_bytes: 3 << 20, ..PARAMETERS };
+    let mut table = SessionTable::default();
+    let mut is_cached = |session, number, bytes: usize| {
+        let content = content(session, number, 1, 50);
+        let results = Some(vec![vec![0; bytes]]);
+        let record = NumberRecord { request: Digest([9; 32]), seq: Seq(1), index: 2, time: 3, revision: 4, results };
+        let known = table.find(&content.client, content.session);
+        table.record(&content, known, record, &parameters, 0);
+        table.assert_counted();
+        table.executed(&content).expect("recorded").results.is_some()
+    };
+    // A list and its one item each have a length of 8 bytes.
+    let whole = REQUEST_CACHE_BYTES_MAX as usize - 16;
+    assert!(!is_cached(1, 1, whole + 1));
+    assert!(is_cached(1, 2, whole));
+    assert!(is_cached(1, 3, whole));
+    assert!(is_cached(1, 4, whole));
+    assert!(!is_cached(1, 5, 0), "the session has its 3 MiB");
+    assert!(is_cached(2, 1, whole - 1000));
+    assert!(is_cached(2, 2, 1000 - 16));
+    assert!(!is_cached(2, 3, 0), "the key has its 4 MiB");
+    let other = RequestContent { client: PublicKey([4; 32]), ..content(1, 1, 1, 50) };
+    let results = Some(vec![vec![1]]);
+    let record = NumberRecord { request: Digest([9; 32]), seq: Seq(1), index: 2, time: 3, revision: 4, results };
+    table.record(&other, None, record, &parameters, 0);
+    assert!(table.executed(&other).expect("recorded").results.is_some(), "another key has its own");
+}

@@ -246,3 +246,21 @@ fn the_numbers_of_a_key_are_capped_over_all_its_sessions() {
     assert_eq!(execution.sessions.share(&client(ALICE)).1, 7 * 1024 + 1);
     assert_eq!(execution.seq(), Seq(11));
 }
+
+#[test]
+fn a_session_in_use_is_never_dropped_for_itself() {
+    let mut execution = genesis(ExecutionParameters { sessions_per_client: 1000, ..PARAMETERS });
+    for session in 0..8u8 {
+        let valid_until = if session == 0 { 1100 } else { 1150 };
+        let requests: Vec<Request> =
+            (1..=1024).map(|number| Ask { valid_until, ..ask(ALICE, session, number) }.request()).collect();
+        assert_eq!(apply(&mut execution, 1000, &requests).executed, 1024);
+    }
+    // Its own session is the oldest and past: dropping it would forget numbers the client has not acknowledged.
+    let next = Ask { acknowledged_below: 2, valid_until: 1300, ..ask(ALICE, 0, 1025) };
+    assert_eq!(refusal(&run(&mut execution, 1101, &next)), Some(Refusal::SessionTableFull));
+    assert!(executed(&run(&mut execution, 1151, &next)));
+    let old = ask(ALICE, 0, 2).valid_for_tests(1100);
+    assert!(executed(&run(&mut execution, 1151, &old)), "still answered");
+    assert_eq!(execution.service().writes(), 8 * 1024 + 1);
+}
