@@ -55,6 +55,9 @@ pub enum StatementKind {
     Timeout = 11,
 }
 
+/// Reserved for the binding of a transport key to a consensus key (`quorate-keys`): no statement has it.
+pub const BINDING_KIND: u8 = 0x60;
+
 /// First byte of a client request's signed bytes; a kind of its own so that no request is ever a statement.
 pub const REQUEST_KIND: u8 = 0x40;
 

@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use quorate_crypto::merkle_map::{Assembler, Chunk, MerkleMap};
+use quorate_crypto::merkle_map::{Assembler, Chunk, ChunkError, MerkleMap};
 use quorate_crypto::{Digest, ReplicaId, Seq};
 
 use crate::engine::Now;
@@ -332,11 +332,15 @@ impl Fetch {
             source.outstanding = source.outstanding.saturating_sub(1);
         }
         let Some(assembler) = self.tables.get_mut(&table) else { return false };
-        if assembler.add(&key.1, chunk).is_err() {
-            self.banned.insert(from);
-            return false;
+        match assembler.add(&key.1, chunk) {
+            Ok(()) => true,
+            // Two chunks crossed and this one's place is filled already: nobody's fault.
+            Err(ChunkError::NotWanted) => false,
+            Err(_) => {
+                self.banned.insert(from);
+                false
+            }
         }
-        true
     }
 
     fn is_complete(&self) -> bool {
