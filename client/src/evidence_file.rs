@@ -114,14 +114,9 @@ fn check(text: &[u8], genesis: &Genesis) -> Result<Conviction, String> {
 }
 
 fn describe((accused, kind, view, seq): (u16, &str, Option<u64>, Option<u64>)) -> String {
-    let mut text = format!("{kind} by replica {accused}");
-    if let Some(view) = view {
-        text.push_str(&format!(" in view {view}"));
-    }
-    if let Some(seq) = seq {
-        text.push_str(&format!(" at seq {seq}"));
-    }
-    text
+    let view = view.map_or_else(String::new, |view| format!(" in view {view}"));
+    let seq = seq.map_or_else(String::new, |seq| format!(" at seq {seq}"));
+    format!("{kind} by replica {accused}{view}{seq}")
 }
 
 /// One sentence that says who is guilty of what.

@@ -43,8 +43,8 @@ pub struct Connection {
     #[arg(long, value_name = "DIR", global = true, env = "QUORATE_CLUSTER")]
     pub cluster: Option<PathBuf>,
     /// Key file to sign with [default: client.key in the cluster directory; for client-key, admin.key if it is there].
-    #[arg(long, value_name = "FILE", global = true, env = "QUORATE_KEY")]
-    pub key: Option<PathBuf>,
+    #[arg(long = "key", value_name = "FILE", global = true, env = "QUORATE_KEY")]
+    pub key_file: Option<PathBuf>,
     /// Read the key's passphrase from this file, /dev/fd/N, or - for standard input [env: QUORATE_PASSPHRASE_FILE].
     #[arg(long, value_name = "FILE", global = true)]
     pub passphrase_file: Option<PathBuf>,
@@ -289,7 +289,7 @@ mod tests {
     fn times() {
         assert_eq!(duration("10s"), Ok(Duration::from_secs(10)));
         assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
-        assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
+        assert_eq!(duration("2m"), Ok(Duration::from_mins(2)));
         assert_eq!(duration("3"), Ok(Duration::from_secs(3)));
         for bad in ["", "s", "0", "10h", "-1s", "1.5s", "99999999999999999999s", "18446744073709551615m"] {
             assert!(duration(bad).is_err(), "{bad}");

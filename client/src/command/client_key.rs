@@ -1,6 +1,6 @@
 //! `client-key add` and `client-key remove`: one ordered request, signed by an admin key.
 
-use std::path::PathBuf;
+use std::path::Path;
 
 use quorate_crypto::PublicKey;
 use quorate_keys::PublicFile;
@@ -22,7 +22,7 @@ impl ClientKey {
             }
             ClientKeyChange::Remove { files } => (files, Box::new(|key| ConfigurationOperation::RemoveClient { key })),
         };
-        let keys = files.iter().map(load).collect::<Result<Vec<_>, _>>()?;
+        let keys = files.iter().map(|path| load(path)).collect::<Result<Vec<_>, _>>()?;
         let operations: Vec<ConfigurationOperation> = keys.iter().map(|key| operation(*key)).collect();
         let (executed, results) = session.wait(session.client.configure(&operations)).await?;
         let mut refused = Vec::new();
@@ -49,7 +49,7 @@ impl ClientKey {
     }
 }
 
-fn load(path: &PathBuf) -> Result<PublicKey, Failure> {
+fn load(path: &Path) -> Result<PublicKey, Failure> {
     match PublicFile::load(path) {
         Ok(PublicFile::Client(public)) => Ok(public.key),
         Ok(_) => Err(Failure::configuration(format!(

@@ -135,7 +135,8 @@ pub fn shown(bytes: &[u8]) -> String {
             }
         }
         for byte in chunk.invalid() {
-            out.push_str(&format!("\\x{byte:02x}"));
+            out.push_str("\\x");
+            out.push_str(&hex::encode([*byte]));
         }
     }
     out

@@ -44,7 +44,7 @@ pub fn directory(connection: &Connection) -> PathBuf {
 }
 
 fn key_file(connection: &Connection, directory: &Path, admin: bool) -> PathBuf {
-    if let Some(key) = &connection.key {
+    if let Some(key) = &connection.key_file {
         return key.clone();
     }
     let admin_key = directory.join("admin.key");
@@ -103,18 +103,15 @@ impl Session {
             _ => None,
         };
         let mut failure = Failure::from(error);
-        match saved {
-            Some(Ok(path)) => {
-                failure.sentence.push_str(&format!(
-                    "\nThe signed request is saved in {0}; replay it safely with `quorate --request {0}`.",
-                    path.display()
-                ));
-            }
-            Some(Err(problem)) => {
-                failure.sentence.push_str(&format!("\nThe signed request could not be saved: {problem}."))
-            }
-            None => {}
-        }
+        let more = match saved {
+            Some(Ok(path)) => format!(
+                "\nThe signed request is saved in {0}; replay it safely with `quorate --request {0}`.",
+                path.display()
+            ),
+            Some(Err(problem)) => format!("\nThe signed request could not be saved: {problem}."),
+            None => String::new(),
+        };
+        failure.sentence.push_str(&more);
         failure
     }
 

@@ -26,7 +26,7 @@ pub fn split(line: &str) -> Result<Vec<Word>, String> {
     let mut words = Vec::new();
     let mut rest = line.trim_start();
     while !rest.is_empty() {
-        let (word, after) = one(rest, |character| character.is_whitespace())?;
+        let (word, after) = one(rest, char::is_whitespace)?;
         words.push(word);
         rest = after.trim_start();
     }

@@ -6,8 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use quorate_crypto::encoding::encode;
-use quorate_crypto::{Committee, Digest, Domain, ReplicaId, Signer};
+use quorate_crypto::{Committee, Digest, ReplicaId, Signer};
 use thiserror::Error;
 
 use crate::client::accusation::{Accusation, Contradiction};
@@ -18,6 +17,7 @@ use crate::client::serializable_read::{ReadEnding, SerializableRead};
 use crate::client::submission::{RequestEnding, Submission};
 use crate::client::subscription::{Delivery, Subscription};
 use crate::engine::Now;
+use crate::execution::SESSION_WINDOW;
 use crate::parameters::Micros;
 use crate::reply::Reply;
 use crate::request::{Operation, REQUEST_BYTES_MAX, REQUEST_OPERATIONS_MAX, Request, RequestContent, SessionId};
@@ -43,8 +43,7 @@ pub struct ClientParameters {
     pub in_flight_max: usize,
     /// Most reads, watches and status questions under way at once, each.
     pub questions_max: usize,
-    /// The highest number in use lies less than this above the lowest one not settled. At most the window that
-    /// replicas keep for a session (`execution::session::SESSION_WINDOW`).
+    /// The highest number in use lies less than this above the lowest one not settled. At most [`SESSION_WINDOW`].
     pub number_span: u64,
     /// The longest wait that Busy replicas may ask for, milliseconds.
     pub busy_wait_max: u64,
@@ -60,7 +59,7 @@ impl Default for ClientParameters {
             lifetime: 30_000,
             in_flight_max: 64,
             questions_max: 64,
-            number_span: 1024,
+            number_span: SESSION_WINDOW,
             busy_wait_max: 5_000,
             ask_again_after: 100_000,
         }
@@ -457,7 +456,7 @@ impl ClientRole {
 }
 
 fn reply_digest(reply: &Reply) -> Digest {
-    Digest::of(Domain::OperationResult, &[&encode(reply)])
+    Digest(reply.leaf())
 }
 
 fn check_operations(operations: &[Operation]) -> Result<(), SubmitError> {
