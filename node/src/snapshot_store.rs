@@ -167,7 +167,7 @@ impl<D: Disk> SnapshotStore<D> {
         let mut segments = superblock.open_segments(&mut disk, PREFIX, false)?;
         let start = superblock.start;
         let mut replay = Replay::new(start);
-        recovery::read_frames(&mut disk, &segments, start, |at, header, payload| replay.frame(at, header, &payload))?;
+        recovery::read_frames(&mut disk, &segments, start, |at, header, payload| replay.frame(at, header, payload))?;
         let tail = replay.committed_tail;
         let leftovers: Vec<Leftover> = recovery::leftovers(&mut disk, &segments, tail, replay.committed_group + 1)?
             .into_iter()
@@ -219,30 +219,33 @@ impl<D: Disk> SnapshotStore<D> {
 
 /// Rebuilds the tables from the frames.
 struct Replay {
+    /// As of the last commit.
     tables: Vec<MerkleMap>,
-    /// Group and first frame of the checkpoint being read.
-    group: u64,
-    group_from: Tail,
-    committed: Option<(Commit, Vec<MerkleMap>)>,
+    committed: Option<Commit>,
     committed_group: u64,
     committed_from: Tail,
     committed_tail: Tail,
+    /// The checkpoint being read: its ordinal, its first frame, and its payloads, to be applied when it is complete.
+    group: u64,
+    group_from: Tail,
+    waiting: Vec<Vec<u8>>,
 }
 
 impl Replay {
     fn new(start: Tail) -> Replay {
         Replay {
             tables: Vec::new(),
-            group: 0,
-            group_from: start,
             committed: None,
             committed_group: 0,
             committed_from: start,
             committed_tail: start,
+            group: 0,
+            group_from: start,
+            waiting: Vec::new(),
         }
     }
 
-    fn frame(&mut self, at: Tail, header: &FrameHeader, payload: &[u8]) -> Result<(), OpenError> {
+    fn frame(&mut self, at: Tail, header: &FrameHeader, payload: Vec<u8>) -> Result<(), OpenError> {
         let damaged = |why| OpenError::Damaged { frame: header.number, why };
         if header.group != self.group {
             if self.group != self.committed_group {
@@ -260,10 +263,26 @@ impl Replay {
         } else if self.group == self.committed_group {
             return Err(damaged("it follows the end of its checkpoint"));
         }
+        let commit = entry::commit_of(&payload).map_err(damaged)?;
+        self.waiting.push(payload);
+        if let Some(commit) = commit {
+            for payload in std::mem::take(&mut self.waiting) {
+                self.apply(&payload).map_err(damaged)?;
+            }
+            self.tables.resize_with(commit.table_digests.len(), MerkleMap::new);
+            self.committed = Some(commit);
+            self.committed_group = self.group;
+            self.committed_from = self.group_from;
+            self.committed_tail = at.after(header);
+        }
+        Ok(())
+    }
+
+    fn apply(&mut self, payload: &[u8]) -> Result<(), &'static str> {
         for entry in entry::parse(payload) {
-            match entry.map_err(damaged)? {
+            match entry? {
                 Entry::Put { key, value, .. } if key.len() > MAX_KEY || value.len() > MAX_VALUE => {
-                    return Err(damaged("an entry exceeds the limits of a table"));
+                    return Err("an entry exceeds the limits of a table");
                 }
                 Entry::Put { table, key, value } => {
                     self.table(table).insert(key, value.to_vec());
@@ -271,7 +290,7 @@ impl Replay {
                 Entry::Remove { table, key } => {
                     self.table(table).remove(key);
                 }
-                Entry::Commit(commit) => self.commit(commit, at.after(header)),
+                Entry::Commit(_) => {}
             }
         }
         Ok(())
@@ -285,17 +304,9 @@ impl Replay {
         &mut self.tables[index]
     }
 
-    fn commit(&mut self, commit: Commit, tail: Tail) {
-        self.tables.resize_with(commit.table_digests.len(), MerkleMap::new);
-        self.committed = Some((commit, self.tables.clone()));
-        self.committed_group = self.group;
-        self.committed_from = self.group_from;
-        self.committed_tail = tail;
-    }
-
     fn finish(self, start: Tail) -> Result<Option<LoadedCheckpoint>, OpenError> {
         let damaged = |why| OpenError::Damaged { frame: start.number, why };
-        let Some((commit, tables)) = self.committed else {
+        let (Some(commit), tables) = (self.committed, self.tables) else {
             // The first frame moves only when a checkpoint is durable.
             let never_moved = start.number.0 == 1;
             return if never_moved { Ok(None) } else { Err(damaged("the latest checkpoint is gone")) };

@@ -47,7 +47,7 @@ fn memory_keeps_the_contract() {
 fn medium() -> MemoryDisk {
     let mut disk = MemoryDisk::new();
     disk.create("a").unwrap();
-    disk.write_at("a", 0, &[1; 64 * SECTOR_BYTES]).unwrap();
+    disk.write_at("a", 0, &vec![1; 64 * SECTOR_BYTES]).unwrap();
     disk.sync_data("a").unwrap();
     disk.sync_directory().unwrap();
     disk
@@ -58,8 +58,8 @@ fn a_power_cut_keeps_some_unsynced_sectors_whole_and_loses_others() {
     let mut outcomes = std::collections::BTreeSet::new();
     for seed in 0..50 {
         let mut disk = medium();
-        disk.write_at("a", 0, &[2; 32 * SECTOR_BYTES]).unwrap();
-        disk.write_at("a", 100, &[3; 16 * SECTOR_BYTES]).unwrap();
+        disk.write_at("a", 0, &vec![2; 32 * SECTOR_BYTES]).unwrap();
+        disk.write_at("a", 100, &vec![3; 16 * SECTOR_BYTES]).unwrap();
         disk.power_cut(seed);
         let bytes = disk.contents("a").unwrap();
         let mut kept = 0;
@@ -72,8 +72,8 @@ fn a_power_cut_keeps_some_unsynced_sectors_whole_and_loses_others() {
         }
         outcomes.insert(kept);
         let again = medium();
-        again.clone().write_at("a", 0, &[2; 32 * SECTOR_BYTES]).unwrap();
-        again.clone().write_at("a", 100, &[3; 16 * SECTOR_BYTES]).unwrap();
+        again.clone().write_at("a", 0, &vec![2; 32 * SECTOR_BYTES]).unwrap();
+        again.clone().write_at("a", 100, &vec![3; 16 * SECTOR_BYTES]).unwrap();
         again.power_cut(seed);
         assert_eq!(again.contents("a").unwrap(), bytes, "the same seed gives the same bytes");
     }
@@ -84,7 +84,7 @@ fn a_power_cut_keeps_some_unsynced_sectors_whole_and_loses_others() {
 fn synced_bytes_survive_every_power_cut() {
     for seed in 0..50 {
         let mut disk = medium();
-        disk.write_at("a", 0, &[2; 64 * SECTOR_BYTES]).unwrap();
+        disk.write_at("a", 0, &vec![2; 64 * SECTOR_BYTES]).unwrap();
         disk.sync_data("a").unwrap();
         disk.power_cut(seed);
         assert_eq!(disk.contents("a").unwrap(), vec![2; 64 * SECTOR_BYTES]);

@@ -116,7 +116,7 @@ pub(crate) fn leftovers(
                     return Err(OpenError::Damaged { frame: tail.number, why });
                 }
                 Parsed::Header(header) => {
-                    found.push(Leftover { position: position.plus(index as u64 * BLOCK_BYTES), length: header.length })
+                    found.push(Leftover { position: position.plus(index as u64 * BLOCK_BYTES), length: header.length });
                 }
             }
         }

@@ -70,6 +70,16 @@ pub(super) fn parse(payload: &[u8]) -> impl Iterator<Item = Result<Entry<'_>, &'
     })
 }
 
+/// The commit entry at the end of a payload, if there is one.
+pub(super) fn commit_of(payload: &[u8]) -> Result<Option<Commit>, &'static str> {
+    for entry in parse(payload) {
+        if let Entry::Commit(commit) = entry? {
+            return Ok(Some(commit));
+        }
+    }
+    Ok(None)
+}
+
 fn parse_one<'a>(rest: &mut &'a [u8]) -> Option<Entry<'a>> {
     match take(rest, 1)?[0] {
         PUT => {

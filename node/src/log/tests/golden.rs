@@ -3,19 +3,18 @@
 use super::super::frame::{FrameHeader, Parsed, fill_blocks};
 use super::*;
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 #[test]
 fn frame_header() {
     let header = FrameHeader::seal(&KEY, FrameNumber(0x0102), 0x0304, Digest([0xab; 32]), b"promise");
     let bytes = header.to_bytes(&KEY);
     assert_eq!(FrameHeader::parse(&KEY, &bytes), Parsed::Header(header));
     assert_eq!(FrameHeader::parse(&LogKey([8; 32]), &bytes), Parsed::Nothing);
-    assert_eq!(hex(&bytes[..56]), format!("51460001000000070000000000000102{}{}", "0000000000000304", "ab".repeat(32)));
     assert_eq!(
-        hex(&bytes[56..]),
+        hex::encode(&bytes[..56]),
+        format!("51460001000000070000000000000102{}{}", "0000000000000304", "ab".repeat(32))
+    );
+    assert_eq!(
+        hex::encode(&bytes[56..]),
         "571a79ebb0306ad02656eace8f9df81cf187ad4949fb0b79bf1a9f6eadfbd39649b350f28e24039eb0ddb7fae5568928"
     );
     let mut block = Vec::new();
@@ -32,7 +31,7 @@ fn superblock() {
     let bytes = disk.contents("log-superblock").unwrap();
     assert_eq!(bytes.len() as u64, superblock::FILE_BYTES);
     assert_eq!(bytes[..BLOCK_BYTES as usize], bytes[BLOCK_BYTES as usize..]);
-    assert_eq!(hex(&bytes[..16]), "51524d53555045520000000100000085");
+    assert_eq!(hex::encode(&bytes[..16]), "51524d53555045520000000100000085");
     let body = [
         "01",               // log
         &"09".repeat(32),   // cluster
@@ -46,8 +45,8 @@ fn superblock() {
         &"00".repeat(32),   // digest of the frame before
     ]
     .concat();
-    assert_eq!(hex(&bytes[48..48 + body.len() / 2]), body);
-    assert_eq!(hex(&bytes[16..48]), "4bb976ac5da41dbdeca89c03bfdb63e77b7a9bb7e3a401a90599d7ab299910db");
+    assert_eq!(hex::encode(&bytes[48..48 + body.len() / 2]), body);
+    assert_eq!(hex::encode(&bytes[16..48]), "4bb976ac5da41dbdeca89c03bfdb63e77b7a9bb7e3a401a90599d7ab299910db");
 }
 
 #[test]
@@ -56,7 +55,7 @@ fn segment_header() {
     written(&disk, 0);
     let bytes = disk.contents("log-0000000000000000").unwrap();
     assert_eq!(bytes.len() as u64, SMALL_SEGMENT);
-    assert_eq!(hex(&bytes[..28]), "51524d5345474d54000000016623db02329a0fbcdf1a8cc0fbc38bda");
+    assert_eq!(hex::encode(&bytes[..28]), "51524d5345474d54000000016623db02329a0fbcdf1a8cc0fbc38bda");
     assert!(bytes[28..].iter().all(|byte| *byte == 0));
     assert_eq!(disk.clone().list().unwrap(), ["log-0000000000000000", "log-0000000000000001", "log-superblock"]);
 }

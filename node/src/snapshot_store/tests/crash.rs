@@ -53,7 +53,7 @@ fn goes_on(disk: &MemoryDisk, seed: u64) {
     if let Some(loaded) = loaded {
         state.seq = loaded.seq.0;
         for (table, entries) in loaded.tables.iter().enumerate() {
-            for (key, value) in entries.iter() {
+            for (key, value) in entries {
                 state.put(table, &key, value.to_vec());
             }
         }
@@ -145,6 +145,51 @@ fn a_full_disk_leaves_the_previous_checkpoint_and_a_usable_store() {
         state.store(&mut store).unwrap();
         disk.power_cut(seed);
         state.assert_is(&opened(&disk).1.unwrap());
+    }
+}
+
+/// Two states of several frames each, alike in every length.
+fn twins() -> [State; 2] {
+    [1, 2].map(|fill| {
+        let mut state = State::with_tables(1);
+        state.seq = fill;
+        for key in 0..40 {
+            state.put(0, format!("key/{key}").as_bytes(), vec![fill as u8; 300]);
+        }
+        state
+    })
+}
+
+/// The second twin after the first was given up at `first` operations, by a crash or a full disk, then dies at `second`.
+fn given_up_twice(first: u64, second: u64, crashes: bool) -> MemoryDisk {
+    let [given_up, next] = twins();
+    let disk = MemoryDisk::new();
+    let mut store = SnapshotStore::create(disk.clone(), &settings()).unwrap();
+    State::with_tables(1).store(&mut store).unwrap();
+    if crashes {
+        disk.crash_at(disk.operations() + first);
+        given_up.store(&mut store).unwrap_err();
+        disk.restart();
+        store = opened(&disk).0;
+    } else {
+        disk.fail_at(disk.operations() + first, Fault::DiskFull);
+        given_up.store(&mut store).unwrap_err();
+    }
+    disk.crash_at(disk.operations() + second);
+    next.store(&mut store).unwrap_err();
+    disk.restart();
+    disk
+}
+
+#[test]
+fn frames_of_a_checkpoint_that_was_given_up_never_meet_those_of_the_next() {
+    for crashes in [true, false] {
+        for first in 2..5 {
+            for second in 1..5 {
+                let (_, loaded) = opened(&given_up_twice(first, second, crashes));
+                assert_eq!(loaded.unwrap().seq, Seq(0), "neither was complete");
+            }
+        }
     }
 }
 

@@ -14,14 +14,13 @@ fn entries() {
         table_digests: vec![Digest([0xbb; 32])],
     };
     entry::commit(&mut payload, &commit);
-    let hex: String = payload.iter().map(|byte| format!("{byte:02x}")).collect();
     let expected = [
         "01030000000300000005".to_owned() + "6b657976616c7565",
         "020400000004676f6e65".to_owned(),
         format!("030000000000000102{}000000000000000468656164", "aa".repeat(32)),
         format!("0000000000000001{}", "bb".repeat(32)),
     ];
-    assert_eq!(hex, expected.concat());
+    assert_eq!(hex::encode(&payload), expected.concat());
     let parsed: Vec<Entry<'_>> = entry::parse(&payload).map(Result::unwrap).collect();
     assert_eq!(parsed.len(), 3);
     assert_eq!(parsed[2], Entry::Commit(commit));
