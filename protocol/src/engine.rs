@@ -223,6 +223,32 @@ pub trait Engine: std::marker::Send {
     fn executed_statement(&self, seq: Seq) -> Option<Signed>;
 }
 
+impl Engine for Box<dyn Engine> {
+    fn step(&mut self, now: Now, input: Input) -> Step {
+        (**self).step(now, input)
+    }
+
+    fn wake(&self) -> Option<Micros> {
+        (**self).wake()
+    }
+
+    fn status(&self) -> EngineStatus {
+        (**self).status()
+    }
+
+    fn knows(&self, request: &Digest) -> bool {
+        (**self).knows(request)
+    }
+
+    fn wants(&self, request: &Digest) -> bool {
+        (**self).wants(request)
+    }
+
+    fn executed_statement(&self, seq: Seq) -> Option<Signed> {
+        (**self).executed_statement(seq)
+    }
+}
+
 /// Identifies a request by what it may execute once under.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct RequestNumber {

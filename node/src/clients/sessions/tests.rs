@@ -1,0 +1,60 @@
+use super::*;
+
+fn key(byte: u8) -> PublicKey {
+    PublicKey([byte; 32])
+}
+
+fn digest(number: u32) -> Digest {
+    let mut bytes = [0; 32];
+    bytes[..4].copy_from_slice(&number.to_be_bytes());
+    Digest(bytes)
+}
+
+fn take(sessions: &Sessions, number: u32) -> Vec<ConnectionId> {
+    sessions.answered(std::iter::once(digest(number))).remove(0)
+}
+
+#[test]
+fn an_answer_goes_once_to_everyone_who_waits_for_it() {
+    let sessions = Sessions::default();
+    let (first, second) = (ConnectionId(1), ConnectionId(2));
+    sessions.connected(first, key(1));
+    sessions.connected(second, key(1));
+    for connection in [first, second, first] {
+        assert_eq!(sessions.register(connection, digest(7)), Registration::Registered);
+    }
+    assert_eq!(take(&sessions, 8), []);
+    assert_eq!(take(&sessions, 7), [first, second]);
+    assert_eq!(take(&sessions, 7), []);
+}
+
+#[test]
+fn a_connection_that_ends_leaves_nothing_behind() {
+    let sessions = Sessions::default();
+    sessions.connected(ConnectionId(1), key(1));
+    sessions.connected(ConnectionId(2), key(2));
+    for number in 0..10 {
+        sessions.register(ConnectionId(1), digest(number));
+    }
+    sessions.register(ConnectionId(2), digest(3));
+    sessions.closed(ConnectionId(1));
+    assert_eq!(sessions.in_flight(), 1);
+    assert_eq!(take(&sessions, 3), [ConnectionId(2)]);
+    assert_eq!(sessions.key(ConnectionId(1)), None);
+    assert_eq!(sessions.register(ConnectionId(1), digest(4)), Registration::Full);
+}
+
+#[test]
+fn requests_in_flight_are_capped_for_each_connection() {
+    let sessions = Sessions::default();
+    sessions.connected(ConnectionId(1), key(1));
+    for number in 0..IN_FLIGHT_PER_CONNECTION as u32 {
+        assert_eq!(sessions.register(ConnectionId(1), digest(number)), Registration::Registered);
+    }
+    let beyond = IN_FLIGHT_PER_CONNECTION as u32;
+    assert_eq!(sessions.register(ConnectionId(1), digest(beyond)), Registration::Full);
+    assert_eq!(sessions.register(ConnectionId(1), digest(5)), Registration::Registered, "asked again, not anew");
+    take(&sessions, 5);
+    assert_eq!(sessions.register(ConnectionId(1), digest(beyond)), Registration::Registered);
+    assert_eq!(sessions.in_flight(), IN_FLIGHT_PER_CONNECTION);
+}

@@ -1,0 +1,518 @@
+//! The node as a library: one replica with its links, its storage and its threads.
+//!
+//! ```text
+//!   peers, clients ─► verification ─► core ─► peers
+//!                           │          │ ├──► client service ─► clients
+//!                           └──────────┼─┘
+//!                                      └────► keeper (snapshots, evidence)
+//! ```
+//!
+//! | thread | what it does | module |
+//! |---|---|---|
+//! | tokio's | QUIC, HTTP | quorate-transport, [`crate::operations`] |
+//! | verification | decodes, checks limits and signatures, in batches | `verification` |
+//! | core | steps the replica, syncs the log, publishes | `process::core` |
+//! | clients | routes answers, serves reads and watches | [`crate::clients`] |
+//! | keeper | makes snapshots durable, writes evidence down | `process::keeper` |
+//!
+//! A node misbehaves in no way of its own; [`Node::start`] takes what wraps the replica and what stands between it and
+//! its clients, which is where a testnet puts its liars.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::{Arc, RwLock};
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use quorate_crypto::ReplicaId;
+use quorate_keys::genesis::Address;
+use quorate_keys::{Genesis, Identity, PassphraseSource};
+use quorate_protocol::engine::Engine;
+use quorate_protocol::message::MessageLimits;
+use quorate_protocol::pbft::{Replica, Setup};
+use quorate_transport::client_port::Admit;
+use quorate_transport::limits::SHUTDOWN_BOUND;
+use quorate_transport::{
+    ClientEndpoint, ClientEndpointConfig, ClientHandle, ClientLimits, PeerAddress, PeerConfig, PeerEndpoint,
+    PeerHandle, PeerLimits, TransportKey,
+};
+use tokio::sync::watch;
+
+use crate::clients::{ClientFace, Outgoing, Service, ServiceInput, Sessions};
+use crate::config::{Config, Listen};
+use crate::disk::{DEFAULT_RESERVE_BYTES, FileDisk};
+use crate::evidence_store::EvidenceStore;
+use crate::failure::NodeError;
+use crate::log::{DEFAULT_SEGMENT_BYTES, LogKey, Trust};
+use crate::metrics::{Metrics, Readings, TimedDisk};
+use crate::operations;
+use crate::recovery::{Opened, StorageSettings, create_replica_storage, open_replica};
+use crate::setup;
+use crate::verification::Verification;
+
+pub(crate) mod core;
+pub(crate) mod inbox;
+mod keeper;
+mod sending;
+pub(crate) mod view;
+
+use self::core::{Core, CoreInput, NodeDriver};
+use inbox::Inbox;
+use keeper::{Keep, Keeper};
+use sending::Sending;
+use view::CoreView;
+pub use view::Standing;
+
+/// The directory of the log in the data directory.
+pub const LOG_DIRECTORY: &str = "log";
+/// The directory of the snapshots in the data directory.
+pub const SNAPSHOT_DIRECTORY: &str = "snapshots";
+/// The directory of evidence in the data directory.
+pub const EVIDENCE_DIRECTORY: &str = "evidence";
+
+/// Everything a node is given: the configuration with its files loaded and checked against each other.
+#[derive(Clone)]
+pub struct NodeSettings {
+    /// Which replica it is.
+    pub replica: ReplicaId,
+    /// Its keys.
+    pub identity: Identity,
+    /// Its cluster.
+    pub genesis: Genesis,
+    /// Where its data are.
+    pub data: PathBuf,
+    /// Where it listens.
+    pub listen: Listen,
+    /// Where it dials others, in place of the genesis file's addresses.
+    pub addresses: BTreeMap<ReplicaId, Address>,
+    /// Bytes of a segment of the log and of the snapshots, when they are made.
+    pub segment_bytes: u64,
+}
+
+impl NodeSettings {
+    /// Loads the files a configuration names, and checks that they belong together.
+    ///
+    /// # Errors
+    /// [`NodeError::Refused`].
+    pub fn load(config: &Config, passphrase: &PassphraseSource) -> Result<NodeSettings, NodeError> {
+        let identity = Identity::load(&config.identity, passphrase)?;
+        let genesis = Genesis::load(&config.genesis)?;
+        setup::check(&genesis, config.replica, &identity)?;
+        Ok(NodeSettings {
+            replica: config.replica,
+            identity,
+            genesis,
+            data: config.data.clone(),
+            listen: config.listen,
+            addresses: config.addresses.clone(),
+            segment_bytes: DEFAULT_SEGMENT_BYTES,
+        })
+    }
+}
+
+/// Makes the storage of a replica in its data directory, which is made if it is missing.
+///
+/// # Errors
+/// [`NodeError::Data`] if there is a log already; errors of the storage.
+pub fn initialise(settings: &NodeSettings, trust: Trust) -> Result<(), NodeError> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    let data = &settings.data;
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(data).map_err(|error| {
+        NodeError::Configuration(format!("cannot make the data directory {}: {error}", data.display()))
+    })?;
+    let (log, snapshots) = (data.join(LOG_DIRECTORY), data.join(SNAPSHOT_DIRECTORY));
+    let disk =
+        |path: &Path| FileDisk::create(path, DEFAULT_RESERVE_BYTES).map_err(|error| NodeError::from_disk(path, &error));
+    let storage = StorageSettings {
+        cluster: settings.genesis.cluster_id(),
+        replica: settings.replica,
+        trust,
+        log_segment_bytes: settings.segment_bytes,
+        snapshot_segment_bytes: settings.segment_bytes,
+        log_key: LogKey::random(),
+        snapshot_key: LogKey::random(),
+    };
+    create_replica_storage(disk(&log)?, disk(&snapshots)?, &storage).map_err(|error| NodeError::from_open(&log, &error))
+}
+
+/// A running node. Dropping it ends it at once, as a kill would; [`Node::stop`] ends it gracefully.
+pub struct Node {
+    core: Arc<Inbox<CoreInput>>,
+    peers: PeerHandle,
+    clients: ClientHandle,
+    operations: Option<SocketAddr>,
+    view: Arc<CoreView>,
+    metrics: Arc<Metrics>,
+    ended: watch::Receiver<Option<Arc<Result<(), NodeError>>>>,
+    threads: Vec<JoinHandle<()>>,
+    http: Option<tokio::task::JoinHandle<()>>,
+}
+
+impl Node {
+    /// Starts an honest node. Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// See [`Node::start_with`].
+    pub async fn start(settings: NodeSettings) -> Result<Node, NodeError> {
+        Node::start_with(settings, |replica, _| Box::new(replica), None).await
+    }
+
+    /// Opens the storage, binds the ports and starts the threads. `wrap` makes the engine that is run of the honest
+    /// replica; `face` stands between it and its clients. Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// A port in use or an address that does not resolve ([`NodeError::Configuration`]), a key that is not the replica's
+    /// ([`NodeError::Refused`]), damaged, foreign or missing data, errors of the storage. Nothing runs then.
+    pub async fn start_with<W>(
+        settings: NodeSettings,
+        wrap: W,
+        face: Option<Box<dyn ClientFace>>,
+    ) -> Result<Node, NodeError>
+    where
+        W: FnOnce(Replica, &Setup) -> Box<dyn Engine> + Send + 'static,
+    {
+        setup::check(&settings.genesis, settings.replica, &settings.identity)?;
+        let setup = setup::replica_setup(&settings.genesis, settings.replica, &settings.identity);
+        let metrics = Arc::new(Metrics::default());
+        let started = Instant::now();
+        let opened = open_storage(&settings, setup.clone(), wrap, &metrics, started).await?;
+        let ports = Ports::bind(&settings, &opened.driver).await?;
+        let view = Arc::new(CoreView::new(settings.replica, Core::standing(settings.replica, &opened.driver)));
+        view.set_snapshot_bytes(opened.snapshots.size_on_disk());
+        tracing::info!(
+            replica = %settings.replica,
+            cluster = %settings.genesis.cluster_id().0.short(),
+            peers = %ports.peers.local_address(),
+            clients = %ports.clients.local_address(),
+            snapshot = %opened.from,
+            records = opened.records,
+            "started"
+        );
+        Node::run(settings, setup, opened, ports, face, view, metrics, started)
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn run(
+        settings: NodeSettings,
+        setup: Setup,
+        opened: Opened<TimedDisk<FileDisk>, Box<dyn Engine>>,
+        ports: Ports,
+        face: Option<Box<dyn ClientFace>>,
+        view: Arc<CoreView>,
+        metrics: Arc<Metrics>,
+        started: Instant,
+    ) -> Result<Node, NodeError> {
+        let Opened { driver, snapshots, .. } = opened;
+        let Ports { peers, peer_events, clients, client_events, admitted, operations } = ports;
+        let inbox: Arc<Inbox<CoreInput>> = Arc::new(Inbox::new());
+        let service_inbox = Arc::new(Inbox::new());
+        let keeper_inbox = Arc::new(Inbox::new());
+        let sessions = Arc::new(Sessions::default());
+        let looking = Arc::new(AtomicBool::new(false));
+        let client_bytes = Arc::new(AtomicUsize::new(0));
+        let (end, ended) = watch::channel(None);
+
+        let evidence_directory = settings.data.join(EVIDENCE_DIRECTORY);
+        let evidence = EvidenceStore::open(
+            evidence_directory.clone(),
+            settings.replica,
+            Arc::clone(&setup.committee),
+            setup.parameters.window,
+            setup.verifier.clone(),
+        )
+        .map_err(|error| NodeError::Storage {
+            place: evidence_directory.display().to_string(),
+            reason: error.to_string(),
+        })?;
+        let readings = Readings {
+            view: Arc::clone(&view),
+            peers: peers.clone(),
+            peer_ids: setup.committee.ids().filter(|id| *id != settings.replica).collect(),
+            clients: clients.clone(),
+            sessions: Arc::clone(&sessions),
+        };
+        let operations_address = operations.as_ref().and_then(|listener| listener.local_addr().ok());
+        let http = operations.map(|listener| {
+            let operations = operations::Operations::new(
+                settings.replica,
+                &settings.genesis,
+                readings,
+                &metrics,
+                Arc::clone(&inbox),
+                evidence_directory,
+            );
+            tokio::spawn(operations::serve(listener, operations))
+        });
+
+        let core = Core {
+            id: settings.replica,
+            driver,
+            inbox: Arc::clone(&inbox),
+            service: Arc::clone(&service_inbox),
+            keeper: Arc::clone(&keeper_inbox),
+            sending: Sending { peers: peers.clone(), metrics: Arc::clone(&metrics) },
+            clients: clients.clone(),
+            admitted,
+            looking: Arc::clone(&looking),
+            client_bytes: Arc::clone(&client_bytes),
+            view: Arc::clone(&view),
+            metrics: Arc::clone(&metrics),
+            data: settings.data.clone(),
+            started,
+        };
+        let keeper = Keeper {
+            inbox: Arc::clone(&keeper_inbox),
+            core: Arc::clone(&inbox),
+            snapshots,
+            evidence,
+            view: Arc::clone(&view),
+            metrics: Arc::clone(&metrics),
+            data: settings.data.clone(),
+        };
+        let service = Service {
+            inbox: Arc::clone(&service_inbox),
+            core: Arc::clone(&inbox),
+            sessions: Arc::clone(&sessions),
+            view: Arc::clone(&view),
+            looking,
+            outgoing: Outgoing { clients: clients.clone(), face },
+            metrics: Arc::clone(&metrics),
+        };
+        let verification = Verification {
+            runtime: tokio::runtime::Handle::current(),
+            peers: peers.clone(),
+            peer_events,
+            clients: clients.clone(),
+            client_events,
+            verifier: setup.verifier.clone(),
+            committee: Arc::clone(&setup.committee),
+            limits: MessageLimits { window: setup.parameters.window },
+            frame_bytes_max: setup.parameters.frame_bytes_max,
+            request_bytes_max: usize::try_from(settings.genesis.parameters().request_bytes_max).unwrap_or(usize::MAX),
+            core: Arc::clone(&inbox),
+            service: Arc::clone(&service_inbox),
+            sessions,
+            client_bytes,
+            metrics: Arc::clone(&metrics),
+        };
+
+        let id = settings.replica;
+        let threads = vec![
+            thread(id, "keeper", move || keeper.run())?,
+            thread(id, "clients", move || service.run())?,
+            thread(id, "verify", move || verification.run())?,
+            thread(id, "core", move || {
+                let ending = Ending { service: service_inbox, keeper: keeper_inbox };
+                let result = core.run();
+                if let Err(error) = &result {
+                    tracing::error!("{error}");
+                }
+                drop(ending);
+                end.send_replace(Some(Arc::new(result)));
+            })?,
+        ];
+        Ok(Node { core: inbox, peers, clients, operations: operations_address, view, metrics, ended, threads, http })
+    }
+
+    /// Where other replicas reach it.
+    pub fn peer_address(&self) -> SocketAddr {
+        self.peers.local_address()
+    }
+
+    /// Where clients reach it.
+    pub fn client_address(&self) -> SocketAddr {
+        self.clients.local_address()
+    }
+
+    /// Where its HTTP is, if it has any.
+    pub const fn operations_address(&self) -> Option<SocketAddr> {
+        self.operations
+    }
+
+    /// Where it stands.
+    pub fn standing(&self) -> Standing {
+        self.view.standing()
+    }
+
+    /// What it counts.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// Peers to whom a link is up.
+    pub fn linked(&self) -> Vec<ReplicaId> {
+        self.peers.linked()
+    }
+
+    /// Waits until the node has ended by itself; only an error makes it do so.
+    pub async fn ended(&mut self) -> Arc<Result<(), NodeError>> {
+        match self.ended.wait_for(Option::is_some).await {
+            Ok(result) => result.clone().unwrap_or_else(|| Arc::new(Ok(()))),
+            // The core's thread panicked: its own message is on stderr.
+            Err(_) => Arc::new(Err(NodeError::Storage {
+                place: "the core's thread".to_owned(),
+                reason: "it panicked, which is a bug; the message is above".to_owned(),
+            })),
+        }
+    }
+
+    /// Ends gracefully: writes what was not yet written, tells the others, waits for the threads.
+    ///
+    /// # Errors
+    /// Why the node had ended before, or the log could not be written.
+    pub async fn stop(self) -> Result<(), NodeError> {
+        self.end(CoreInput::Stop).await
+    }
+
+    /// Ends at once, as a kill would: what was not yet written is lost. Returns when the data can be opened again.
+    pub async fn kill(self) {
+        // A kill has no outcome.
+        let _ = self.end(CoreInput::Abandon).await;
+    }
+
+    async fn end(mut self, how: CoreInput) -> Result<(), NodeError> {
+        self.core.push(how);
+        let result = self.ended().await;
+        self.peers.shut_down(SHUTDOWN_BOUND).await;
+        self.clients.shut_down(SHUTDOWN_BOUND).await;
+        if let Some(http) = self.http.take() {
+            http.abort();
+        }
+        let threads = std::mem::take(&mut self.threads);
+        let joined = tokio::task::spawn_blocking(move || threads.into_iter().all(|thread| thread.join().is_ok())).await;
+        if !matches!(joined, Ok(true)) {
+            tracing::error!("a thread of the node panicked, which is a bug; its message is above");
+        }
+        Arc::try_unwrap(result).unwrap_or(Ok(()))
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.core.push(CoreInput::Abandon);
+        if let Some(http) = self.http.take() {
+            http.abort();
+        }
+    }
+}
+
+/// Ends the threads that serve the core when it has ended, a panic included.
+struct Ending {
+    service: Arc<Inbox<ServiceInput>>,
+    keeper: Arc<Inbox<Keep>>,
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.service.push(ServiceInput::Stop);
+        self.keeper.push(Keep::Stop);
+    }
+}
+
+fn thread(id: ReplicaId, name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, NodeError> {
+    std::thread::Builder::new().name(format!("r{id}-{name}")).spawn(run).map_err(|error| {
+        NodeError::Configuration(format!("cannot start a thread ({error}); raise the limit on threads"))
+    })
+}
+
+/// Opens the replica's storage off the runtime's threads: reading a log takes its time.
+async fn open_storage<W>(
+    settings: &NodeSettings,
+    setup: Setup,
+    wrap: W,
+    metrics: &Metrics,
+    started: Instant,
+) -> Result<Opened<TimedDisk<FileDisk>, Box<dyn Engine>>, NodeError>
+where
+    W: FnOnce(Replica, &Setup) -> Box<dyn Engine> + Send + 'static,
+{
+    let data = settings.data.clone();
+    let genesis = setup::genesis_state(&settings.genesis);
+    let (sync_seconds, snapshot_sync_seconds) = (metrics.sync_seconds.clone(), metrics.snapshot_sync_seconds.clone());
+    let opening = tokio::task::spawn_blocking(move || {
+        let disk = |directory: &str| {
+            let path = data.join(directory);
+            FileDisk::open(&path, DEFAULT_RESERVE_BYTES).map_err(|error| NodeError::from_disk(&path, &error))
+        };
+        let log = TimedDisk { disk: disk(LOG_DIRECTORY)?, sync_seconds };
+        let snapshots = TimedDisk { disk: disk(SNAPSHOT_DIRECTORY)?, sync_seconds: snapshot_sync_seconds };
+        let given = setup.clone();
+        open_replica(log, snapshots, setup, self::core::now(started), genesis, |replica| wrap(replica, &given))
+            .map_err(|error| NodeError::from_replica(&data, &error))
+    });
+    opening.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
+}
+
+/// The ports, bound.
+struct Ports {
+    peers: PeerHandle,
+    peer_events: quorate_transport::PeerEvents,
+    clients: ClientHandle,
+    client_events: quorate_transport::ClientEvents,
+    admitted: self::core::Admitted,
+    operations: Option<tokio::net::TcpListener>,
+}
+
+impl Ports {
+    async fn bind(settings: &NodeSettings, driver: &NodeDriver) -> Result<Ports, NodeError> {
+        let operations = match settings.listen.operations {
+            None => None,
+            Some(address) => Some(tokio::net::TcpListener::bind(address).await.map_err(|error| {
+                NodeError::Configuration(format!(
+                    "cannot use TCP address {address} for operations: {error}; is another process listening there?"
+                ))
+            })?),
+        };
+        let cluster = settings.genesis.cluster_id();
+        let key = TransportKey::from_secret(settings.identity.transport.clone());
+        let (peers, peer_events) = PeerEndpoint::start(PeerConfig {
+            my_id: settings.replica,
+            key: key.clone(),
+            listen: settings.listen.peers,
+            peers: peer_addresses(settings).await?,
+            cluster,
+            limits: PeerLimits::default(),
+        })?;
+        let admitted: self::core::Admitted = Arc::new(RwLock::new(self::core::registered(driver)));
+        let known = Arc::clone(&admitted);
+        let admit: Admit =
+            Arc::new(move |key| known.read().unwrap_or_else(std::sync::PoisonError::into_inner).contains(key));
+        let (clients, client_events) = ClientEndpoint::start(ClientEndpointConfig {
+            key,
+            listen: settings.listen.clients,
+            cluster,
+            admit,
+            limits: ClientLimits::default(),
+        })?;
+        Ok(Ports { peers, peer_events, clients, client_events, admitted, operations })
+    }
+}
+
+/// The other replicas with the addresses to dial, names resolved.
+async fn peer_addresses(settings: &NodeSettings) -> Result<Vec<PeerAddress>, NodeError> {
+    let mut peers = Vec::new();
+    for id in settings.addresses.keys() {
+        if settings.genesis.replica(*id).is_none() {
+            return Err(NodeError::Configuration(format!(
+                "addresses names replica {id}, which the genesis file does not have"
+            )));
+        }
+    }
+    for replica in settings.genesis.replicas().iter().filter(|replica| replica.id != settings.replica) {
+        let address = settings.addresses.get(&replica.id).unwrap_or(&replica.peer_address);
+        let resolved = tokio::net::lookup_host((address.host(), address.port()))
+            .await
+            .ok()
+            .and_then(|mut found| found.next())
+            .ok_or_else(|| {
+                NodeError::Configuration(format!(
+                    "the address {address} of replica {} does not resolve; correct it, or override it under [addresses]",
+                    replica.id
+                ))
+            })?;
+        peers.push(PeerAddress { id: replica.id, key: replica.transport_key, address: resolved });
+    }
+    Ok(peers)
+}

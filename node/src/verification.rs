@@ -1,0 +1,416 @@
+//! Verification: the one way from a link to the core. Everything is checked here, off the core's thread.
+//!
+//! ```text
+//!   peers' frames   ─┐  decode, structure   ┌───────────────┐  Verified<Message>, Verified<Request>
+//!                    ├─────────────────────►│ one batch of  │────────────────────────────────────► core
+//!   clients' frames ─┘  (limits first)      │ signatures    │
+//!        │                                  └───────────────┘
+//!        └── reads, watches, questions ─────────────────────────────────────────────────────────► client service
+//! ```
+//!
+//! One thread takes whatever waits, so batches grow with the load: votes of several peers and requests of several
+//! clients share one batch. The order of each peer and each client is kept, since the whole pass is. Where the machine
+//! has cores to spare, a large batch is split over several threads. A signature that held before is not computed again
+//! ([`Verifier`] remembers), so a request that comes from its client and again from a relay costs two digests.
+//!
+//! A peer that sends what does not decode or verify gets [`STRIKES_MAX`] strikes; then its link is closed and what comes
+//! over the next one is dropped unread for [`MUTED_FOR`]. A client is disconnected at once, with the reason.
+
+use std::collections::BTreeMap;
+use std::num::NonZero;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use quorate_crypto::encoding::decode;
+use quorate_crypto::verified::BadSignature;
+use quorate_crypto::{Claim, Committee, PublicKey, ReplicaId, Verified, Verifier, Verify};
+use quorate_protocol::client::message::{CLIENT_FRAME_MAX, ClientMessage};
+use quorate_protocol::message::{Message, MessageError, MessageLimits};
+use quorate_protocol::request::{Request, RequestError};
+use quorate_transport::{
+    ClientEvent, ClientEvents, ClientHandle, ConnectionId, Frame, FramePermit, PeerEvent, PeerEvents, PeerHandle,
+};
+use thiserror::Error;
+
+use crate::clients::{Asked, Registration, ServiceInput, Sessions};
+use crate::metrics::Metrics;
+use crate::process::core::CoreInput;
+use crate::process::inbox::Inbox;
+
+/// Peers' events taken in one pass.
+const PEER_EVENTS_PER_PASS: usize = 1024;
+/// Clients' events taken in one pass: they must not hold up votes for longer than a few milliseconds.
+const CLIENT_EVENTS_PER_PASS: usize = 256;
+/// A batch is split over several threads from so many items on; below, starting threads costs more than it gains.
+const SPLIT_FROM: usize = 128;
+/// Most threads that share a batch.
+const THREADS_MAX: usize = 4;
+/// Bytes of clients' requests that may wait for the core; beyond it clients are told to come back.
+const CLIENT_BYTES_WAITING_MAX: usize = 32 << 20;
+/// What a client is told to wait when the core is behind, milliseconds.
+const RETRY_AFTER: u64 = 100;
+/// So many frames or requests of a peer that do not decode or verify close its link.
+pub const STRIKES_MAX: u32 = 8;
+/// How long frames of such a peer are dropped unread.
+pub const MUTED_FOR: Duration = Duration::from_secs(10);
+
+/// What is verified in one batch.
+enum Item {
+    Message(Message),
+    Request(Request),
+}
+
+#[derive(Debug, Error)]
+enum ItemError {
+    #[error(transparent)]
+    Message(#[from] MessageError),
+    #[error(transparent)]
+    Request(#[from] RequestError),
+    #[error(transparent)]
+    Signature(#[from] BadSignature),
+}
+
+impl Verify for Item {
+    type Context = MessageLimits;
+    type Error = ItemError;
+
+    fn claims(&self, committee: &Committee, limits: &MessageLimits, claims: &mut Vec<Claim>) -> Result<(), ItemError> {
+        match self {
+            Item::Message(message) => Ok(message.claims(committee, limits, claims)?),
+            Item::Request(request) => Ok(request.claims(committee, &(), claims)?),
+        }
+    }
+}
+
+/// What is to be done with the items of a pass, in order.
+enum Work {
+    LinkUp(ReplicaId),
+    Message {
+        from: ReplicaId,
+        item: usize,
+        permit: FramePermit,
+    },
+    /// The frame is kept, so that an invalid request can be handed on as evidence: it is decoded again then.
+    Requests {
+        from: ReplicaId,
+        items: Range<usize>,
+        frame: Bytes,
+        permit: FramePermit,
+    },
+    Submit {
+        connection: ConnectionId,
+        item: usize,
+        bytes: usize,
+        permit: FramePermit,
+    },
+}
+
+#[derive(Default)]
+struct Conduct {
+    strikes: u32,
+    muted_until: Option<Instant>,
+}
+
+/// What the thread is given.
+pub(crate) struct Verification {
+    pub(crate) runtime: tokio::runtime::Handle,
+    pub(crate) peers: PeerHandle,
+    pub(crate) peer_events: PeerEvents,
+    pub(crate) clients: ClientHandle,
+    pub(crate) client_events: ClientEvents,
+    pub(crate) verifier: Verifier,
+    pub(crate) committee: Arc<Committee>,
+    pub(crate) limits: MessageLimits,
+    /// Most bytes of a frame between replicas.
+    pub(crate) frame_bytes_max: usize,
+    /// Most bytes of one client request.
+    pub(crate) request_bytes_max: usize,
+    pub(crate) core: Arc<Inbox<CoreInput>>,
+    pub(crate) service: Arc<Inbox<ServiceInput>>,
+    pub(crate) sessions: Arc<Sessions>,
+    /// Bytes of clients' requests that wait for the core.
+    pub(crate) client_bytes: Arc<AtomicUsize>,
+    pub(crate) metrics: Arc<Metrics>,
+}
+
+/// The thread's own state.
+struct Pass<'a> {
+    given: &'a Verification,
+    items: Vec<Item>,
+    work: Vec<Work>,
+    service: Vec<ServiceInput>,
+}
+
+impl Verification {
+    /// Runs until both ports are shut down.
+    pub(crate) fn run(mut self) {
+        let threads = std::thread::available_parallelism().map_or(1, NonZero::get).div_ceil(2).min(THREADS_MAX);
+        let mut conduct: BTreeMap<ReplicaId, Conduct> = BTreeMap::new();
+        let mut peer_events = Vec::new();
+        let mut client_events = Vec::new();
+        while self.wait(&mut peer_events, &mut client_events) {
+            let mut pass = Pass { given: &self, items: Vec::new(), work: Vec::new(), service: Vec::new() };
+            for event in peer_events.drain(..) {
+                pass.peer_event(event, &mut conduct);
+            }
+            for event in client_events.drain(..) {
+                pass.client_event(event);
+            }
+            let Pass { items, work, mut service, .. } = pass;
+            // The service knows of a client before an answer to it can come.
+            self.service.append(&mut service);
+            self.finish(items, work, threads, &mut conduct);
+        }
+    }
+
+    /// Waits for events of either port, and takes those of the other that wait too. False after shutdown.
+    fn wait(&mut self, peers: &mut Vec<PeerEvent>, clients: &mut Vec<ClientEvent>) -> bool {
+        let (peer_events, client_events) = (&mut self.peer_events, &mut self.client_events);
+        let taken = self.runtime.block_on(async {
+            tokio::select! {
+                biased;
+                taken = peer_events.recv_many(peers, PEER_EVENTS_PER_PASS) => taken,
+                taken = client_events.recv_many(clients, CLIENT_EVENTS_PER_PASS) => taken,
+            }
+        });
+        while peers.len() < PEER_EVENTS_PER_PASS
+            && let Some(event) = peer_events.try_recv()
+        {
+            peers.push(event);
+        }
+        while clients.len() < CLIENT_EVENTS_PER_PASS
+            && let Some(event) = client_events.try_recv()
+        {
+            clients.push(event);
+        }
+        taken > 0
+    }
+
+    /// Verifies the items in one batch and hands everything on, in order.
+    fn finish(&self, items: Vec<Item>, work: Vec<Work>, threads: usize, conduct: &mut BTreeMap<ReplicaId, Conduct>) {
+        let count = items.len();
+        let mut results: Vec<Option<Result<Verified<Item>, ItemError>>> =
+            self.verify_all(items, threads).into_iter().map(Some).collect();
+        assert_eq!(results.len(), count, "every item is judged");
+        self.metrics.verified_batch(count);
+        let mut inputs = Vec::with_capacity(work.len());
+        for work in work {
+            match work {
+                Work::LinkUp(id) => inputs.push(CoreInput::LinkUp(id)),
+                Work::Message { from, item, permit } => match results[item].take() {
+                    Some(Ok(verified)) => {
+                        inputs.push(CoreInput::Message { from, message: message(verified), _permit: permit })
+                    }
+                    Some(Err(error)) => self.strike(conduct, from, &error.to_string()),
+                    None => unreachable!("each item is used once"),
+                },
+                Work::Requests { from, items, frame, permit } => {
+                    let mut valid = Vec::with_capacity(items.len());
+                    let mut invalid = Vec::new();
+                    for (place, result) in results[items].iter_mut().enumerate() {
+                        match result.take() {
+                            Some(Ok(verified)) => valid.push(request(verified)),
+                            Some(Err(error)) => invalid.push((place, error)),
+                            None => unreachable!("each item is used once"),
+                        }
+                    }
+                    if !valid.is_empty() {
+                        inputs.push(CoreInput::Relayed { from, requests: valid, _permit: permit });
+                    }
+                    self.invalid_requests(from, &frame, &invalid, &mut inputs, conduct);
+                }
+                Work::Submit { connection, item, bytes, permit } => match results[item].take() {
+                    Some(Ok(verified)) => {
+                        self.client_bytes.fetch_add(bytes, Ordering::Relaxed);
+                        inputs.push(CoreInput::Submit { request: request(verified), bytes, _permit: permit });
+                    }
+                    Some(Err(error)) => {
+                        self.metrics.invalid_from_clients.inc();
+                        self.clients.disconnect(connection, &format!("the request is refused: {error}"));
+                    }
+                    None => unreachable!("each item is used once"),
+                },
+            }
+        }
+        self.core.append(&mut inputs);
+    }
+
+    /// Hands on what a peer relayed with a bad client signature: if a proposal names it, its proposer is convicted.
+    fn invalid_requests(
+        &self,
+        from: ReplicaId,
+        frame: &Bytes,
+        invalid: &[(usize, ItemError)],
+        inputs: &mut Vec<CoreInput>,
+        conduct: &mut BTreeMap<ReplicaId, Conduct>,
+    ) {
+        let Some((_, error)) = invalid.first() else { return };
+        if let Ok(Message::Requests(requests)) = decode::<Message>(frame, self.frame_bytes_max) {
+            for (place, request) in requests.into_iter().enumerate() {
+                if invalid.iter().any(|(invalid, _)| *invalid == place) {
+                    inputs.push(CoreInput::Invalid(Box::new(request)));
+                }
+            }
+        }
+        self.strike(conduct, from, &error.to_string());
+    }
+
+    /// All items in one batch, split over `threads` where that pays.
+    fn verify_all(&self, items: Vec<Item>, threads: usize) -> Vec<Result<Verified<Item>, ItemError>> {
+        if threads <= 1 || items.len() < SPLIT_FROM {
+            return self.verifier.verify_all(items, &self.committee, &self.limits);
+        }
+        let share = items.len().div_ceil(threads);
+        let mut shares: Vec<Vec<Item>> = Vec::with_capacity(threads);
+        let mut rest = items.into_iter();
+        loop {
+            let part: Vec<Item> = rest.by_ref().take(share).collect();
+            if part.is_empty() {
+                break;
+            }
+            shares.push(part);
+        }
+        std::thread::scope(|scope| {
+            let running: Vec<_> = shares
+                .into_iter()
+                .map(|part| scope.spawn(|| self.verifier.verify_all(part, &self.committee, &self.limits)))
+                .collect();
+            running
+                .into_iter()
+                .flat_map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+                .collect()
+        })
+    }
+
+    fn strike(&self, conduct: &mut BTreeMap<ReplicaId, Conduct>, from: ReplicaId, reason: &str) {
+        self.metrics.invalid_from_peers.inc();
+        let conduct = conduct.entry(from).or_default();
+        conduct.strikes += 1;
+        tracing::debug!(replica = %from, reason, "a frame was refused");
+        if conduct.strikes >= STRIKES_MAX {
+            conduct.strikes = 0;
+            conduct.muted_until = Some(Instant::now() + MUTED_FOR);
+            self.metrics.peers_disconnected.inc();
+            tracing::warn!(replica = %from, reason, "sends what does not verify; its link is closed and it is not listened to for a while");
+            self.peers.disconnect(from, reason);
+        }
+    }
+}
+
+impl Pass<'_> {
+    fn peer_event(&mut self, event: PeerEvent, conduct: &mut BTreeMap<ReplicaId, Conduct>) {
+        match event {
+            PeerEvent::Up(id) => {
+                tracing::info!(replica = %id, "linked");
+                self.work.push(Work::LinkUp(id));
+            }
+            PeerEvent::Down(id) => tracing::info!(replica = %id, "no link"),
+            PeerEvent::Frame { from, frame, .. } => {
+                let muted = conduct.get(&from).and_then(|conduct| conduct.muted_until);
+                if muted.is_some_and(|until| Instant::now() < until) {
+                    self.given.metrics.frames_muted.inc();
+                    return;
+                }
+                match decode::<Message>(&frame, self.given.frame_bytes_max) {
+                    Ok(Message::Requests(requests)) => self.relayed(from, requests, frame, conduct),
+                    Ok(message) => {
+                        let item = self.items.len();
+                        self.items.push(Item::Message(message));
+                        self.work.push(Work::Message { from, item, permit: frame.into_parts().1 });
+                    }
+                    Err(error) => self.given.strike(conduct, from, &error.to_string()),
+                }
+            }
+        }
+    }
+
+    fn relayed(
+        &mut self,
+        from: ReplicaId,
+        requests: Vec<Request>,
+        frame: Frame,
+        conduct: &mut BTreeMap<ReplicaId, Conduct>,
+    ) {
+        if requests.len() > quorate_protocol::message::REQUESTS_MAX {
+            return self.given.strike(conduct, from, "more requests in one message than allowed");
+        }
+        let start = self.items.len();
+        self.items.extend(requests.into_iter().map(Item::Request));
+        let (frame, permit) = frame.into_parts();
+        self.work.push(Work::Requests { from, items: start..self.items.len(), frame, permit });
+    }
+
+    fn client_event(&mut self, event: ClientEvent) {
+        match event {
+            ClientEvent::Connected { connection, key, address } => {
+                tracing::debug!(%connection, ?key, %address, "a client connected");
+                self.given.sessions.connected(connection, key);
+            }
+            ClientEvent::Closed { connection, reason } => {
+                tracing::debug!(%connection, %reason, "a client's connection ended");
+                self.given.sessions.closed(connection);
+                self.service.push(ServiceInput::Closed(connection));
+            }
+            ClientEvent::Frame { connection, frame } => {
+                let Some(key) = self.given.sessions.key(connection) else { return };
+                match decode::<ClientMessage>(&frame, CLIENT_FRAME_MAX) {
+                    Ok(ClientMessage::Submit(request)) => self.submit(connection, key, request, frame),
+                    Ok(question) => {
+                        let permit = frame.into_parts().1;
+                        self.service.push(ServiceInput::Asked(Asked { connection, key, question, _permit: permit }));
+                    }
+                    Err(error) => {
+                        self.given.metrics.invalid_from_clients.inc();
+                        self.given.clients.disconnect(connection, &format!("a message that does not decode: {error}"));
+                    }
+                }
+            }
+        }
+    }
+
+    fn submit(&mut self, connection: ConnectionId, key: PublicKey, request: Request, frame: Frame) {
+        let given = self.given;
+        // The frame is the request behind the four bytes that name the kind of message.
+        let bytes = frame.len().saturating_sub(4);
+        if bytes > given.request_bytes_max {
+            let reason =
+                format!("a request of {bytes} bytes exceeds the cluster's limit of {} bytes", given.request_bytes_max);
+            given.metrics.invalid_from_clients.inc();
+            return given.clients.disconnect(connection, &reason);
+        }
+        if request.content().client != key {
+            given.metrics.invalid_from_clients.inc();
+            return given.clients.disconnect(connection, "a request of another client's key");
+        }
+        let digest = request.digest();
+        let overloaded = given.client_bytes.load(Ordering::Relaxed) > CLIENT_BYTES_WAITING_MAX;
+        if overloaded || given.sessions.register(connection, digest) == Registration::Full {
+            given.metrics.busy.inc();
+            self.service.push(ServiceInput::Busy { connection, key, request: digest, retry_after: RETRY_AFTER });
+            return;
+        }
+        let item = self.items.len();
+        self.items.push(Item::Request(request));
+        self.work.push(Work::Submit { connection, item, bytes, permit: frame.into_parts().1 });
+    }
+}
+
+fn message(verified: Verified<Item>) -> Verified<Message> {
+    verified.map(|item| match item {
+        Item::Message(message) => message,
+        Item::Request(_) => unreachable!("a message was put in at this place"),
+    })
+}
+
+fn request(verified: Verified<Item>) -> Verified<Request> {
+    verified.map(|item| match item {
+        Item::Request(request) => request,
+        Item::Message(_) => unreachable!("a request was put in at this place"),
+    })
+}
+
+#[cfg(test)]
+mod tests;
