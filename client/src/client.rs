@@ -191,6 +191,13 @@ impl Client {
         link_report(&self.shared.links)
     }
 
+    /// Ends every request, read and status question under way, as if its patience had ended: callers get what is known,
+    /// and the signed bytes of requests whose outcome is not.
+    pub async fn give_up(&self) {
+        // If the driver is gone, so is everything that was under way.
+        let _ = self.shared.commands.send(Command::GiveUp).await;
+    }
+
     /// Closes the links and tells the replicas; waits until they know, at most for `bound`.
     pub async fn shut_down(&self, bound: Duration) {
         self.shared.links.shut_down(bound).await;

@@ -75,7 +75,7 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure::configuration(format!("the system gave no event loop: {error}")))?;
-    let outcome = runtime.block_on(session::interruptible(connected(&arguments, report)));
+    let outcome = runtime.block_on(connected(&arguments, report));
     // A thread may wait for standard input; nothing depends on it.
     runtime.shutdown_background();
     outcome
@@ -102,12 +102,15 @@ async fn connected(arguments: &Arguments, report: Report) -> Result<(), Failure>
         None => None,
     };
     let session = Session::open(&arguments.connection, report, admin).await?;
-    let outcome = match (&arguments.command, &arguments.connection.request) {
-        (None, Some(file)) => replay::run(&session, file).await,
-        (Some(Command::Shell), _) => shell::run(&session).await,
-        (Some(command), _) => command.run(&session, input).await,
-        (None, None) => Ok(()),
+    let work = async {
+        match (&arguments.command, &arguments.connection.request) {
+            (None, Some(file)) => replay::run(&session, file).await,
+            (Some(Command::Shell), _) => shell::run(&session).await,
+            (Some(command), _) => command.run(&session, input).await,
+            (None, None) => Ok(()),
+        }
     };
+    let outcome = session::interruptible(&session, work).await;
     session.close().await;
     outcome
 }

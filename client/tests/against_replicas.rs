@@ -1,7 +1,7 @@
 //! The library and the command against replicas behind real sockets, some of which misbehave.
 
 use std::path::Path;
-use std::process::Output;
+use std::process::{Output, Stdio};
 use std::time::{Duration, Instant};
 
 use assert_cmd::Command;
@@ -284,19 +284,32 @@ async fn a_slow_watcher_misses_nothing() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn interruption_is_exit_code_130() {
-    let bed = testbed();
-    let _replicas = Replicas::start(&bed);
-    let mut child = std::process::Command::new(assert_cmd::cargo::cargo_bin("quorate"))
-        .current_dir(bed.directory.path())
-        .args(["watch", "a"])
+/// Runs the command, presses Ctrl-C after a while, and waits for its end.
+async fn interrupted(directory: &Path, arguments: &[&str]) -> Output {
+    let child = std::process::Command::new(assert_cmd::cargo::cargo_bin("quorate"))
+        .current_dir(directory)
+        .args(arguments)
         .env_clear()
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
         .spawn()
         .expect("it runs");
     tokio::time::sleep(Duration::from_millis(300)).await;
-    let pid = child.id().to_string();
-    std::process::Command::new("kill").args(["-INT", &pid]).status().expect("signalled");
-    let status = tokio::task::spawn_blocking(move || child.wait().expect("it ends")).await.expect("it ends");
-    assert_eq!(status.code(), Some(130));
+    std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().expect("signalled");
+    tokio::task::spawn_blocking(move || child.wait_with_output().expect("it ends")).await.expect("it ends")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn interruption_is_exit_code_130_and_saves_what_is_unknown() {
+    let bed = testbed();
+    let replicas = Replicas::start(&bed);
+    let directory = bed.directory.path();
+    let watch = interrupted(directory, &["watch", "a"]).await;
+    assert_eq!(watch.status.code(), Some(130), "{watch:?}");
+    for replica in 0..4 {
+        replicas.behave(replica, Manner::Silent);
+    }
+    let put = interrupted(directory, &["put", "a", "1"]).await;
+    assert_eq!(put.status.code(), Some(130), "{put:?}");
+    assert!(String::from_utf8_lossy(&put.stderr).contains("quorate --request testnet/requests/"), "{put:?}");
 }

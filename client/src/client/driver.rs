@@ -56,6 +56,7 @@ pub(crate) enum Command {
         start: WatchStart,
         answer: oneshot::Sender<Updates>,
     },
+    GiveUp,
 }
 
 /// Who waits for what the role will say. A request's room is given back when it ends, not when its caller is gone.
@@ -174,6 +175,12 @@ impl Driver {
                 }
                 Err(error) => drop(answer.send(Err(error.into()))),
             },
+            Command::GiveUp => {
+                let tickets: Vec<Ticket> = self.waiting.keys().copied().collect();
+                for ticket in tickets {
+                    self.role.give_up(ticket);
+                }
+            }
         }
     }
 
@@ -218,6 +225,7 @@ impl Driver {
             Command::Read { answer, .. } => drop(answer.send(Err(error))),
             Command::Status { answer, .. } => drop(answer.send(Err(error))),
             Command::Watch { answer, .. } => drop(answer.send(Err(error))),
+            Command::GiveUp => {}
         }
     }
 

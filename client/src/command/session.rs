@@ -23,6 +23,8 @@ use crate::saved_request::SavedRequest;
 const SILENCE: Duration = Duration::from_secs(1);
 /// How long closing the links may take: the packets that say so leave at once, their acknowledgement is not needed.
 const GOODBYE: Duration = Duration::from_millis(5);
+/// How long a command may take to end after Ctrl-C.
+const GRACE: Duration = Duration::from_millis(250);
 /// Saved requests in the cluster directory.
 const SAVED: &str = "requests";
 
@@ -142,14 +144,22 @@ impl Session {
     }
 }
 
-/// Runs `work` until it ends or Ctrl-C is pressed. Dropping it closes the links.
-pub async fn interruptible(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+/// Runs `work` until it ends or Ctrl-C is pressed. The first Ctrl-C gives up what is under way and saves the request
+/// whose outcome is unknown then; the second stops at once.
+pub async fn interruptible(session: &Session, work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    tokio::pin!(work);
     tokio::select! {
-        outcome = work => outcome,
-        _ = tokio::signal::ctrl_c() => {
-            // Gives the packets that close the links a chance to leave.
-            tokio::time::sleep(GOODBYE).await;
-            Err(Failure::interrupted())
-        }
+        outcome = &mut work => return outcome,
+        _ = tokio::signal::ctrl_c() => session.client.give_up().await,
+    }
+    tokio::select! {
+        outcome = &mut work => match outcome {
+            Err(failure) if !failure.sentence.is_empty() => {
+                Err(Failure { code: 130, sentence: format!("interrupted: {}", failure.sentence) })
+            }
+            _ => Err(Failure::interrupted()),
+        },
+        () = tokio::time::sleep(GRACE) => Err(Failure::interrupted()),
+        _ = tokio::signal::ctrl_c() => Err(Failure::interrupted()),
     }
 }
