@@ -3,8 +3,8 @@
 //!
 //! Keys may hold any byte, so the end of a key must sort below every byte that could continue it. Zero bytes mark it: a
 //! run of zeros is written as one zero and a code for its length, which sorts by what follows the run. A code below
-//! [`LONG_RUN`] says that the key ends after so many zeros; `255 - n` says that a byte other than zero follows n of
-//! them; [`LONG_RUN`] itself stands for [`LONG_RUN`] zeros with another run, possibly of none, behind. Doubling every
+//! 127 says that the key ends after so many zeros; `255 - n` says that a byte other than zero follows n of
+//! them; 127 itself stands for 127 zeros with another run, possibly of none, behind. Doubling every
 //! zero would be simpler and make a key of 4 KiB twice as long; this adds at most half ([`MAX_HISTORY_KEY_BYTES`]).
 
 use crate::limit::MAX_KEY_BYTES;

@@ -7,7 +7,7 @@ use quorate_crypto::encoding::encode;
 use quorate_kv::{Operation, OperationResult, Parameters, PutRequest, Store};
 
 fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }
 
 /// Lines of `name hex`, as the file beside this one holds them.

@@ -18,7 +18,12 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(3000))]
 
     #[test]
-    fn keeps_the_order_of_keys_and_is_prefix_free(a in awkward_key(), b in awkward_key(), r in any::<u64>(), s in any::<u64>()) {
+    fn keeps_the_order_of_keys_and_is_prefix_free(
+        a in awkward_key(),
+        b in awkward_key(),
+        r in any::<u64>(),
+        s in any::<u64>(),
+    ) {
         let (x, y) = (prefix(&a), prefix(&b));
         prop_assert_eq!(a.cmp(&b), x.cmp(&y));
         if a != b {

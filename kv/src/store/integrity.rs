@@ -49,20 +49,13 @@ impl Store {
         let mut bytes = 0;
         for (key, stored) in &self.pairs {
             let pair = StoredPair::parse(stored).ok_or(IntegrityError::Pair)?;
-            let possible = !key.is_empty() && key.len() <= MAX_KEY_BYTES && self.is_possible(pair);
+            let possible = !key.is_empty() && key.len() <= MAX_KEY_BYTES && is_possible(pair);
             if !possible || pair.mod_revision > self.status.current_revision {
                 return Err(IntegrityError::Pair);
             }
             bytes += (key.len() + stored.len()) as u64;
         }
         Ok(bytes)
-    }
-
-    fn is_possible(&self, pair: StoredPair<'_>) -> bool {
-        pair.create_revision > FIRST_REVISION
-            && pair.create_revision <= pair.mod_revision
-            && (pair.version == 1) == (pair.create_revision == pair.mod_revision)
-            && pair.version >= 1
     }
 
     /// Events follow each other from the purged place to the present without a gap, and each leads from the pair it
@@ -88,7 +81,7 @@ impl Store {
     }
 
     fn follows(&self, event: StoredEvent<'_>, revision: u64) -> bool {
-        let before_it = |pair: StoredPair<'_>| self.is_possible(pair) && pair.mod_revision < revision;
+        let before_it = |pair: StoredPair<'_>| is_possible(pair) && pair.mod_revision < revision;
         if !event.previous.is_none_or(before_it) {
             return false;
         }
@@ -104,4 +97,11 @@ impl Store {
             _ => false,
         }
     }
+}
+
+fn is_possible(pair: StoredPair<'_>) -> bool {
+    pair.create_revision > FIRST_REVISION
+        && pair.create_revision <= pair.mod_revision
+        && (pair.version == 1) == (pair.create_revision == pair.mod_revision)
+        && pair.version >= 1
 }

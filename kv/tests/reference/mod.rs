@@ -159,7 +159,9 @@ impl Reference {
         let resume_key = if more && by_key { kvs[limit].key.clone() } else { Vec::new() };
         kvs.truncate(limit);
         if request.keys_only {
-            kvs.iter_mut().for_each(|pair| pair.value.clear());
+            for pair in &mut kvs {
+                pair.value.clear();
+            }
         }
         Ok(RangeResponse { kvs, more, resume_key, ..answer })
     }
