@@ -1,0 +1,11 @@
+//! The testnet: Byzantine replicas, the simulator and its checkers. The only place of the project with code that lies.
+//!
+//! What comes in: seeds, behaviours by name. What goes out: reports, and clusters in which anyone can make replicas lie.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`faults`] | the registry of Byzantine behaviours, wrapped around an honest engine |
+//! | [`sim`] | the same replicas in virtual time: one seed decides everything |
+
+pub mod faults;
+pub mod sim;

@@ -1,0 +1,69 @@
+//! What clients asked for and what they were told.
+
+use quorate_crypto::Digest;
+use quorate_kv::Operation;
+use quorate_protocol::parameters::Micros;
+use quorate_protocol::reply::{Refusal, Reply};
+
+/// How a request ended for its client.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Ended {
+    /// f + 1 replicas gave this reply.
+    Executed(Reply),
+    /// f + 1 replicas refuse it.
+    Refused(Refusal),
+    /// The client gave up.
+    Unknown,
+}
+
+/// One request of a client.
+#[derive(Debug, Clone)]
+pub(super) struct Asked {
+    pub(super) client: usize,
+    pub(super) number: usize,
+    pub(super) at: Micros,
+    pub(super) operation: Operation,
+    /// Every request signed for it: more than one if its time limit was wrong.
+    pub(super) signed: Vec<Digest>,
+    pub(super) ended: Option<(Micros, Ended)>,
+}
+
+impl Asked {
+    /// For people.
+    pub(super) fn name(&self) -> String {
+        format!("request {} of client {}", self.number, self.client)
+    }
+}
+
+/// All requests, in the order they were asked for.
+#[derive(Debug, Default)]
+pub(super) struct History {
+    asked: Vec<Asked>,
+}
+
+impl History {
+    /// A client asks; names the request from now on.
+    pub(super) fn ask(&mut self, client: usize, number: usize, at: Micros, operation: Operation) -> usize {
+        self.asked.push(Asked { client, number, at, operation, signed: Vec::new(), ended: None });
+        self.asked.len() - 1
+    }
+
+    pub(super) fn signed(&mut self, index: usize, digest: Digest) {
+        let signed = &mut self.asked[index].signed;
+        if !signed.contains(&digest) {
+            signed.push(digest);
+        }
+    }
+
+    pub(super) fn end(&mut self, index: usize, at: Micros, ended: Ended) {
+        self.asked[index].ended = Some((at, ended));
+    }
+
+    pub(super) fn all(&self) -> impl Iterator<Item = &Asked> {
+        self.asked.iter()
+    }
+
+    pub(super) fn ended(&self) -> u64 {
+        self.asked.iter().filter(|asked| asked.ended.is_some()).count() as u64
+    }
+}

@@ -1,0 +1,36 @@
+//! Evidence: it verifies offline, and it convicts only those who lie.
+
+use quorate_crypto::{Committee, ReplicaId, Verifier};
+use quorate_protocol::evidence::Evidence;
+
+use crate::sim::report::Violation;
+
+/// Checks evidence as an outsider would.
+pub(in crate::sim) struct EvidenceCheck {
+    committee: Committee,
+    window: u64,
+    verifier: Verifier,
+    liars: Vec<ReplicaId>,
+}
+
+impl EvidenceCheck {
+    pub(super) const fn new(
+        committee: Committee,
+        window: u64,
+        verifier: Verifier,
+        liars: Vec<ReplicaId>,
+    ) -> EvidenceCheck {
+        EvidenceCheck { committee, window, verifier, liars }
+    }
+
+    pub(super) fn check(&self, replica: ReplicaId, evidence: &Evidence) -> Result<(), Violation> {
+        let by = format!("published by replica {replica}");
+        match evidence.verify(&self.committee, self.window, &self.verifier) {
+            Ok(conviction) if self.liars.contains(&conviction.accused) => Ok(()),
+            Ok(conviction) => {
+                Err(Violation::new("evidence", format!("{conviction:?} convicts an honest replica; {by}: {evidence:?}")))
+            }
+            Err(error) => Err(Violation::new("evidence", format!("does not verify: {error}; {by}: {evidence:?}"))),
+        }
+    }
+}

@@ -1,0 +1,39 @@
+//! Bounded memory: what others can make grow stays within its caps.
+
+use quorate_crypto::ReplicaId;
+use quorate_protocol::engine::EngineStatus;
+use quorate_protocol::parameters::Parameters;
+
+use crate::sim::report::Violation;
+
+/// Clients that may each have one request pending beyond the cap.
+const CLIENTS: usize = 16;
+/// Bytes of log that a run may leave on a disk: with a window of at most 128 small batches, a cut every checkpoint and
+/// segments of at most 256 KiB, more means that the log is not cut.
+const LOG_BYTES_MAX: u64 = 24 << 20;
+
+/// The caps of a run.
+pub(in crate::sim) struct BoundedMemory {
+    pending: usize,
+    look_ahead: u64,
+}
+
+impl BoundedMemory {
+    pub(super) fn new(parameters: &Parameters) -> BoundedMemory {
+        BoundedMemory { pending: parameters.pending_requests_max + CLIENTS, look_ahead: parameters.look_ahead() }
+    }
+
+    pub(super) fn check(&self, replica: ReplicaId, status: &EngineStatus, log_bytes: u64) -> Result<(), Violation> {
+        let broken = |what: String| Err(Violation::new("bounded-memory", format!("replica {replica} {what}")));
+        if status.pending > self.pending {
+            return broken(format!("holds {} pending requests", status.pending));
+        }
+        if status.decided > status.stable.plus(self.look_ahead) {
+            return broken(format!("decided {} above its stable checkpoint {}", status.decided, status.stable));
+        }
+        if log_bytes > LOG_BYTES_MAX {
+            return broken(format!("has {log_bytes} bytes of log at stable checkpoint {}", status.stable));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,130 @@
+//! What must hold in every run, whatever breaks. One oracle a file; each says what it saw as a [`Violation`].
+//!
+//! What comes in: what honest replicas decided, published and stored; what clients asked and were told. What goes out:
+//! the first rule that does not hold. Only replicas that never lie are held to anything.
+//!
+//! | file | rule |
+//! |---|---|
+//! | [`agreement`] | one proposal per number, at every honest replica, in every life of it |
+//! | [`state_digest`] | the state at a number is what executing the one order gives |
+//! | [`exactly_once`] | no request executes twice, and every answer to one is the same |
+//! | [`validity`] | what executes was signed by a client |
+//! | [`contradiction`] | no honest replica ever signs two things that contradict each other |
+//! | [`evidence`] | evidence verifies, and convicts only liars |
+//! | [`durability`] | what a client was told is still so at the end |
+//! | [`linearizability`] | the clients' history fits one order that respects real time |
+//! | [`memory`] | nothing grows without bound |
+//! | [`liveness`] | once everything is well, everything ends |
+
+use quorate_crypto::{Committee, ReplicaId, Seq, Verifier};
+use quorate_node::key_value::KeyValue;
+use quorate_protocol::engine::{Decided, EngineStatus};
+use quorate_protocol::execution::Execution;
+use quorate_protocol::message::Message;
+use quorate_protocol::parameters::Parameters;
+use quorate_protocol::reply::Reply;
+use quorate_protocol::request::Request;
+use quorate_protocol::state::Snapshot;
+
+use super::history::History;
+use super::report::Violation;
+
+pub(super) mod agreement;
+pub(super) mod contradiction;
+pub(super) mod durability;
+pub(super) mod evidence;
+pub(super) mod exactly_once;
+pub(super) mod linearizability;
+pub(super) mod liveness;
+pub(super) mod memory;
+pub(super) mod state_digest;
+pub(super) mod validity;
+
+type Verdict = Result<(), Violation>;
+
+/// All oracles of a run.
+pub(super) struct Oracles {
+    agreement: agreement::Agreement,
+    state: state_digest::StateDigest,
+    once: exactly_once::ExactlyOnce,
+    pub(super) validity: validity::Validity,
+    contradiction: contradiction::NoContradiction,
+    evidence: evidence::EvidenceCheck,
+    memory: memory::BoundedMemory,
+}
+
+impl Oracles {
+    pub(super) fn new(
+        genesis: Execution<KeyValue>,
+        parameters: &Parameters,
+        committee: Committee,
+        verifier: Verifier,
+        liars: Vec<ReplicaId>,
+    ) -> Oracles {
+        Oracles {
+            agreement: agreement::Agreement::default(),
+            state: state_digest::StateDigest::new(genesis, parameters.checkpoint_interval),
+            once: exactly_once::ExactlyOnce::default(),
+            validity: validity::Validity::default(),
+            contradiction: contradiction::NoContradiction::default(),
+            evidence: evidence::EvidenceCheck::new(committee, parameters.window, verifier, liars),
+            memory: memory::BoundedMemory::new(parameters),
+        }
+    }
+
+    /// An honest replica decided a number.
+    pub(super) fn decided(&mut self, replica: ReplicaId, decided: &Decided) -> Verdict {
+        if self.agreement.decided(replica, decided)? {
+            for request in &decided.requests {
+                self.validity.executed(request)?;
+            }
+            let outcome = self.state.execute(decided);
+            self.once.executed(decided, &outcome)?;
+        }
+        Ok(())
+    }
+
+    /// A message of an honest replica left it.
+    pub(super) fn left(&mut self, replica: ReplicaId, message: &Message) -> Verdict {
+        self.contradiction.left(replica, message)
+    }
+
+    /// An honest replica answers a client.
+    pub(super) fn answered(&mut self, replica: ReplicaId, reply: &Reply) -> Verdict {
+        self.once.answered(replica, reply)
+    }
+
+    /// An honest replica took or installed a checkpoint.
+    pub(super) fn snapshot(&mut self, replica: ReplicaId, snapshot: &Snapshot) -> Verdict {
+        self.state.snapshot(replica, snapshot)
+    }
+
+    /// Any replica published evidence.
+    pub(super) fn evidence(&mut self, replica: ReplicaId, evidence: &quorate_protocol::evidence::Evidence) -> Verdict {
+        self.evidence.check(replica, evidence)
+    }
+
+    /// Where an honest replica stands after a turn.
+    pub(super) fn status(&self, replica: ReplicaId, status: &EngineStatus, log_bytes: u64) -> Verdict {
+        self.memory.check(replica, status, log_bytes)
+    }
+
+    /// A client signed a request.
+    pub(super) fn signed(&mut self, request: &Request) {
+        self.validity.signed(request);
+    }
+
+    /// The highest number of the one order.
+    pub(super) fn last(&self) -> Seq {
+        self.state.reference().seq()
+    }
+
+    /// At the end: the clients' history against the one order, and the honest replicas' states against each other.
+    pub(super) fn finish(&mut self, history: &History, states: &[(ReplicaId, &Execution<KeyValue>)]) -> Verdict {
+        for (replica, execution) in states {
+            self.state.finished(*replica, execution)?;
+        }
+        durability::check(history, &self.once, self.state.reference())?;
+        linearizability::check(history, &self.once)
+    }
+}

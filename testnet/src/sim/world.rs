@@ -1,0 +1,555 @@
+//! The event loop of a run.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use quorate_crypto::encoding::encode;
+use quorate_crypto::{ClusterId, Committee, Digest, Domain, Epoch, FaultModel, Member, PublicKey, ReplicaId, Verifier};
+use quorate_node::driver::Published;
+use quorate_node::key_value::KeyValue;
+use quorate_protocol::client::message::ReplicaMessage;
+use quorate_protocol::engine::{Engine as _, Recipients};
+use quorate_protocol::execution::{Execution, ExecutionParameters, InitialConfiguration};
+use quorate_protocol::message::Message;
+use quorate_protocol::parameters::Micros;
+use quorate_protocol::state::Snapshot;
+use rand::{RngExt as _, SeedableRng as _};
+use rand_chacha::ChaCha12Rng;
+
+use super::client::Client;
+use super::disk::Power;
+use super::history::History;
+use super::network::Network;
+use super::oracle::{Oracles, liveness};
+use super::plan::{Breakage, Ending, MILLISECOND, Options, Plan};
+use super::process::{Cluster, Incoming, Process, unexpected};
+use super::queue::Queue;
+use super::report::{Counters, SimulationReport, Violation};
+use super::signing::Keyring;
+use super::trace::{Trace, describe};
+use crate::faults::Switch;
+
+/// More events than any sound run has: a replica that wakes itself without end is stopped here.
+const EVENTS_MAX: u64 = 3_000_000;
+/// How often the end of the liveness phase is looked for.
+const CHECK_INTERVAL: Micros = 20 * MILLISECOND;
+/// Processor time of a turn, beside its syncs.
+const TURN_COST: Micros = 20;
+/// Turns between two looks at a replica's sizes.
+const STATUS_EVERY: u64 = 32;
+
+/// What can happen.
+pub(super) enum Event {
+    Turn { replica: usize, life: u64 },
+    Publish { replica: usize, life: u64, published: Box<Published>, answers: Vec<(usize, ReplicaMessage)> },
+    Wake { replica: usize, life: u64 },
+    ToReplica { from: usize, to: usize, life: u64, bytes: Arc<Vec<u8>> },
+    FromClient { client: usize, to: usize, life: u64, bytes: Arc<Vec<u8>> },
+    ToClient { from: usize, client: usize, bytes: Arc<Vec<u8>> },
+    ClientWake { client: usize },
+    ClientAct { client: usize },
+    Store { replica: usize, life: u64, snapshot: Snapshot },
+    LinkUp { replica: usize, life: u64, peer: usize },
+    Break { breakage: Breakage },
+    Unite { partition: u64 },
+    Die { replica: usize, life: u64, ending: Ending, downtime: Micros },
+    Start { replica: usize, life: u64 },
+    Heal,
+    Check,
+}
+
+/// A run.
+pub(super) struct World {
+    pub(super) plan: Plan,
+    pub(super) cluster: Cluster,
+    pub(super) processes: Vec<Process>,
+    pub(super) clients: Vec<Client>,
+    by_key: BTreeMap<PublicKey, usize>,
+    pub(super) network: Network,
+    pub(super) queue: Queue<Event>,
+    pub(super) now: Micros,
+    pub(super) random: ChaCha12Rng,
+    pub(super) history: History,
+    oracles: Oracles,
+    pub(super) trace: Trace,
+    pub(super) counters: Counters,
+    pub(super) healed: bool,
+    last_asked: Micros,
+    turns: u64,
+    pub(super) violation: Option<Violation>,
+    done: bool,
+}
+
+impl World {
+    pub(super) fn new(seed: u64, options: &Options) -> World {
+        let plan = Plan::new(seed, options);
+        let keys = Keyring::new(seed, plan.replicas + plan.clients, plan.ed25519);
+        let committee = committee(&plan, &keys);
+        let client_keys: Vec<PublicKey> =
+            (0..plan.clients).map(|index| keys.key(plan.replicas + index).public_key()).collect();
+        let genesis = genesis(&plan, &client_keys);
+        let verifier = Verifier::new(keys.scheme());
+        let liars: Vec<ReplicaId> = plan.liars.keys().copied().collect();
+        let oracles = Oracles::new(genesis.clone(), &plan.parameters, committee.clone(), verifier, liars);
+        let cluster = Cluster {
+            seed,
+            committee: Arc::new(committee.clone()),
+            parameters: plan.parameters.clone(),
+            genesis,
+            scheme: keys.scheme(),
+            clients: client_keys.clone(),
+            log_segment_bytes: plan.log_segment_bytes,
+            sabotage: plan.sabotage,
+            power: Power::default(),
+        };
+        let mut random = ChaCha12Rng::seed_from_u64(seed ^ 0x5eed);
+        let processes = (0..plan.replicas).map(|index| {
+            let misbehaviours = plan.liars.get(&ReplicaId(index as u16));
+            let switch = Switch::with(misbehaviours.cloned().unwrap_or_default());
+            let (liar, skew) = (misbehaviours.is_some(), plan.skews[index]);
+            Process::create(&cluster, index, keys.key(index), switch, liar, skew)
+                .unwrap_or_else(|error| panic!("storage of a new replica: {error}"))
+        });
+        let processes = processes.collect();
+        let clients = (0..plan.clients)
+            .map(|index| Client::new(&plan, index, committee.clone(), keys.key(plan.replicas + index), random.random()))
+            .collect();
+        if let Some(operation) = plan.power_cut_at {
+            cluster.power.cut_at(cluster.power.operations() + operation);
+        }
+        World {
+            network: Network::new(plan.weather),
+            by_key: client_keys.iter().enumerate().map(|(index, key)| (*key, index)).collect(),
+            cluster,
+            processes,
+            clients,
+            queue: Queue::new(),
+            now: 0,
+            random,
+            history: History::default(),
+            oracles,
+            trace: Trace::new(options.trace),
+            counters: Counters::default(),
+            healed: false,
+            last_asked: 0,
+            turns: 0,
+            violation: None,
+            done: false,
+            plan,
+        }
+    }
+
+    /// Runs to the end, or to the first rule that does not hold.
+    pub(super) fn run(mut self) -> SimulationReport {
+        for replica in 0..self.processes.len() {
+            self.queue.push(0, Event::Start { replica, life: 0 });
+        }
+        for client in 0..self.clients.len() {
+            let at = self.random.random_range(1..20) * MILLISECOND;
+            self.queue.push(at, Event::ClientAct { client });
+        }
+        for (at, breakage) in std::mem::take(&mut self.plan.breakages) {
+            self.queue.push(at, Event::Break { breakage });
+        }
+        self.queue.push(self.plan.heals_at, Event::Heal);
+        let mut events = 0;
+        while let Some((at, event)) = self.queue.pop() {
+            self.now = at;
+            self.handle(event);
+            events += 1;
+            if events > EVENTS_MAX {
+                self.fail(Violation::new("liveness", "events without end"));
+            }
+            if self.done || self.violation.is_some() {
+                break;
+            }
+        }
+        self.report()
+    }
+
+    pub(super) fn fail(&mut self, violation: Violation) {
+        let line = violation.to_string();
+        self.trace.line(self.now, || format!("VIOLATION {line}"));
+        self.violation.get_or_insert(violation);
+    }
+
+    pub(super) fn check(&mut self, verdict: Result<(), Violation>) {
+        if let Err(violation) = verdict {
+            self.fail(violation);
+        }
+    }
+
+    fn lives(&self, replica: usize, life: u64) -> bool {
+        self.processes[replica].life == life && self.processes[replica].running.is_some()
+    }
+
+    fn handle(&mut self, event: Event) {
+        match event {
+            Event::Turn { replica, life } if self.lives(replica, life) => self.turn(replica),
+            Event::Publish { replica, life, published, answers } if self.lives(replica, life) => {
+                self.publish(replica, *published, answers);
+            }
+            Event::Wake { replica, life } if self.lives(replica, life) => self.wake(replica),
+            Event::ToReplica { from, to, life, bytes } if self.lives(to, life) => {
+                self.counters.messages += 1;
+                self.trace.event(self.now, "deliver", from as u64, to as u64, &bytes);
+                self.incoming(to, Incoming::Peer { from, bytes });
+            }
+            Event::FromClient { client, to, life, bytes } if self.lives(to, life) => {
+                self.trace.event(self.now, "submit", client as u64, to as u64, &bytes);
+                self.incoming(to, Incoming::Client { client, bytes });
+            }
+            Event::Store { replica, life, snapshot } if self.lives(replica, life) => self.store(replica, snapshot),
+            Event::LinkUp { replica, life, peer } if self.lives(replica, life) => {
+                self.trace.event(self.now, "link", peer as u64, replica as u64, &[]);
+                self.incoming(replica, Incoming::LinkUp(peer));
+            }
+            Event::ToClient { from, client, bytes } => {
+                self.trace.event(self.now, "answer", from as u64, client as u64, &bytes);
+                self.clients[client].receive(self.now, ReplicaId(from as u16), &bytes);
+                self.drain_client(client);
+            }
+            Event::ClientWake { client } => {
+                if self.clients[client].wake_at == Some(self.now) {
+                    self.clients[client].wake_at = None;
+                    self.clients[client].timer(self.now);
+                    self.drain_client(client);
+                }
+            }
+            Event::ClientAct { client } => self.client_act(client),
+            Event::Break { breakage } => self.break_something(breakage),
+            Event::Unite { partition } => self.unite(partition),
+            Event::Die { replica, life, ending, downtime } if self.lives(replica, life) => {
+                if self.processes[replica].dying.is_some() {
+                    self.die(replica, ending, downtime);
+                }
+            }
+            Event::Start { replica, life } => self.start(replica, life),
+            Event::Heal => self.heal(),
+            Event::Check => self.look_for_the_end(),
+            // Addressed to a process that is no more.
+            _ => {}
+        }
+    }
+
+    /// Something arrived at a replica: it is taken up by its next turn.
+    pub(super) fn incoming(&mut self, replica: usize, incoming: Incoming) {
+        let process = &mut self.processes[replica];
+        let (life, paused) = (process.life, process.paused_until);
+        let Some(running) = &mut process.running else { return };
+        running.inbox.push(incoming);
+        if !running.turn_planned {
+            running.turn_planned = true;
+            let at = self.now.max(running.busy_until).max(paused);
+            self.queue.push(at, Event::Turn { replica, life });
+        }
+    }
+
+    fn wake(&mut self, replica: usize) {
+        let now = self.now;
+        let Some(running) = &mut self.processes[replica].running else { return };
+        if running.wake_at == Some(now) {
+            running.wake_at = None;
+            self.trace.event(now, "wake", replica as u64, 0, &[]);
+            self.incoming(replica, Incoming::Timer);
+        }
+    }
+
+    fn turn(&mut self, replica: usize) {
+        let process = &mut self.processes[replica];
+        if process.paused_until > self.now {
+            let (at, life) = (process.paused_until, process.life);
+            return self.queue.push(at, Event::Turn { replica, life });
+        }
+        if let Some(running) = &mut process.running {
+            running.turn_planned = false;
+        }
+        let turned = match process.turn(&self.cluster, self.now) {
+            Ok(turned) => turned,
+            Err(error) => return self.storage_failed(replica, &error),
+        };
+        if let Some((from, error)) = &turned.refused
+            && !self.processes[*from].liar
+        {
+            let what = format!("replica {replica} refuses what honest replica {from} sent: {error}");
+            self.fail(Violation::new("honest-messages", what));
+        }
+        if !self.processes[replica].liar {
+            for decided in &turned.decided {
+                self.trace.line(self.now, || {
+                    format!("replica {replica} decided {:?} {:?}", decided.seq, decided.proposal.digest())
+                });
+                let verdict = self.oracles.decided(ReplicaId(replica as u16), decided);
+                self.check(verdict);
+            }
+        }
+        let mut cost = TURN_COST;
+        for _ in 0..turned.syncs {
+            cost += self.random.random_range(100..=self.plan.sync_max);
+        }
+        let until = self.now + cost;
+        let life = self.processes[replica].life;
+        if let Some(running) = &mut self.processes[replica].running {
+            running.busy_until = until;
+        }
+        let published = Box::new(turned.published);
+        self.queue.push(until, Event::Publish { replica, life, published, answers: turned.answers });
+        self.plan_wake(replica, until);
+        self.look_at_sizes(replica);
+    }
+
+    fn look_at_sizes(&mut self, replica: usize) {
+        self.turns += 1;
+        let process = &self.processes[replica];
+        if !self.turns.is_multiple_of(STATUS_EVERY) || process.liar {
+            return;
+        }
+        if let Some(running) = &process.running {
+            let status = running.driver.engine().status();
+            let verdict = self.oracles.status(process.id(), &status, running.driver.log_bytes());
+            self.check(verdict);
+        }
+    }
+
+    fn plan_wake(&mut self, replica: usize, after: Micros) {
+        let process = &mut self.processes[replica];
+        let life = process.life;
+        let wake = process.running.as_ref().and_then(|running| running.driver.engine().wake());
+        let Some(at) = wake.map(|monotonic| process.virtual_time(monotonic).max(after + 1)) else { return };
+        let Some(running) = &mut process.running else { return };
+        if running.wake_at.is_none_or(|planned| at < planned || planned <= self.now) {
+            running.wake_at = Some(at);
+            self.queue.push(at, Event::Wake { replica, life });
+        }
+    }
+
+    /// The turn's sync is over: what it published leaves.
+    fn publish(&mut self, replica: usize, published: Published, answers: Vec<(usize, ReplicaMessage)>) {
+        let (id, liar) = (ReplicaId(replica as u16), self.processes[replica].liar);
+        for (to, message) in published.sends {
+            if !liar {
+                let verdict = self.oracles.left(id, &message);
+                self.check(verdict);
+            }
+            self.send(replica, to, &message);
+        }
+        for evidence in &published.evidence {
+            self.counters.evidence += 1;
+            let verdict = self.oracles.evidence(id, evidence);
+            self.check(verdict);
+        }
+        if let Some(halt) = &published.halt
+            && !liar
+        {
+            self.fail(Violation::new("no-halt", format!("replica {replica}: {halt}")));
+        }
+        if let Some(seq) = published.installed {
+            self.counters.transfers += 1;
+            self.trace.line(self.now, || format!("replica {replica} installed the state at {seq}"));
+        }
+        for snapshot in published.snapshots {
+            if !liar {
+                let verdict = self.oracles.snapshot(id, &snapshot);
+                self.check(verdict);
+            }
+            self.plan_store(replica, snapshot);
+        }
+        let mut told: Vec<(usize, ReplicaMessage)> = Vec::new();
+        for (key, reply) in published.replies {
+            if !liar {
+                let verdict = self.oracles.answered(id, &reply);
+                self.check(verdict);
+            }
+            told.extend(self.by_key.get(&key).map(|client| (*client, ReplicaMessage::Reply(reply))));
+        }
+        for (key, request, reason) in published.refused {
+            told.extend(self.by_key.get(&key).map(|client| (*client, ReplicaMessage::Refused { request, reason })));
+        }
+        for busy in published.busy {
+            let message = ReplicaMessage::Busy { request: busy.request, retry_after: busy.retry_after };
+            told.extend(self.by_key.get(&busy.client).map(|client| (*client, message)));
+        }
+        told.extend(answers);
+        for (client, message) in told {
+            self.answer(replica, client, message);
+        }
+    }
+
+    fn send(&mut self, from: usize, to: Recipients, message: &Message) {
+        let bytes = Arc::new(encode(message));
+        if bytes.len() > self.cluster.parameters.frame_bytes_max {
+            self.fail(Violation::new("frame", format!("replica {from} sends {} bytes", bytes.len())));
+        }
+        let recipients: Vec<usize> = match to {
+            Recipients::Others => (0..self.processes.len()).filter(|to| *to != from).collect(),
+            Recipients::One(id) => vec![id.index()],
+        };
+        if self.trace.wants_lines() {
+            self.trace.line(self.now, || format!("{from} -> {recipients:?} {}", describe(message)));
+        }
+        for to in recipients {
+            if to == from || to >= self.processes.len() {
+                continue;
+            }
+            for delay in self.network.between_replicas(&mut self.random, from, to) {
+                let life = self.processes[to].life;
+                let bytes = Arc::clone(&bytes);
+                self.queue.push(self.now + delay, Event::ToReplica { from, to, life, bytes });
+            }
+        }
+    }
+
+    fn answer(&mut self, replica: usize, client: usize, message: ReplicaMessage) {
+        let key = self.cluster.clients[client];
+        for message in self.processes[replica].answer(self.now, &key, message) {
+            let bytes = Arc::new(encode(&message));
+            for delay in self.network.delays(&mut self.random) {
+                let bytes = Arc::clone(&bytes);
+                self.queue.push(self.now + delay, Event::ToClient { from: replica, client, bytes });
+            }
+        }
+    }
+
+    fn plan_store(&mut self, replica: usize, snapshot: Snapshot) {
+        let takes = self.random.random_range(200..5 * MILLISECOND);
+        let life = self.processes[replica].life;
+        let Some(running) = &mut self.processes[replica].running else { return };
+        running.storing_until = running.storing_until.max(self.now) + takes;
+        let at = running.storing_until;
+        self.queue.push(at, Event::Store { replica, life, snapshot });
+    }
+
+    fn store(&mut self, replica: usize, snapshot: Snapshot) {
+        match self.processes[replica].store(&snapshot) {
+            Ok(()) => {
+                self.counters.checkpoints += 1;
+                self.trace.event(self.now, "store", replica as u64, snapshot.seq.0, &[]);
+                self.incoming(replica, Incoming::Stored(snapshot));
+            }
+            Err(error) => self.storage_failed(replica, &error),
+        }
+    }
+
+    /// A storage error ends the process. It must be one that was planned.
+    pub(super) fn storage_failed(&mut self, replica: usize, error: &dyn std::error::Error) {
+        if self.cluster.power.is_off() {
+            self.blackout();
+        } else if let Some((ending, downtime)) = self.processes[replica].dying {
+            self.die(replica, ending, downtime);
+        } else {
+            self.fail(unexpected(replica, error));
+        }
+    }
+
+    fn client_act(&mut self, client: usize) {
+        if self.clients[client].act(self.now, &mut self.random, &mut self.history) {
+            self.last_asked = self.now;
+            self.drain_client(client);
+        }
+        if self.clients[client].left > 0 {
+            let most = if self.healed { 40 * MILLISECOND } else { self.plan.think_max };
+            let at = self.now + self.random.random_range(100..=most);
+            self.queue.push(at, Event::ClientAct { client });
+        }
+    }
+
+    pub(super) fn drain_client(&mut self, client: usize) {
+        let outgoing = self.clients[client].drain(self.now, &mut self.history, &mut self.oracles);
+        for one in outgoing {
+            let bytes = Arc::new(encode(&one.message));
+            for replica in one.to {
+                let to = replica.index();
+                for delay in self.network.delays(&mut self.random) {
+                    let (life, bytes) = (self.processes[to].life, Arc::clone(&bytes));
+                    self.queue.push(self.now + delay, Event::FromClient { client, to, life, bytes });
+                }
+            }
+        }
+        for replica in std::mem::take(&mut self.clients[client].accused) {
+            if !self.processes[replica.index()].liar {
+                let what = format!("client {client} finds honest replica {replica} contradicting f + 1 others");
+                self.fail(Violation::new("accusation", what));
+            }
+        }
+        let Some(wake) = self.clients[client].wake() else { return };
+        let at = wake.max(self.now + 1);
+        if self.clients[client].wake_at.is_none_or(|planned| at < planned) {
+            self.clients[client].wake_at = Some(at);
+            self.queue.push(at, Event::ClientWake { client });
+        }
+    }
+
+    fn look_for_the_end(&mut self) {
+        let mut honest = Vec::new();
+        for process in self.processes.iter().filter(|process| !process.liar) {
+            honest.extend(process.status().map(|status| (process.id(), status)));
+        }
+        let waiting = self.clients.iter().any(|client| client.left > 0);
+        let unfinished = liveness::unfinished(&self.history, &honest, self.oracles.last());
+        if unfinished.is_none() && !waiting {
+            self.done = true;
+            let states: Vec<(ReplicaId, &Execution<KeyValue>)> = self
+                .processes
+                .iter()
+                .filter(|process| !process.liar)
+                .filter_map(|process| Some((process.id(), process.running.as_ref()?.driver.execution())))
+                .collect();
+            let verdict = self.oracles.finish(&self.history, &states);
+            return self.check(verdict);
+        }
+        let faults = self.cluster.committee.faults();
+        let bound = self.plan.liveness_bound(faults, 2_400_000);
+        if self.now > self.plan.heals_at.max(self.last_asked) + bound {
+            let violation = unfinished.unwrap_or_else(|| Violation::new("liveness", "clients cannot ask"));
+            return self.fail(violation);
+        }
+        self.queue.push(self.now + CHECK_INTERVAL, Event::Check);
+    }
+
+    fn report(mut self) -> SimulationReport {
+        let views = self.processes.iter().filter(|process| !process.liar);
+        self.counters.views = views.filter_map(Process::status).map(|status| status.view.0).max().unwrap_or(0);
+        self.counters.lost = self.network.lost;
+        self.counters.batches = self.oracles.last().0;
+        self.counters.storage_operations =
+            if self.counters.storage_operations == 0 { self.cluster.power.operations() } else { self.counters.storage_operations };
+        for process in &self.processes {
+            for (behaviour, acted) in process.switch.acted() {
+                *self.counters.behaviours.entry(behaviour.name()).or_default() += acted;
+            }
+        }
+        let (trace_hash, trace) = self.trace.finish();
+        SimulationReport {
+            seed: self.plan.seed,
+            replicas: self.plan.replicas,
+            trace_hash,
+            violation: self.violation,
+            virtual_seconds: self.now as f64 / 1e6,
+            operations: self.history.ended(),
+            counters: self.counters,
+            trace,
+        }
+    }
+}
+
+fn committee(plan: &Plan, keys: &Keyring) -> Committee {
+    let members = (0..plan.replicas)
+        .map(|index| Member { id: ReplicaId(index as u16), key: keys.key(index).public_key() })
+        .collect();
+    let cluster = ClusterId(Digest::of(Domain::Cluster, &[b"simulated", &plan.seed.to_be_bytes()]));
+    Committee::new(cluster, Epoch(0), FaultModel::Byzantine, members)
+        .unwrap_or_else(|error| panic!("the plan's committee: {error}"))
+}
+
+fn genesis(plan: &Plan, clients: &[PublicKey]) -> Execution<KeyValue> {
+    let parameters = quorate_kv::Parameters {
+        auto_compaction_retention: plan.compaction_retention,
+        ..quorate_kv::Parameters::default()
+    };
+    let initial = InitialConfiguration {
+        clients: clients.to_vec(),
+        admins: Vec::new(),
+        parameters: ExecutionParameters::from(&plan.parameters),
+    };
+    Execution::new(KeyValue::new(parameters), &initial)
+}
