@@ -13,13 +13,13 @@ use std::collections::{BTreeMap, VecDeque};
 
 use quorate_crypto::encoding::{DECODE_CEILING, decode, encode};
 use quorate_crypto::merkle_tree::MerklePath;
-use quorate_crypto::{PublicKey, ReplicaId, Seq, Signed, Verified};
+use quorate_crypto::{Digest, PublicKey, ReplicaId, Seq, Signed, Verified};
 use quorate_protocol::engine::{Busy, Decided, Engine, Halt, Input, Now, Recipients, RecordIndex, Send, Step};
 use quorate_protocol::evidence::Evidence;
 use quorate_protocol::execution::{Execution, Judgement};
 use quorate_protocol::message::Message;
 use quorate_protocol::record::Record;
-use quorate_protocol::reply::{Refusal, Reply};
+use quorate_protocol::reply::{Outcome, Refusal, Reply};
 use quorate_protocol::request::Request;
 use quorate_protocol::state::Snapshot;
 use thiserror::Error;
@@ -34,6 +34,9 @@ const FRAME_BYTES: usize = 4 * 1024 * 1024;
 const LAZY_TURNS: u32 = 64;
 /// Batches whose results can still be opened for receipts.
 const RECEIPTS_KEPT: usize = 1024;
+
+/// Bytes of recent replies kept for copies of requests that arrive late.
+const RECENT_REPLY_BYTES: usize = 8 * 1024 * 1024;
 
 /// Why a turn failed. The process must end; nothing of the turn was published.
 #[derive(Debug, Error)]
@@ -59,7 +62,7 @@ pub struct Published {
     /// Answers to clients.
     pub replies: Vec<(PublicKey, Reply)>,
     /// Requests refused before they were ordered.
-    pub refused: Vec<(PublicKey, quorate_crypto::Digest, Refusal)>,
+    pub refused: Vec<(PublicKey, Digest, Refusal)>,
     /// Requests that found no room.
     pub busy: Vec<Busy>,
     /// Fresh evidence.
@@ -103,6 +106,7 @@ pub struct Driver<D, E> {
     waiting_sends: Vec<Send>,
     waiting_decided: Vec<Decided>,
     receipts: BTreeMap<Seq, quorate_protocol::execution::BatchOutcome>,
+    recent: RecentReplies,
     syncs: u64,
     frame_bytes: u64,
 }
@@ -157,6 +161,7 @@ impl<D: Disk, E: Engine> Driver<D, E> {
             waiting_sends: Vec::new(),
             waiting_decided: Vec::new(),
             receipts: BTreeMap::new(),
+            recent: RecentReplies::default(),
             syncs: 0,
             frame_bytes: 0,
         }
@@ -206,7 +211,10 @@ impl<D: Disk, E: Engine> Driver<D, E> {
         }
         match self.execution.judge(&request, wall) {
             Judgement::Fresh => self.input(Input::Requests { from: None, requests: vec![request] }),
-            Judgement::Executed(reply) => published.replies.push((client, reply)),
+            Judgement::Executed(reply) => {
+                let reply = self.recent.get(&digest).cloned().unwrap_or(reply);
+                published.replies.push((client, reply));
+            }
             Judgement::Refused(refusal) => published.refused.push((client, digest, refusal)),
         }
     }
@@ -347,7 +355,10 @@ impl<D: Disk, E: Engine> Driver<D, E> {
                 requests: decided.requests.len(),
                 revision: outcome.revision,
             });
-            published.replies.extend(outcome.replies.iter().cloned());
+            for (client, reply) in &outcome.replies {
+                self.recent.keep(reply);
+                published.replies.push((*client, reply.clone()));
+            }
             self.inputs.push_back(Input::Executed {
                 seq: decided.seq,
                 results: outcome.results_root,
@@ -375,6 +386,36 @@ impl<D: Disk, E: Engine> Driver<D, E> {
             self.frames.drain(..keep_from);
         }
         Ok(())
+    }
+}
+
+/// Replies of the last moments by request digest, read results included, which execution does not cache: a client's own
+/// copy of a request may arrive after the others have ordered and executed it. Bounded in bytes.
+#[derive(Default)]
+struct RecentReplies {
+    replies: BTreeMap<Digest, Reply>,
+    order: VecDeque<(Digest, usize)>,
+    bytes: usize,
+}
+
+impl RecentReplies {
+    fn get(&self, request: &Digest) -> Option<&Reply> {
+        self.replies.get(request)
+    }
+
+    fn keep(&mut self, reply: &Reply) {
+        let Outcome::Results(results) = &reply.outcome else { return };
+        let bytes = 128 + results.iter().map(Vec::len).sum::<usize>();
+        if self.replies.insert(reply.request, reply.clone()).is_none() {
+            self.order.push_back((reply.request, bytes));
+            self.bytes += bytes;
+        }
+        while self.bytes > RECENT_REPLY_BYTES
+            && let Some((request, bytes)) = self.order.pop_front()
+        {
+            self.replies.remove(&request);
+            self.bytes -= bytes;
+        }
     }
 }
 
