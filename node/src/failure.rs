@@ -15,7 +15,7 @@ use crate::recovery::OpenReplicaError;
 use crate::snapshot_store::SnapshotError;
 
 /// Why a node did not start or had to end.
-#[derive(Debug, Error)]
+#[derive(Debug, Clone, Error)]
 pub enum NodeError {
     /// The configuration cannot be used. Exit code 2.
     #[error("{0}")]

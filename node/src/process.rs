@@ -145,7 +145,7 @@ pub struct Node {
     operations: Option<SocketAddr>,
     view: Arc<CoreView>,
     metrics: Arc<Metrics>,
-    ended: watch::Receiver<Option<Arc<Result<(), NodeError>>>>,
+    ended: watch::Receiver<Option<Result<(), NodeError>>>,
     threads: Vec<JoinHandle<()>>,
     http: Option<tokio::task::JoinHandle<()>>,
 }
@@ -310,7 +310,7 @@ impl Node {
                     tracing::error!("{error}");
                 }
                 drop(ending);
-                end.send_replace(Some(Arc::new(result)));
+                end.send_replace(Some(result));
             })?,
         ];
         Ok(Node { core: inbox, peers, clients, operations: operations_address, view, metrics, ended, threads, http })
@@ -346,15 +346,18 @@ impl Node {
         self.peers.linked()
     }
 
-    /// Waits until the node has ended by itself; only an error makes it do so.
-    pub async fn ended(&mut self) -> Arc<Result<(), NodeError>> {
+    /// Waits until the node has ended by itself.
+    ///
+    /// # Errors
+    /// Why: nothing but an error makes it do so.
+    pub async fn ended(&mut self) -> Result<(), NodeError> {
         match self.ended.wait_for(Option::is_some).await {
-            Ok(result) => result.clone().unwrap_or_else(|| Arc::new(Ok(()))),
+            Ok(result) => result.clone().unwrap_or(Ok(())),
             // The core's thread panicked: its own message is on stderr.
-            Err(_) => Arc::new(Err(NodeError::Storage {
+            Err(_) => Err(NodeError::Storage {
                 place: "the core's thread".to_owned(),
                 reason: "it panicked, which is a bug; the message is above".to_owned(),
-            })),
+            }),
         }
     }
 
@@ -385,7 +388,7 @@ impl Node {
         if !matches!(joined, Ok(true)) {
             tracing::error!("a thread of the node panicked, which is a bug; its message is above");
         }
-        Arc::try_unwrap(result).unwrap_or(Ok(()))
+        result
     }
 }
 

@@ -193,7 +193,7 @@ impl Verification {
     fn finish(&self, items: Vec<Item>, work: Vec<Work>, threads: usize, conduct: &mut BTreeMap<ReplicaId, Conduct>) {
         let count = items.len();
         let mut results: Vec<Option<Result<Verified<Item>, ItemError>>> =
-            self.verify_all(items, threads).into_iter().map(Some).collect();
+            verify_all(&self.verifier, &self.committee, &self.limits, items, threads).into_iter().map(Some).collect();
         assert_eq!(results.len(), count, "every item is judged");
         self.metrics.verified_batch(count);
         let mut inputs = Vec::with_capacity(work.len());
@@ -256,33 +256,6 @@ impl Verification {
             }
         }
         self.strike(conduct, from, &error.to_string());
-    }
-
-    /// All items in one batch, split over `threads` where that pays.
-    fn verify_all(&self, items: Vec<Item>, threads: usize) -> Vec<Result<Verified<Item>, ItemError>> {
-        if threads <= 1 || items.len() < SPLIT_FROM {
-            return self.verifier.verify_all(items, &self.committee, &self.limits);
-        }
-        let share = items.len().div_ceil(threads);
-        let mut shares: Vec<Vec<Item>> = Vec::with_capacity(threads);
-        let mut rest = items.into_iter();
-        loop {
-            let part: Vec<Item> = rest.by_ref().take(share).collect();
-            if part.is_empty() {
-                break;
-            }
-            shares.push(part);
-        }
-        std::thread::scope(|scope| {
-            let running: Vec<_> = shares
-                .into_iter()
-                .map(|part| scope.spawn(|| self.verifier.verify_all(part, &self.committee, &self.limits)))
-                .collect();
-            running
-                .into_iter()
-                .flat_map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-                .collect()
-        })
     }
 
     fn strike(&self, conduct: &mut BTreeMap<ReplicaId, Conduct>, from: ReplicaId, reason: &str) {
@@ -396,6 +369,37 @@ impl Pass<'_> {
         self.items.push(Item::Request(request));
         self.work.push(Work::Submit { connection, item, bytes, permit: frame.into_parts().1 });
     }
+}
+
+/// All items in one batch, split over `threads` where that pays.
+fn verify_all(
+    verifier: &Verifier,
+    committee: &Committee,
+    limits: &MessageLimits,
+    items: Vec<Item>,
+    threads: usize,
+) -> Vec<Result<Verified<Item>, ItemError>> {
+    if threads <= 1 || items.len() < SPLIT_FROM {
+        return verifier.verify_all(items, committee, limits);
+    }
+    let share = items.len().div_ceil(threads);
+    let mut shares: Vec<Vec<Item>> = Vec::with_capacity(threads);
+    let mut rest = items.into_iter();
+    loop {
+        let part: Vec<Item> = rest.by_ref().take(share).collect();
+        if part.is_empty() {
+            break;
+        }
+        shares.push(part);
+    }
+    std::thread::scope(|scope| {
+        let running: Vec<_> =
+            shares.into_iter().map(|part| scope.spawn(|| verifier.verify_all(part, committee, limits))).collect();
+        running
+            .into_iter()
+            .flat_map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            .collect()
+    })
 }
 
 fn message(verified: Verified<Item>) -> Verified<Message> {

@@ -1,11 +1,50 @@
-//! Four nodes in one process: they commit, they restart, they survive a kill of all.
+//! Four nodes in one process: they commit, restart, catch up, and survive a kill of all.
 
 mod cluster;
 
-use cluster::{Cluster, put};
+use std::time::{Duration, Instant};
+
+use cluster::{Client, Cluster, http_get, put, within};
 use quorate_crypto::Seq;
 use quorate_keys::Parameters;
 use quorate_protocol::reply::Outcome;
+use serde_json::Value;
+
+/// Checkpoints often, so that few requests pass several of them.
+fn short_window() -> Parameters {
+    Parameters { window: 16, checkpoint_interval: 4, ..Parameters::default() }
+}
+
+async fn status(cluster: &Cluster, id: u16) -> Value {
+    let address = cluster.nodes[&id].operations_address().unwrap();
+    let (code, body) = http_get(address, "/v1/status").await;
+    assert_eq!(code, 200);
+    serde_json::from_str(&body).unwrap()
+}
+
+/// Waits until the given replicas have executed the same number with the same state root.
+async fn agree(cluster: &Cluster, ids: &[u16]) -> Value {
+    within("equal states", async {
+        loop {
+            let mut states = Vec::new();
+            for id in ids {
+                let status = status(cluster, *id).await;
+                states.push((status["state_seq"].clone(), status["state_digest"].clone()));
+            }
+            if states.windows(2).all(|pair| pair[0] == pair[1]) {
+                return states[0].1.clone();
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await
+}
+
+async fn puts(client: &mut Client, count: usize) {
+    for number in 0..count {
+        client.put(&format!("key{number}"), "value").await;
+    }
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn four_nodes_commit_a_put() {
@@ -15,5 +54,80 @@ async fn four_nodes_commit_a_put() {
     assert_eq!(reply.revision, 2);
     assert!(reply.seq >= Seq(1));
     assert!(matches!(&reply.outcome, Outcome::Results(results) if results.len() == 1));
+    agree(&cluster, &[0, 1, 2, 3]).await;
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_that_was_away_catches_up() {
+    let mut cluster = Cluster::start(4, Parameters::default()).await;
+    let mut client = cluster.client(0);
+    puts(&mut client, 3).await;
+    cluster.stop_one(3).await;
+    puts(&mut client, 5).await;
+    cluster.start_one(3).await;
+    let executed = cluster.nodes[&0].standing().status.executed;
+    cluster.until(3, "catches up", |node| node.standing().status.executed >= executed).await;
+    agree(&cluster, &[0, 3]).await;
+    assert_eq!(cluster.nodes[&0].standing().status.view_changes, 0, "a backup's restart costs nobody the view");
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_that_was_away_for_long_fetches_the_state() {
+    let mut cluster = Cluster::start(4, short_window()).await;
+    let mut client = cluster.client(0);
+    cluster.kill_one(3).await;
+    puts(&mut client, 60).await;
+    cluster.start_one(3).await;
+    let executed = cluster.nodes[&0].standing().status.executed;
+    cluster.until(3, "fetches the state", |node| node.standing().status.executed >= executed).await;
+    agree(&cluster, &[0, 1, 2, 3]).await;
+    // What it fetched is durable and part of its log: it comes back from there.
+    cluster.kill_one(3).await;
+    cluster.start_one(3).await;
+    let reply = client.put("after", "restart").await;
+    cluster.until(3, "goes on", |node| node.standing().status.executed >= reply.seq).await;
+    agree(&cluster, &[0, 1, 2, 3]).await;
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_acknowledged_survives_a_kill_of_all() {
+    let mut cluster = Cluster::start(4, short_window()).await;
+    let mut client = cluster.client(0);
+    puts(&mut client, 20).await;
+    let request = client.request(vec![put("last", "before the kill")]);
+    let reply = client.submit_request(&request, 3).await;
+    for id in 0..4 {
+        cluster.kill_one(id).await;
+    }
+    for id in 0..4 {
+        cluster.start_one(id).await;
+    }
+    let mut again = cluster.client(0);
+    let repeated = again.submit_request(&request, 3).await;
+    assert_eq!(repeated.seq, reply.seq, "executed once, answered from memory");
+    assert_eq!(repeated.outcome, reply.outcome);
+    let next = again.put("first", "after the kill").await;
+    assert_eq!(next.revision, reply.revision + 1);
+    agree(&cluster, &[0, 1, 2, 3]).await;
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_primary_is_replaced() {
+    let mut cluster = Cluster::start(4, Parameters::default()).await;
+    let mut client = cluster.client(0);
+    puts(&mut client, 3).await;
+    cluster.kill_one(0).await;
+    let began = Instant::now();
+    client.put("after", "the primary").await;
+    println!("gap after a kill of the primary: {:?}", began.elapsed());
+    assert!(cluster.nodes[&1].standing().status.view.0 >= 1);
+    cluster.start_one(0).await;
+    let reply = client.put("with", "everyone").await;
+    cluster.until(0, "joins the view", |node| node.standing().status.executed >= reply.seq).await;
+    agree(&cluster, &[0, 1, 2, 3]).await;
     cluster.stop().await;
 }

@@ -100,7 +100,8 @@ impl Watches {
 
     /// The connection has ended.
     pub(super) fn forget(&mut self, connection: ConnectionId) {
-        let ids: Vec<u64> = self.watches.range((connection, 0)..=(connection, u64::MAX)).map(|((_, id), _)| *id).collect();
+        let ids: Vec<u64> =
+            self.watches.range((connection, 0)..=(connection, u64::MAX)).map(|((_, id), _)| *id).collect();
         for id in ids {
             self.watches.remove(&(connection, id));
         }
