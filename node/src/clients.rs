@@ -255,7 +255,7 @@ impl Service {
     fn serve(&mut self, serving: &mut Serving, now: Instant) -> Option<Instant> {
         let wanted = !serving.reads.is_empty() || !serving.watches.is_empty();
         self.looking.store(wanted, Ordering::Relaxed);
-        self.metrics.watches.set(serving.watches.len() as i64);
+        self.metrics.watches.set(i64::try_from(serving.watches.len()).unwrap_or(i64::MAX));
         if !wanted {
             serving.look = None;
             return None;
@@ -272,9 +272,9 @@ impl Service {
     }
 }
 
-/// The sooner of two moments.
-fn sooner(first: Option<Instant>, second: Instant) -> Option<Instant> {
-    Some(first.map_or(second, |first| first.min(second)))
+/// Makes `wake` no later than `moment`.
+fn wake_by(wake: &mut Option<Instant>, moment: Instant) {
+    *wake = Some(wake.map_or(moment, |wake| wake.min(moment)));
 }
 
 /// How long a client that has much to read is left to read it before more is sent.

@@ -183,3 +183,6 @@ impl From<StartError> for NodeError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -20,7 +20,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, RwLock};
 use std::thread::JoinHandle;
@@ -42,13 +42,13 @@ use tokio::sync::watch;
 
 use crate::clients::{ClientFace, Outgoing, Service, ServiceInput, Sessions};
 use crate::config::{Config, Listen};
-use crate::disk::{DEFAULT_RESERVE_BYTES, FileDisk};
+use crate::disk::FileDisk;
 use crate::evidence_store::EvidenceStore;
 use crate::failure::NodeError;
 use crate::log::{DEFAULT_SEGMENT_BYTES, LogKey, Trust};
 use crate::metrics::{Metrics, Readings, TimedDisk};
 use crate::operations;
-use crate::recovery::{Opened, StorageSettings, create_replica_storage, open_replica};
+use crate::recovery::{Opened, StorageSettings};
 use crate::setup;
 use crate::verification::Verification;
 
@@ -56,12 +56,14 @@ pub(crate) mod core;
 pub(crate) mod inbox;
 mod keeper;
 mod sending;
+mod storage;
 pub(crate) mod view;
 
 use self::core::{Core, CoreInput, NodeDriver};
 use inbox::Inbox;
 use keeper::{Keep, Keeper};
 use sending::Sending;
+pub use storage::initialise;
 use view::CoreView;
 pub use view::Standing;
 
@@ -110,31 +112,19 @@ impl NodeSettings {
             segment_bytes: DEFAULT_SEGMENT_BYTES,
         })
     }
-}
 
-/// Makes the storage of a replica in its data directory, which is made if it is missing.
-///
-/// # Errors
-/// [`NodeError::Data`] if there is a log already; errors of the storage.
-pub fn initialise(settings: &NodeSettings, trust: Trust) -> Result<(), NodeError> {
-    use std::os::unix::fs::DirBuilderExt as _;
-    let data = &settings.data;
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(data).map_err(|error| {
-        NodeError::Configuration(format!("cannot make the data directory {}: {error}", data.display()))
-    })?;
-    let (log, snapshots) = (data.join(LOG_DIRECTORY), data.join(SNAPSHOT_DIRECTORY));
-    let disk =
-        |path: &Path| FileDisk::create(path, DEFAULT_RESERVE_BYTES).map_err(|error| NodeError::from_disk(path, &error));
-    let storage = StorageSettings {
-        cluster: settings.genesis.cluster_id(),
-        replica: settings.replica,
-        trust,
-        log_segment_bytes: settings.segment_bytes,
-        snapshot_segment_bytes: settings.segment_bytes,
-        log_key: LogKey::random(),
-        snapshot_key: LogKey::random(),
-    };
-    create_replica_storage(disk(&log)?, disk(&snapshots)?, &storage).map_err(|error| NodeError::from_open(&log, &error))
+    /// How the storage is made, with fresh randomness.
+    fn storage(&self, trust: Trust) -> StorageSettings {
+        StorageSettings {
+            cluster: self.genesis.cluster_id(),
+            replica: self.replica,
+            trust,
+            log_segment_bytes: self.segment_bytes,
+            snapshot_segment_bytes: self.segment_bytes,
+            log_key: LogKey::random(),
+            snapshot_key: LogKey::random(),
+        }
+    }
 }
 
 /// A running node. Dropping it ends it at once, as a kill would; [`Node::stop`] ends it gracefully.
@@ -177,7 +167,7 @@ impl Node {
         let setup = setup::replica_setup(&settings.genesis, settings.replica, &settings.identity);
         let metrics = Arc::new(Metrics::default());
         let started = Instant::now();
-        let opened = open_storage(&settings, setup.clone(), wrap, &metrics, started).await?;
+        let opened = storage::open(&settings, setup.clone(), wrap, &metrics, started).await?;
         let ports = Ports::bind(&settings, &opened.driver).await?;
         let view = Arc::new(CoreView::new(settings.replica, Core::standing(settings.replica, &opened.driver)));
         view.set_snapshot_bytes(opened.snapshots.size_on_disk());
@@ -418,34 +408,6 @@ fn thread(id: ReplicaId, name: &str, run: impl FnOnce() + Send + 'static) -> Res
     std::thread::Builder::new().name(format!("r{id}-{name}")).spawn(run).map_err(|error| {
         NodeError::Configuration(format!("cannot start a thread ({error}); raise the limit on threads"))
     })
-}
-
-/// Opens the replica's storage off the runtime's threads: reading a log takes its time.
-async fn open_storage<W>(
-    settings: &NodeSettings,
-    setup: Setup,
-    wrap: W,
-    metrics: &Metrics,
-    started: Instant,
-) -> Result<Opened<TimedDisk<FileDisk>, Box<dyn Engine>>, NodeError>
-where
-    W: FnOnce(Replica, &Setup) -> Box<dyn Engine> + Send + 'static,
-{
-    let data = settings.data.clone();
-    let genesis = setup::genesis_state(&settings.genesis);
-    let (sync_seconds, snapshot_sync_seconds) = (metrics.sync_seconds.clone(), metrics.snapshot_sync_seconds.clone());
-    let opening = tokio::task::spawn_blocking(move || {
-        let disk = |directory: &str| {
-            let path = data.join(directory);
-            FileDisk::open(&path, DEFAULT_RESERVE_BYTES).map_err(|error| NodeError::from_disk(&path, &error))
-        };
-        let log = TimedDisk { disk: disk(LOG_DIRECTORY)?, sync_seconds };
-        let snapshots = TimedDisk { disk: disk(SNAPSHOT_DIRECTORY)?, sync_seconds: snapshot_sync_seconds };
-        let given = setup.clone();
-        open_replica(log, snapshots, setup, self::core::now(started), genesis, |replica| wrap(replica, &given))
-            .map_err(|error| NodeError::from_replica(&data, &error))
-    });
-    opening.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
 }
 
 /// The ports, bound.

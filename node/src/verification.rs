@@ -8,9 +8,9 @@
 //!        └── reads, watches, questions ─────────────────────────────────────────────────────────► client service
 //! ```
 //!
-//! One thread takes whatever waits, so batches grow with the load: votes of several peers and requests of several
-//! clients share one batch. The order of each peer and each client is kept, since the whole pass is. Where the machine
-//! has cores to spare, a large batch is split over several threads. A signature that held before is not computed again
+//! One thread takes whatever waits, so batches grow with the load: votes of several peers share a batch, then requests of
+//! several clients do. The order of each peer and each client is kept, since the whole pass is. Where the machine has
+//! cores to spare, a large batch is split over several threads. A signature that held before is not computed again
 //! ([`Verifier`] remembers), so a request that comes from its client and again from a relay costs two digests.
 //!
 //! A peer that sends what does not decode or verify gets [`STRIKES_MAX`] strikes; then its link is closed and what comes
@@ -43,9 +43,9 @@ use crate::process::inbox::Inbox;
 /// Peers' events taken in one pass.
 const PEER_EVENTS_PER_PASS: usize = 1024;
 /// Clients' events taken in one pass: they must not hold up votes for longer than a few milliseconds.
-const CLIENT_EVENTS_PER_PASS: usize = 256;
+const CLIENT_EVENTS_PER_PASS: usize = 128;
 /// A batch is split over several threads from so many items on; below, starting threads costs more than it gains.
-const SPLIT_FROM: usize = 128;
+const SPLIT_FROM: usize = 64;
 /// Most threads that share a batch.
 const THREADS_MAX: usize = 4;
 /// Bytes of clients' requests that may wait for the core; beyond it clients are told to come back.
@@ -136,7 +136,7 @@ pub(crate) struct Verification {
     pub(crate) metrics: Arc<Metrics>,
 }
 
-/// The thread's own state.
+/// What one pass has collected.
 struct Pass<'a> {
     given: &'a Verification,
     items: Vec<Item>,
@@ -152,17 +152,17 @@ impl Verification {
         let mut peer_events = Vec::new();
         let mut client_events = Vec::new();
         while self.wait(&mut peer_events, &mut client_events) {
-            let mut pass = Pass { given: &self, items: Vec::new(), work: Vec::new(), service: Vec::new() };
+            // Votes first: what clients want can wait for a few milliseconds, an agreement under way cannot.
+            let mut pass = Pass::new(&self);
             for event in peer_events.drain(..) {
                 pass.peer_event(event, &mut conduct);
             }
+            self.finish(pass, threads, &mut conduct);
+            let mut pass = Pass::new(&self);
             for event in client_events.drain(..) {
                 pass.client_event(event);
             }
-            let Pass { items, work, mut service, .. } = pass;
-            // The service knows of a client before an answer to it can come.
-            self.service.append(&mut service);
-            self.finish(items, work, threads, &mut conduct);
+            self.finish(pass, threads, &mut conduct);
         }
     }
 
@@ -190,7 +190,10 @@ impl Verification {
     }
 
     /// Verifies the items in one batch and hands everything on, in order.
-    fn finish(&self, items: Vec<Item>, work: Vec<Work>, threads: usize, conduct: &mut BTreeMap<ReplicaId, Conduct>) {
+    fn finish(&self, pass: Pass<'_>, threads: usize, conduct: &mut BTreeMap<ReplicaId, Conduct>) {
+        let Pass { items, work, mut service, .. } = pass;
+        // The service knows of a client before an answer to it can come.
+        self.service.append(&mut service);
         let count = items.len();
         let mut results: Vec<Option<Result<Verified<Item>, ItemError>>> =
             verify_all(&self.verifier, &self.committee, &self.limits, items, threads).into_iter().map(Some).collect();
@@ -202,7 +205,7 @@ impl Verification {
                 Work::LinkUp(id) => inputs.push(CoreInput::LinkUp(id)),
                 Work::Message { from, item, permit } => match results[item].take() {
                     Some(Ok(verified)) => {
-                        inputs.push(CoreInput::Message { from, message: message(verified), _permit: permit })
+                        inputs.push(CoreInput::Message { from, message: message(verified), _permit: permit });
                     }
                     Some(Err(error)) => self.strike(conduct, from, &error.to_string()),
                     None => unreachable!("each item is used once"),
@@ -273,7 +276,11 @@ impl Verification {
     }
 }
 
-impl Pass<'_> {
+impl<'a> Pass<'a> {
+    fn new(given: &'a Verification) -> Pass<'a> {
+        Pass { given, items: Vec::new(), work: Vec::new(), service: Vec::new() }
+    }
+
     fn peer_event(&mut self, event: PeerEvent, conduct: &mut BTreeMap<ReplicaId, Conduct>) {
         match event {
             PeerEvent::Up(id) => {

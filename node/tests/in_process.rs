@@ -131,3 +131,21 @@ async fn a_killed_primary_is_replaced() {
     agree(&cluster, &[0, 1, 2, 3]).await;
     cluster.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn damaged_snapshots_are_given_up_and_the_state_is_fetched() {
+    let mut cluster = Cluster::start(4, short_window()).await;
+    let mut client = cluster.client(0);
+    puts(&mut client, 30).await;
+    cluster.until(3, "has a checkpoint", |node| node.standing().status.stable >= Seq(20)).await;
+    cluster.stop_one(3).await;
+    let superblock = cluster.data(3).join("snapshots/snapshot-superblock");
+    let bytes = std::fs::read(&superblock).unwrap();
+    std::fs::write(&superblock, bytes.iter().map(|byte| byte ^ 0x55).collect::<Vec<_>>()).unwrap();
+    puts(&mut client, 3).await;
+    cluster.start_one(3).await;
+    let reply = client.put("after", "the loss").await;
+    cluster.until(3, "has the state again", |node| node.standing().status.executed >= reply.seq).await;
+    agree(&cluster, &[0, 1, 2, 3]).await;
+    cluster.stop().await;
+}

@@ -10,7 +10,7 @@ use quorate_protocol::client::message::ReplicaMessage;
 use quorate_protocol::request;
 use quorate_transport::ConnectionId;
 
-use super::{Look, Outgoing, sooner};
+use super::{Look, Outgoing, wake_by};
 
 /// Reads of one connection that wait for their answer.
 const READS_PER_CONNECTION: usize = 64;
@@ -97,7 +97,7 @@ impl Reads {
         let per_connection = &mut self.per_connection;
         self.waiting.retain(|read| {
             if read.fresh || (read.revision > look.revision && now < read.until) {
-                wake = sooner(wake, read.until.max(now + super::PACE));
+                wake_by(&mut wake, read.until.max(now + super::PACE));
                 return true;
             }
             let result = look.state.store().read(&read.operation, read.revision);

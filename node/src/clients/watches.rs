@@ -14,7 +14,7 @@ use quorate_protocol::client::message::{ReplicaMessage, WatchUpdate};
 use quorate_protocol::request;
 use quorate_transport::ConnectionId;
 
-use super::{Look, Outgoing, PACE, sooner};
+use super::{Look, Outgoing, PACE, wake_by};
 
 /// Watches of one connection.
 pub(super) const WATCHES_PER_CONNECTION: usize = 64;
@@ -121,7 +121,7 @@ impl Watches {
             };
             match fed {
                 Fed::Over => return false,
-                Fed::Behind => wake = sooner(wake, now + PACE),
+                Fed::Behind => wake_by(&mut wake, now + PACE),
                 Fed::Current if watch.next > watch.told.saturating_add(1) => {
                     if now >= watch.next_progress {
                         watch.told = watch.next - 1;
@@ -129,7 +129,7 @@ impl Watches {
                         let update = WatchUpdate::Progress { revision: watch.told };
                         outgoing.send(*connection, watch.key, ReplicaMessage::Watch { id: *id, update });
                     } else {
-                        wake = sooner(wake, watch.next_progress);
+                        wake_by(&mut wake, watch.next_progress);
                     }
                 }
                 Fed::Current => {}

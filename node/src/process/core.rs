@@ -232,7 +232,7 @@ impl Core {
             self.metrics.requests_executed.inc_by(batch.requests as u64);
         }
         let standing = Core::standing(self.id, &self.driver);
-        self.tell(&standing.status, memory);
+        Core::tell(&standing.status, memory);
         let changed = !executed.is_empty() || installed.is_some();
         if let Some(seq) = installed {
             tracing::info!(%seq, revision = standing.revision, "a fetched state replaced the executed one");
@@ -259,7 +259,7 @@ impl Core {
     }
 
     /// One line a view change, checkpoint and state transfer.
-    fn tell(&self, status: &EngineStatus, memory: &mut Memory) {
+    fn tell(status: &EngineStatus, memory: &mut Memory) {
         let told = &memory.told;
         if (status.view, status.entered) != (told.view, told.entered) {
             if status.entered {
