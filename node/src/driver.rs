@@ -251,6 +251,7 @@ impl<D: Disk, E: Engine> Driver<D, E> {
                 let step = self.engine.step(now, input);
                 self.collect(step, published)?;
             }
+            self.drop_refused(now, published)?;
             let step = self.engine.step(now, Input::TurnEnd);
             self.collect(step, published)?;
             self.sync()?;
@@ -261,6 +262,22 @@ impl<D: Disk, E: Engine> Driver<D, E> {
                 return Ok(());
             }
         }
+    }
+
+    /// What execution would refuse now gives the primary no reason to propose it, and the timers no reason to run.
+    fn drop_refused(&mut self, now: Now, published: &mut Published) -> Result<(), DriverError> {
+        while let Some(request) = self.engine.oldest_pending()
+            && self.execution.judge(request, now.wall) != Judgement::Fresh
+        {
+            let digest = request.digest();
+            let step = self.engine.step(now, Input::Refused(digest));
+            self.collect(step, published)?;
+            if self.engine.oldest_pending().is_some_and(|next| next.digest() == digest) {
+                // A halted engine takes no more inputs.
+                return Ok(());
+            }
+        }
+        Ok(())
     }
 
     fn collect(&mut self, step: Step, published: &mut Published) -> Result<(), DriverError> {

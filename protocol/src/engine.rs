@@ -56,6 +56,9 @@ pub enum Input {
     },
     /// A body arrived whose client signature does not hold. If a proposal names it, the proposer is convicted.
     InvalidRequest(Box<Request>),
+    /// Execution would not execute this pending request any more (see [`Engine::oldest_pending`]): it is dropped with its
+    /// timer.
+    Refused(Digest),
     /// The time named by [`Step::wake`] has come, or any other moment: stepping too often is harmless.
     Timer,
     /// All inputs of a driver's turn have been given. Batches are cut here, so that a turn's requests share one.
@@ -219,6 +222,12 @@ pub trait Engine: std::marker::Send {
     /// Whether a proposal names this request and its body is not held: it must be handed in whatever execution thinks of
     /// it, since a proposal is voted on only with all its bodies.
     fn wants(&self, request: &Digest) -> bool;
+    /// The request that the timers run on, if any. The driver asks execution about it every turn: what no primary may
+    /// propose any more (it expired, its number was taken or acknowledged, its client's share is full) must not count
+    /// against the primary, else a client could cause view changes by what it sends to one backup alone.
+    fn oldest_pending(&self) -> Option<&Verified<Request>> {
+        None
+    }
     /// This replica's EXECUTED of a batch, while it is kept: what receipts are signed with.
     fn executed_statement(&self, seq: Seq) -> Option<Signed>;
 }

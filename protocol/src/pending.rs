@@ -127,6 +127,13 @@ impl Pending {
         tickets.into_iter().filter_map(|ticket| self.remove_ticket(ticket)).collect()
     }
 
+    /// The request will not be ordered: it leaves.
+    pub fn remove(&mut self, digest: &Digest) {
+        if let Some(ticket) = self.by_digest.get(digest).copied() {
+            self.remove_ticket(ticket);
+        }
+    }
+
     /// The request stands in a proposal this replica made or accepted.
     pub fn proposed(&mut self, digest: &Digest) {
         if let Some(ticket) = self.by_digest.get(digest) {

@@ -54,7 +54,9 @@ struct Fetch {
     sources: BTreeMap<ReplicaId, Source>,
     /// Served a chunk that did not fit its digest: never asked again in this fetch.
     banned: BTreeSet<ReplicaId>,
-    gone: BTreeSet<ReplicaId>,
+    /// Said that they do not hold the state; asked again after the time given (set when it is first looked at): a
+    /// snapshot may be on its way to their disks.
+    gone: BTreeMap<ReplicaId, Option<Micros>>,
 }
 
 /// What a step of the transfer wants done.
@@ -159,7 +161,7 @@ impl Transfer {
             outstanding: BTreeMap::new(),
             sources: BTreeMap::new(),
             banned: BTreeSet::new(),
-            gone: BTreeSet::new(),
+            gone: BTreeMap::new(),
         });
     }
 
@@ -186,7 +188,8 @@ impl Transfer {
         let header = fetch.header_asked.map(|(_, deadline)| deadline);
         let chunks = fetch.outstanding.values().map(|(_, deadline)| *deadline).min();
         let rests = fetch.sources.values().map(|source| source.rests_until).filter(|until| *until > 0).min();
-        header.into_iter().chain(chunks).chain(rests).min()
+        let gone = fetch.gone.values().flatten().copied();
+        header.into_iter().chain(chunks).chain(rests).chain(gone).min()
     }
 
     /// Takes an answer.
@@ -205,9 +208,18 @@ impl Transfer {
         if fetch.is_complete() { self.finish() } else { Progress::Going }
     }
 
-    /// Whether every peer said that it no longer holds the state.
-    pub fn is_gone(&self, peers: usize) -> bool {
-        self.fetch.as_ref().is_some_and(|fetch| fetch.gone.len() + fetch.banned.len() >= peers)
+    /// How many peers said lately that they do not hold the state.
+    pub fn lacking(&self) -> usize {
+        self.fetch.as_ref().map_or(0, |fetch| fetch.gone.len())
+    }
+
+    /// Whether nobody can be asked at present and no answer is awaited.
+    pub fn is_stuck(&self, now: Now, peers: &[ReplicaId]) -> bool {
+        self.fetch.as_ref().is_some_and(|fetch| {
+            fetch.header_asked.is_none()
+                && fetch.outstanding.is_empty()
+                && !peers.iter().any(|peer| fetch.usable(now, *peer))
+        })
     }
 
     fn finish(&mut self) -> Progress {
@@ -223,6 +235,10 @@ impl Transfer {
 
 impl Fetch {
     fn expire(&mut self, now: Now) {
+        for until in self.gone.values_mut() {
+            until.get_or_insert(now.monotonic + REST);
+        }
+        self.gone.retain(|_, until| until.is_some_and(|until| until > now.monotonic));
         let late: Vec<(TableId, Vec<u8>)> = self
             .outstanding
             .iter()
@@ -251,7 +267,7 @@ impl Fetch {
 
     fn usable(&self, now: Now, peer: ReplicaId) -> bool {
         !self.banned.contains(&peer)
-            && !self.gone.contains(&peer)
+            && !self.gone.contains_key(&peer)
             && self.sources.get(&peer).is_none_or(|source| source.rests_until <= now.monotonic)
     }
 
@@ -291,7 +307,7 @@ impl Fetch {
     }
 
     fn source_lacks_it(&mut self, from: ReplicaId) {
-        self.gone.insert(from);
+        self.gone.entry(from).or_insert(None);
         if self.header_asked.is_some_and(|(peer, _)| peer == from) {
             self.header_asked = None;
         }

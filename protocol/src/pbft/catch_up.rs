@@ -71,7 +71,8 @@ impl Replica {
     pub(super) fn next_wake(&self) -> Option<Micros> {
         let fetch = self.slots.values().filter_map(|slot| slot.fetch).map(|(at, _)| at).min();
         let transfer = self.transfer.wake();
-        let stall = self.stall.map(|stall| stall.since + TRANSFER_PATIENCE);
+        // Once the state is being fetched its patience is over, and a time that has passed would wake it without end.
+        let stall = self.stall.filter(|_| !self.transfer.is_active()).map(|stall| stall.since + TRANSFER_PATIENCE);
         [Some(self.next_status), self.timer_deadline(), fetch, transfer, stall, self.next_awaited_fetch()]
             .into_iter()
             .flatten()
@@ -412,12 +413,12 @@ impl Replica {
             .chain(self.peers.iter().filter(|(_, peer)| peer.stable < self.stable()))
             .map(|(id, _)| *id)
             .collect();
-        let none_left = self.transfer.is_gone(peers.len());
-        if (waited || hopeless) && (!self.transfer.is_active() || none_left) {
+        // What f + 1 do not hold any more at least one honest replica has given up for a newer state.
+        let outdated = self.transfer.target().is_some_and(|target| target < self.stable());
+        let moves_on = outdated
+            && (self.transfer.lacking() >= self.committee().one_honest() || self.transfer.is_stuck(now, &peers));
+        if (waited || hopeless) && (!self.transfer.is_active() || moves_on) {
             let base = self.transfer.newest().cloned();
-            if none_left && self.transfer.target() == Some(self.stable()) {
-                self.transfer.abandon();
-            }
             self.transfer.start(self.stable(), self.checkpoints.stable_digest(), base.as_ref());
         }
         for (peer, question) in self.transfer.questions(now, &peers) {

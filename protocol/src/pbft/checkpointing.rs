@@ -76,11 +76,13 @@ impl Replica {
     }
 
     /// Forgets what lies below the stable checkpoint before the newest: NEW-VIEWs and commit certificates are kept until
-    /// the second stable checkpoint after them. A replica that is slow to execute keeps what it still needs, within L.
+    /// the second stable checkpoint after them. A replica that is behind keeps what it still needs, within L; what is
+    /// handed to execution is kept until it has executed, since its slot says which pending requests end with it.
     pub(super) fn collect_garbage(&mut self) {
         let previous = self.checkpoints.previous_seq();
-        let floor = Seq(self.stable().0.saturating_sub(self.parameters().window));
-        let keep_above = previous.min(self.delivered).max(floor);
+        let floor =
+            if self.executed < self.delivered { 0 } else { self.stable().0.saturating_sub(self.parameters().window) };
+        let keep_above = previous.min(self.executed).max(Seq(floor));
         let gone: Vec<Seq> = self.slots.range(..=keep_above).map(|(seq, _)| *seq).collect();
         for seq in gone {
             self.drop_slot(seq);

@@ -23,7 +23,7 @@ use std::sync::Arc;
 
 use quorate_crypto::statement::Ballot;
 use quorate_crypto::{
-    Committee, Digest, Incarnation, ReplicaId, Seq, Signed, Signer, Statement, StatementBody, Verifier, View,
+    Committee, Digest, Incarnation, ReplicaId, Seq, Signed, Signer, Statement, StatementBody, Verified, Verifier, View,
 };
 
 use crate::bodies::Bodies;
@@ -33,6 +33,7 @@ use crate::message::Message;
 use crate::parameters::{Micros, Parameters};
 use crate::pending::Pending;
 use crate::record::Record;
+use crate::request::Request;
 use crate::transfer::Transfer;
 
 mod accusation;
@@ -316,6 +317,10 @@ impl Engine for Replica {
                 }
             }
             Input::Requests { from, requests } => self.handle_requests(now, from, requests),
+            Input::Refused(request) => {
+                self.pending.remove(&request);
+                self.bodies.not_pending(&request);
+            }
             Input::InvalidRequest(request) => self.handle_invalid_request(*request),
             Input::Timer => self.handle_timer(now),
             Input::TurnEnd => self.end_turn(now),
@@ -351,6 +356,10 @@ impl Engine for Replica {
 
     fn wants(&self, request: &Digest) -> bool {
         self.bodies.is_wanted(request)
+    }
+
+    fn oldest_pending(&self) -> Option<&Verified<Request>> {
+        self.pending.oldest().and_then(|admitted| self.bodies.get(&admitted.digest)).map(|body| &**body)
     }
 
     fn executed_statement(&self, seq: Seq) -> Option<Signed> {

@@ -7,7 +7,7 @@ use quorate_crypto::{Certificate, Digest, Seq, Verified};
 use crate::engine::{Now, RecordIndex};
 use crate::message::{Committed, PrePrepare, Prepare};
 use crate::pbft::safety;
-use crate::pbft::slot::{PreparedCertificate, ballot_of};
+use crate::pbft::slot::{PreparedCertificate, Slot, ballot_of};
 use crate::pbft::view_change_message::{NewView, ViewChange};
 use crate::pbft::{KeptNewView, Replica, Setup};
 use crate::proposal::Proposal;
@@ -51,13 +51,21 @@ impl Replica {
             .next_seq
             .max(replica.stable().next())
             .max(replica.delivered.next())
-            .max(reproposed.unwrap_or(Seq(0)).next());
+            .max(reproposed.unwrap_or(Seq(0)).next())
+            .max(replica.last_assigned().unwrap_or(Seq(0)).next());
         replica.entered_at = replica.executed;
         let seqs: Vec<Seq> = replica.slots.range(replica.delivered.next()..).map(|(seq, _)| *seq).collect();
         for seq in seqs {
             replica.want_missing(now, seq, 0);
         }
         replica
+    }
+
+    /// The highest number that has an assignment in the present view. Records that lie between (a base, whose NEW-VIEW
+    /// says where its view began) take `next_seq` back, and a number must never be assigned twice.
+    fn last_assigned(&self) -> Option<Seq> {
+        let assigned = |slot: &Slot| slot.rounds.get(&self.view).is_some_and(|round| round.pre_prepare.is_some());
+        self.slots.iter().rev().find(|(_, slot)| assigned(slot)).map(|(seq, _)| *seq)
     }
 
     fn apply_record(&mut self, index: RecordIndex, record: Record, bodies: &mut RecoveredBodies) {

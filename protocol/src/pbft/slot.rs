@@ -105,11 +105,13 @@ impl Slot {
         }
     }
 
-    /// What a VIEW-CHANGE must say about this number: the certificate of the highest view. It stays there after the
-    /// number is decided (rule P4; besu #1734 left it out and two honest nodes decided differently).
-    pub fn proof(&self) -> Option<SlotProof> {
-        let committed = self.committed.as_ref().zip(self.decided());
-        let prepared = self.prepared.as_ref();
+    /// What a VIEW-CHANGE to `target` must say about this number: the certificate of the highest view below it. It stays
+    /// there after the number is decided (rule P4; besu #1734 left it out and two honest nodes decided differently). A
+    /// certificate of `target` or later can only have come from others, who went on without this replica: a VIEW-CHANGE
+    /// that carried it would be refused, and the choice for `target` does not rest on it.
+    pub fn proof(&self, target: View) -> Option<SlotProof> {
+        let committed = self.committed.as_ref().zip(self.decided()).filter(|(_, ballot)| ballot.view < target);
+        let prepared = self.prepared.as_ref().filter(|prepared| prepared.ballot.view < target);
         if let Some((certificate, ballot)) = committed
             && prepared.is_none_or(|prepared| prepared.ballot.view <= ballot.view)
         {

@@ -128,9 +128,11 @@ impl Replica {
         }
     }
 
-    /// How many members' newest VIEW-CHANGE is for the view this replica moves to.
+    /// How many members' newest VIEW-CHANGE is for the view this replica moves to, or a later one: who went on has left
+    /// this view's predecessors too. Counting only those that are still here would let a replica whose timer fired first
+    /// take the quorum with it, and nobody's timer would ever start again.
     fn supporters(&self) -> usize {
-        self.view_changes.values().filter(|message| message.view() == self.view).count()
+        self.view_changes.values().filter(|message| message.view() >= self.view).count()
     }
 
     /// Leaves every view below `view`: nothing new is signed there from now on.
@@ -145,7 +147,9 @@ impl Replica {
         self.view = view;
         self.entered = false;
         self.timer = None;
-        let slots = self.slots.range(self.stable().next()..).filter_map(|(_, slot)| slot.proof()).collect();
+        // Above the window there can only be what others decided; a VIEW-CHANGE that named it would be refused.
+        let window = self.stable().next()..=self.stable().plus(self.parameters().window);
+        let slots = self.slots.range(window).filter_map(|(_, slot)| slot.proof(view)).collect();
         let body = ViewChangeBody { view, stable: self.checkpoints.stable().cloned(), slots };
         let message = ViewChange::sign(body, self.header(), self.committee().cluster(), self.setup.signer.as_ref());
         let record = self.record(Record::LeftView(message.clone()));

@@ -312,18 +312,19 @@ fn a_slot_proves_its_highest_certificate() {
             prepares: Certificate::collect(&votes).expect("one body"),
         }
     };
-    assert!(slot.proof().is_none());
+    assert!(slot.proof(View(6)).is_none());
     slot.keep_prepared(certificate(5));
     slot.keep_prepared(certificate(2));
-    assert_eq!(slot.proof().map(|proof| proof.ballot().view), Some(View(5)));
+    assert_eq!(slot.proof(View(6)).map(|proof| proof.ballot().view), Some(View(5)));
     let decided = ballot(3, 1, 1);
     let commits: Vec<Signed> = (0..3).map(|id| sign(id, StatementBody::Commit(decided))).collect();
     slot.committed = Certificate::collect(&commits);
     assert_eq!(
-        slot.proof().map(|proof| proof.ballot().view),
+        slot.proof(View(6)).map(|proof| proof.ballot().view),
         Some(View(5)),
         "a later prepared certificate is not hidden"
     );
     slot.prepared = None;
-    assert!(matches!(slot.proof(), Some(SlotProof::Committed { .. })), "it stays after the decision");
+    assert!(matches!(slot.proof(View(6)), Some(SlotProof::Committed { .. })), "it stays after the decision");
+    assert!(slot.proof(View(3)).is_none(), "a certificate of the view asked for is no proof for it");
 }
