@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use quorate_crypto::statement::Ballot;
-use quorate_crypto::{Committee, Digest, Incarnation, PublicKey, ReplicaId, Seq, Signed, Signer, Statement, StatementBody};
+use quorate_crypto::{Committee, Digest, Incarnation, PublicKey, ReplicaId, Seq, Signed, Signer, Statement, StatementBody, Verified};
 use quorate_protocol::client::message::ReplicaMessage;
 use quorate_protocol::engine::{Engine, EngineStatus, Input, Now, Send, Step};
 use quorate_protocol::message::Message;
 use quorate_protocol::parameters::Micros;
+use quorate_protocol::request::Request;
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
@@ -180,6 +181,10 @@ impl<E: Engine> Engine for FaultyReplica<E> {
 
     fn wants(&self, request: &Digest) -> bool {
         self.inner.wants(request)
+    }
+
+    fn oldest_pending(&self) -> Option<&Verified<Request>> {
+        self.inner.oldest_pending()
     }
 
     fn executed_statement(&self, seq: Seq) -> Option<Signed> {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use quorate_crypto::encoding::decode;
-use quorate_crypto::{Committee, Digest, Domain, PublicKey, ReplicaId, SignatureScheme, Signed, Signer, Verifier};
+use quorate_crypto::{Committee, Digest, Domain, PublicKey, ReplicaId, SignatureScheme, Signed, Signer, Verified, Verifier};
 use quorate_node::disk::MemoryDisk;
 use quorate_node::driver::{Driver, DriverError, Published};
 use quorate_node::key_value::KeyValue;
@@ -18,6 +18,7 @@ use quorate_protocol::execution::Execution;
 use quorate_protocol::message::{Message, MessageLimits};
 use quorate_protocol::parameters::{Micros, Parameters};
 use quorate_protocol::pbft::{Replica, Setup};
+use quorate_protocol::request::Request;
 use quorate_protocol::state::Snapshot;
 
 use super::disk::{Power, SimulatedDisk};
@@ -59,6 +60,10 @@ impl Engine for Observed {
         self.engine.wants(request)
     }
 
+    fn oldest_pending(&self) -> Option<&Verified<Request>> {
+        self.engine.oldest_pending()
+    }
+
     fn executed_statement(&self, seq: quorate_crypto::Seq) -> Option<Signed> {
         self.engine.executed_statement(seq)
     }
@@ -84,6 +89,8 @@ pub(super) struct Running {
     /// Snapshots are stored one after the other; the last one until then.
     pub(super) storing_until: Micros,
     pub(super) wake_at: Option<Micros>,
+    /// Times in a row that it woke itself at once.
+    pub(super) restless: u32,
     pub(super) turn_planned: bool,
 }
 
@@ -230,6 +237,7 @@ impl Process {
             busy_until: at,
             storing_until: at,
             wake_at: None,
+            restless: 0,
             turn_planned: false,
         });
         Ok(())

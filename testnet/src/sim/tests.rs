@@ -9,3 +9,44 @@ fn the_same_seed_gives_the_same_trace_to_the_byte() {
     }
     assert_ne!(run(3, &Options::default()).trace_hash, run(4, &Options::default()).trace_hash);
 }
+
+/// Each found a bug once (docs/bugs.md).
+#[test]
+fn seeds_that_once_failed() {
+    let four = Options { replicas: Some(4), ..Options::default() };
+    for seed in [15, 482, 620, 2199, 2675, 2765] {
+        assert_eq!(run(seed, &Options::default()).violation, None, "seed {seed}");
+    }
+    for seed in [1014, 1041, 5811] {
+        assert_eq!(run(seed, &four).violation, None, "seed {seed} of four replicas");
+    }
+}
+
+/// A campaign's results do not depend on how many threads share its seeds.
+#[test]
+fn threads_change_nothing() {
+    let hashes = |threads: usize| {
+        let mut operations = 0;
+        let summary = campaign::seeds(300, campaign::Extent::Seeds(6), &Options::default(), threads, 1, |summary| {
+            operations = summary.operations;
+        });
+        (summary.runs, operations, summary.counters)
+    };
+    assert_eq!(hashes(1), hashes(3));
+}
+
+/// The oracles look hard enough to see a disk that ignores fdatasync.
+#[test]
+fn a_lost_sync_is_found() {
+    let options = Options { sabotage: Some(Sabotage::LostSync), ..Options::default() };
+    let found = (1..=100).find(|seed| run(*seed, &options).violation.is_some());
+    assert!(found.is_some(), "a hundred seeds see nothing wrong with disks that lose what was synced");
+}
+
+/// And messages that leave before their record is durable.
+#[test]
+fn a_message_before_its_record_is_found() {
+    let options = Options { sabotage: Some(Sabotage::SendBeforeRecord), ..Options::default() };
+    let found = (1..=300).find(|seed| run(*seed, &options).violation.is_some());
+    assert!(found.is_some(), "three hundred seeds see nothing wrong with promises that are not kept");
+}

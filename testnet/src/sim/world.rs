@@ -35,6 +35,8 @@ const EVENTS_MAX: u64 = 3_000_000;
 const CHECK_INTERVAL: Micros = 20 * MILLISECOND;
 /// Processor time of a turn, beside its syncs.
 const TURN_COST: Micros = 20;
+/// A replica may ask to be woken at a moment that has passed so often in a row.
+const RESTLESS_MAX: u32 = 1_000;
 /// Turns between two looks at a replica's sizes.
 const STATUS_EVERY: u64 = 32;
 
@@ -295,6 +297,16 @@ impl World {
         let published = Box::new(turned.published);
         self.queue.push(until, Event::Publish { replica, life, published, answers: turned.answers });
         self.plan_wake(replica, until);
+        if self.trace.wants_lines()
+            && let Some(status) = self.processes[replica].status()
+        {
+            self.trace.line(until, || {
+                format!(
+                    "replica {replica} in {:?} entered {} stable {} decided {} executed {} pending {}",
+                    status.view, status.entered, status.stable, status.decided, status.executed, status.pending
+                )
+            });
+        }
         self.look_at_sizes(replica);
     }
 
@@ -315,8 +327,14 @@ impl World {
         let process = &mut self.processes[replica];
         let life = process.life;
         let wake = process.running.as_ref().and_then(|running| running.driver.engine().wake());
-        let Some(at) = wake.map(|monotonic| process.virtual_time(monotonic).max(after + 1)) else { return };
+        let Some(wanted) = wake.map(|monotonic| process.virtual_time(monotonic)) else { return };
+        let at = wanted.max(after + 1);
         let Some(running) = &mut process.running else { return };
+        running.restless = if wanted <= self.now { running.restless + 1 } else { 0 };
+        if running.restless > RESTLESS_MAX {
+            let what = format!("replica {replica} wakes itself without end");
+            return self.fail(Violation::new("bounded-work", what));
+        }
         if running.wake_at.is_none_or(|planned| at < planned || planned <= self.now) {
             running.wake_at = Some(at);
             self.queue.push(at, Event::Wake { replica, life });
