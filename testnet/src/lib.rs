@@ -7,5 +7,7 @@
 //! | [`faults`] | the registry of Byzantine behaviours, wrapped around an honest engine |
 //! | [`sim`] | the same replicas in virtual time: one seed decides everything |
 
+pub mod bench;
 pub mod faults;
+pub mod launcher;
 pub mod sim;
