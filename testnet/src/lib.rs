@@ -5,9 +5,13 @@
 //! | module | what it is |
 //! |---|---|
 //! | [`faults`] | the registry of Byzantine behaviours, wrapped around an honest engine |
+//! | [`launcher`] | a testnet on this machine: files, processes, replicas turned while they run |
+//! | [`bench`] | load against a running testnet |
+//! | [`command`] | the `quorate-testnet` command |
 //! | [`sim`] | the same replicas in virtual time: one seed decides everything |
 
 pub mod bench;
+pub mod command;
 pub mod faults;
 pub mod launcher;
 pub mod sim;

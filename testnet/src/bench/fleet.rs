@@ -86,11 +86,7 @@ impl Fleet {
     ///
     /// # Errors
     /// A client cannot open its socket, or its first put fails.
-    pub async fn connect(
-        &self,
-        cluster: &Cluster,
-        tell: &mut impl FnMut(Stage),
-    ) -> Result<Vec<Client>, BenchError> {
+    pub async fn connect(&self, cluster: &Cluster, tell: &mut impl FnMut(Stage)) -> Result<Vec<Client>, BenchError> {
         let total = self.keys.len() as u64;
         let mut clients = Vec::with_capacity(self.keys.len());
         let mut connecting: JoinSet<Result<Client, ClientError>> = JoinSet::new();

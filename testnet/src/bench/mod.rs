@@ -142,11 +142,7 @@ impl Outcome {
 ///
 /// # Errors
 /// No testnet, no quorum, a plan the cluster refuses, or not one success.
-pub async fn run(
-    directory: &Directory,
-    plan: &Plan,
-    mut tell: impl FnMut(Stage),
-) -> Result<Outcome, BenchError> {
+pub async fn run(directory: &Directory, plan: &Plan, mut tell: impl FnMut(Stage)) -> Result<Outcome, BenchError> {
     check(plan)?;
     let description = Description::load(directory)?;
     let cluster = crate::launcher::start::cluster(directory)?;
@@ -166,7 +162,10 @@ fn check(plan: &Plan) -> Result<(), BenchError> {
     let wrong = |sentence: String| Err(BenchError::Plan(sentence));
     let largest = quorate_protocol::request::REQUEST_OPERATIONS_MAX;
     if !(1..=largest).contains(&plan.bundle) {
-        return wrong(format!("--bundle {} is out of bounds: a request carries 1 to {largest} operations", plan.bundle));
+        return wrong(format!(
+            "--bundle {} is out of bounds: a request carries 1 to {largest} operations",
+            plan.bundle
+        ));
     }
     let bytes = plan.bundle.saturating_mul(plan.value_size + load::KEY_BYTES + load::PUT_OVERHEAD_BYTES);
     if bytes > quorate_protocol::request::REQUEST_BYTES_MAX {

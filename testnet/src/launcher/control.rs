@@ -119,7 +119,9 @@ pub fn parse_trigger(text: &str) -> Result<Trigger, String> {
             .and_then(|percent| percent.parse().ok())
             .filter(|percent| (1..=100).contains(percent))
             .map(Trigger::Percent)
-            .ok_or_else(|| format!("{other:?} is no time to act: give always, primary, or a percentage from 1% to 100%")),
+            .ok_or_else(|| {
+                format!("{other:?} is no time to act: give always, primary, or a percentage from 1% to 100%")
+            }),
     }
 }
 

@@ -72,12 +72,7 @@ pub fn create(directory: &Directory, plan: &Plan) -> Result<(Genesis, Descriptio
     Ok((genesis, description))
 }
 
-fn genesis(
-    plan: &Plan,
-    identities: &[Identity],
-    client: PublicKey,
-    admin: PublicKey,
-) -> Result<Genesis, LaunchError> {
+fn genesis(plan: &Plan, identities: &[Identity], client: PublicKey, admin: PublicKey) -> Result<Genesis, LaunchError> {
     let mut parameters = Parameters::default();
     for (name, value) in &plan.parameters {
         if !parameters.set(name, *value) {
@@ -178,9 +173,7 @@ fn make_private(path: &Path) -> Result<(), LaunchError> {
 /// Writes a file whole or not at all.
 pub fn write(path: &Path, text: &str) -> Result<(), LaunchError> {
     let partial = path.with_extension("partial");
-    fs::write(&partial, text)
-        .and_then(|()| fs::rename(&partial, path))
-        .map_err(|error| LaunchError::file(path, &error))
+    fs::write(&partial, text).and_then(|()| fs::rename(&partial, path)).map_err(|error| LaunchError::file(path, &error))
 }
 
 fn move_into_place(from: &Path, to: &Path) -> Result<(), LaunchError> {

@@ -100,14 +100,18 @@ pub fn collect(
     Ok(offences.collect())
 }
 
+/// How many offences there are files of, checked or not.
+pub fn count(directory: &Directory, description: &Description) -> usize {
+    find(directory, description).len()
+}
+
 /// The text of the copy with that id, for export.
 ///
 /// # Errors
 /// There is none.
 pub fn export(directory: &Directory, id: &str) -> Result<String, LaunchError> {
-    let unknown = || {
-        LaunchError::Usage(format!("there is no evidence {id:?}: `quorate-testnet evidence` lists what there is"))
-    };
+    let unknown =
+        || LaunchError::Usage(format!("there is no evidence {id:?}: `quorate-testnet evidence` lists what there is"));
     let number: u64 = id.strip_prefix("e-").and_then(|number| number.parse().ok()).ok_or_else(unknown)?;
     let text = fs::read_to_string(copy_path(&directory.evidence(), number)).map_err(|_| unknown())?;
     let kept: Kept = serde_json::from_str(&text).map_err(|_| unknown())?;
@@ -144,8 +148,7 @@ fn find(directory: &Directory, description: &Description) -> BTreeMap<String, Fo
             let Some(offence) = name.to_str().and_then(|name| name.strip_suffix(".json")) else { continue };
             let written = entry.metadata().and_then(|metadata| metadata.modified());
             let written = written.unwrap_or(SystemTime::UNIX_EPOCH);
-            let found =
-                found.entry(offence.to_owned()).or_insert_with(|| Found { first: written, files: Vec::new() });
+            let found = found.entry(offence.to_owned()).or_insert_with(|| Found { first: written, files: Vec::new() });
             found.first = found.first.min(written);
             found.files.push((id.0, entry.path()));
         }

@@ -39,11 +39,9 @@ fn host(directory: &Directory, id: ReplicaId, behaviours: &[String]) -> Result<(
     start_logging(&config.log)?;
     let settings = NodeSettings::load(&config, &PassphraseSource::Terminal)?;
     let switch = Switch::with(on);
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .thread_name("quorate-io")
-        .build()
-        .map_err(|error| NodeError::Configuration(format!("cannot start threads ({error}); raise the limit on them")))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("quorate-io").build().map_err(
+        |error| NodeError::Configuration(format!("cannot start threads ({error}); raise the limit on them")),
+    )?;
     runtime.block_on(serve(directory, settings, switch))
 }
 

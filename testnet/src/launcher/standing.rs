@@ -70,8 +70,7 @@ pub async fn one(directory: &Directory, id: ReplicaId, endpoints: Endpoints) -> 
     let mut standing = Standing { id, endpoints, condition, status: None, conduct: None };
     if matches!(condition, Condition::Running(_)) {
         let socket = directory.control(id);
-        let (status, conduct) =
-            tokio::join!(operations::status(endpoints.operations, PATIENCE), control::ask(&socket));
+        let (status, conduct) = tokio::join!(operations::status(endpoints.operations, PATIENCE), control::ask(&socket));
         standing.status = status.ok();
         standing.conduct = conduct.ok();
     }

@@ -30,20 +30,23 @@ const LINKING: Duration = Duration::from_millis(150);
 /// [`super::control::Turned::parse`].
 ///
 /// # Errors
-/// A port in use; the system refuses. What was started then is still running.
+/// A port in use; the system refuses. What was started then is in `spawned` all the same.
 pub fn spawn_missing(
     directory: &Directory,
     description: &Description,
     ids: &[ReplicaId],
     behaviours: impl Fn(ReplicaId) -> Vec<String>,
-) -> Result<Vec<Spawned>, LaunchError> {
-    let missing: Vec<ReplicaId> =
-        ids.iter().copied().filter(|id| condition(directory, *id).pid().is_none()).collect();
+    spawned: &mut Vec<Spawned>,
+) -> Result<(), LaunchError> {
+    let missing: Vec<ReplicaId> = ids.iter().copied().filter(|id| condition(directory, *id).pid().is_none()).collect();
     for id in &missing {
         let (_, endpoints) = description.replica(id.0)?;
         super::ports::check_free(*id, &endpoints)?;
     }
-    missing.into_iter().map(|id| spawn(directory, id, &behaviours(id))).collect()
+    for id in missing {
+        spawned.push(spawn(directory, id, &behaviours(id))?);
+    }
+    Ok(())
 }
 
 /// Waits until `ids` are live, and linked to all replicas of `ids` and those that run.

@@ -1,0 +1,129 @@
+//! `fault` and `faults`: what a replica does wrong from now on.
+
+use std::time::Duration;
+
+use quorate_client::command::failure::Failure;
+use quorate_client::command::report::Report;
+use serde_json::{Value, json};
+
+use super::arguments::Fault;
+use super::{launch_failure, processes, screen};
+use crate::faults::CATALOGUE;
+use crate::launcher::control::{self, Turned};
+use crate::launcher::process::condition;
+use crate::launcher::{Description, Directory, LaunchError, standing};
+
+/// What can be done to a replica besides the catalogue of its own lies.
+const BESIDES: [(&str, &str); 3] = [
+    ("heal", "honest again"),
+    ("crash", "its process ends at once; `restart` brings it back"),
+    ("pause", "its process is frozen; `resume` lets it go on"),
+];
+
+/// `faults`.
+pub(super) fn catalogue(report: Report) -> Result<(), Failure> {
+    let lies = CATALOGUE.iter().map(|(_, name, line)| (*name, *line));
+    let all: Vec<(&str, &str)> = lies.chain(BESIDES).collect();
+    if report.json {
+        let list: Vec<Value> = all.iter().map(|(name, line)| json!({"name": name, "description": line})).collect();
+        return report.value(&json!({"v": 1, "faults": list}));
+    }
+    let rows: Vec<_> =
+        all.iter().map(|(name, line)| vec![screen::Cell::plain(name), screen::Cell::plain(line)]).collect();
+    screen::lines(&screen::table(&["BEHAVIOUR", "WHAT IT DOES"], &rows));
+    Ok(())
+}
+
+impl Fault {
+    pub(super) async fn run(&self, directory: &Directory, report: Report) -> Result<(), Failure> {
+        let description = Description::load(directory).map_err(launch_failure)?;
+        let (id, _) = description.replica(self.id).map_err(launch_failure)?;
+        let names: Vec<&str> = self.behaviours.iter().map(String::as_str).collect();
+        match names.as_slice() {
+            ["crash"] if self.is_simple() => return processes::kill(directory, self.id, report),
+            ["pause"] if self.is_simple() => return processes::pause(directory, self.id, report),
+            ["crash" | "pause"] => {
+                return Err(Failure::configuration(format!(
+                    "{} takes neither --when nor --for: undo it with `quorate-testnet {} {id}`",
+                    names[0],
+                    if names[0] == "crash" { "restart" } else { "resume" }
+                )));
+            }
+            _ => {}
+        }
+        let set = self.wanted(&names)?;
+        if condition(directory, id).pid().is_none() {
+            return Err(launch_failure(LaunchError::Replica {
+                replica: id,
+                problem: format!("does not run: start it with `quorate-testnet restart {id}`"),
+            }));
+        }
+        let conduct = control::turn(&directory.control(id), set, self.time)
+            .await
+            .map_err(|problem| launch_failure(LaunchError::Replica { replica: id, problem }))?;
+        let words: Vec<String> = conduct.on.iter().map(in_words).collect();
+        let mut text = if words.is_empty() {
+            format!("replica {id} is honest from now on")
+        } else {
+            format!("replica {id} from now on: {}", words.join(", "))
+        };
+        if let Some(time) = self.time.filter(|_| !words.is_empty()) {
+            text.push_str(&format!(", for {}", shown(time)));
+        }
+        report.both(
+            &text,
+            &json!({"v": 1, "id": id.0, "behaviour": conduct.label(), "behaviours": conduct.on, "acted": conduct.acted}),
+        )?;
+        self.warn_beyond_f(directory, &description).await;
+        Ok(())
+    }
+
+    fn is_simple(&self) -> bool {
+        self.when == "always" && self.time.is_none()
+    }
+
+    fn wanted(&self, names: &[&str]) -> Result<Vec<Turned>, Failure> {
+        match names {
+            ["heal" | "honest"] => Ok(Vec::new()),
+            names => names
+                .iter()
+                .map(|name| {
+                    let text = if self.when == "always" || name.contains(':') {
+                        (*name).to_owned()
+                    } else {
+                        format!("{name}:{}", self.when)
+                    };
+                    Turned::parse(&text).map_err(|problem| {
+                        Failure::configuration(format!("{problem}; besides, alone: heal, crash, pause"))
+                    })
+                })
+                .collect(),
+        }
+    }
+
+    /// Beyond f faulty replicas nothing is promised: whoever goes there should know.
+    async fn warn_beyond_f(&self, directory: &Directory, description: &Description) {
+        let standings = standing::all(directory, description).await;
+        let faulty = standing::faulty(&standings);
+        if faulty > description.tolerates() {
+            screen::warn(&format!(
+                "{faulty} replicas are down, paused or misbehave, more than the {} that {} replicas tolerate: the cluster may stall, or worse",
+                description.tolerates(),
+                standings.len()
+            ));
+        }
+    }
+}
+
+/// `equivocate while primary`.
+pub(super) fn in_words(turned: &Turned) -> String {
+    match turned.when.as_str() {
+        "always" => turned.behaviour.clone(),
+        "primary" => format!("{} while primary", turned.behaviour),
+        percent => format!("{} {percent} of the time", turned.behaviour),
+    }
+}
+
+fn shown(time: Duration) -> String {
+    if time.subsec_millis() == 0 { format!("{} s", time.as_secs()) } else { format!("{} ms", time.as_millis()) }
+}
