@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quorate_crypto::{Committee, PublicKey, ReplicaId, Signer as _};
+use quorate_keys::ClientKey;
 use quorate_protocol::client::message::ReplicaStatus;
-use quorate_protocol::client::{Accusation, ClientRole, ReadEnding, RequestEnding, WatchStart};
+use quorate_protocol::client::{Accusation, AuthorId, ClientRole, ReadEnding, RequestEnding, WatchStart};
 use quorate_protocol::reply::{Outcome, Reply};
 use quorate_protocol::request::{Operation, Request, SessionId};
 use quorate_transport::{ClientLimits, LinkState, ReplicaLinks, ReplicaLinksConfig, TransportKey};
@@ -64,15 +65,17 @@ pub struct ReplicaState {
 pub struct Client {
     shared: Arc<Shared>,
     patience: Duration,
+    author: AuthorId,
+    key: PublicKey,
+    /// As many permits as the role takes requests of this key: callers wait here, in order.
+    room: Arc<Semaphore>,
 }
 
 struct Shared {
     commands: mpsc::Sender<Command>,
-    /// As many permits as the role takes requests: callers wait here, in order.
-    room: Arc<Semaphore>,
     links: ReplicaLinks,
     committee: Committee,
-    key: PublicKey,
+    in_flight_max: usize,
     accusations: broadcast::Sender<Accusation>,
 }
 
@@ -95,20 +98,37 @@ impl Client {
         let key = Arc::new(cluster.key.0.clone());
         let public_key = key.public_key();
         let session = SessionId(rand::random());
-        let room = Arc::new(Semaphore::new(cluster.parameters.in_flight_max));
+        let in_flight_max = cluster.parameters.in_flight_max;
+        let room = Arc::new(Semaphore::new(in_flight_max));
         let role = ClientRole::new(committee.clone(), key, session, cluster.parameters);
         let (commands, receiver) = mpsc::channel(1024);
         let (accusations, _) = broadcast::channel(ACCUSATIONS_KEPT);
         let driver = Driver::new(role, links.clone(), limits.reply_cap_bytes, accusations.clone());
         tokio::spawn(driver.run(receiver, events));
-        let shared = Shared { commands, room, links, committee, key: public_key, accusations };
-        Ok(Client { shared: Arc::new(shared), patience: cluster.patience })
+        let shared = Arc::new(Shared { commands, links, committee, in_flight_max, accusations });
+        Ok(Client { shared, patience: cluster.patience, author: AuthorId::OWN, key: public_key, room })
+    }
+
+    /// A client with another registered key and a session of its own whose requests go over the links of this one: a
+    /// gateway's way to serve many keys with one connection to each replica. Reads and watches of replicas' own states
+    /// are asked as this client.
+    ///
+    /// # Errors
+    /// [`ClientError::Closed`].
+    pub async fn guest(&self, key: &ClientKey) -> Result<Client, ClientError> {
+        let signer = Arc::new(key.0.clone());
+        let public_key = signer.public_key();
+        let (answer, author) = oneshot::channel();
+        self.send(Command::AddAuthor { key: signer, session: SessionId(rand::random()), answer }).await?;
+        let author = self.answer(author).await?;
+        let room = Arc::new(Semaphore::new(self.shared.in_flight_max));
+        Ok(Client { shared: Arc::clone(&self.shared), patience: self.patience, author, key: public_key, room })
     }
 
     /// The same client with another patience for its calls. The lifetime of requests stays.
     #[must_use]
     pub fn with_patience(&self, patience: Duration) -> Client {
-        Client { shared: Arc::clone(&self.shared), patience }
+        Client { patience, ..self.clone() }
     }
 
     /// How long calls wait.
@@ -123,7 +143,7 @@ impl Client {
 
     /// The key this client signs with.
     pub fn key(&self) -> PublicKey {
-        self.shared.key
+        self.key
     }
 
     /// Replicas that contradict f + 1 others, from now on.
@@ -141,7 +161,7 @@ impl Client {
     pub async fn submit(&self, operations: Vec<Operation>) -> Result<Executed, ClientError> {
         let room = self.room().await?;
         let (answer, ending) = oneshot::channel();
-        self.send(Command::Submit { operations, patience: self.patience, room, answer }).await?;
+        self.send(Command::Submit { author: self.author, operations, patience: self.patience, room, answer }).await?;
         self.finish(ending).await
     }
 
@@ -204,7 +224,7 @@ impl Client {
     }
 
     async fn room(&self) -> Result<OwnedSemaphorePermit, ClientError> {
-        Arc::clone(&self.shared.room).acquire_owned().await.map_err(|_| ClientError::Closed)
+        Arc::clone(&self.room).acquire_owned().await.map_err(|_| ClientError::Closed)
     }
 
     async fn send(&self, command: Command) -> Result<(), ClientError> {

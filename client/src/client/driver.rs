@@ -1,17 +1,18 @@
 //! The task behind the handles: commands and frames in, frames and answers out. It decides nothing; the role does.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use quorate_crypto::ReplicaId;
+use quorate_crypto::{ReplicaId, Signer};
 use quorate_crypto::encoding::{decode, encode};
 use quorate_protocol::client::message::{ReplicaMessage, ReplicaStatus};
 use quorate_protocol::client::{
-    Accusation, ClientRole, Delivery, Output, ReadEnding, RequestEnding, Ticket, WatchStart,
+    Accusation, AuthorId, ClientRole, Delivery, Output, ReadEnding, RequestEnding, Ticket, WatchStart,
 };
 use quorate_protocol::engine::Now;
-use quorate_protocol::request::{Operation, Request};
+use quorate_protocol::request::{Operation, Request, SessionId};
 use quorate_transport::{LinkError, ReplicaEvent, ReplicaEvents, ReplicaLinks};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{OwnedSemaphorePermit, broadcast, mpsc, oneshot};
@@ -29,7 +30,13 @@ pub(crate) type Updates = Result<mpsc::Receiver<Delivery>, ClientError>;
 
 /// What a handle asks for.
 pub(crate) enum Command {
+    AddAuthor {
+        key: Arc<dyn Signer>,
+        session: SessionId,
+        answer: oneshot::Sender<AuthorId>,
+    },
     Submit {
+        author: AuthorId,
         operations: Vec<Operation>,
         patience: Duration,
         room: OwnedSemaphorePermit,
@@ -142,8 +149,9 @@ impl Driver {
             return;
         }
         match command {
-            Command::Submit { operations, patience, room, answer } => {
-                match self.role.submit(now, operations, micros(patience)) {
+            Command::AddAuthor { key, session, answer } => drop(answer.send(self.role.add_author(key, session))),
+            Command::Submit { author, operations, patience, room, answer } => {
+                match self.role.submit_as(now, author, operations, micros(patience)) {
                     Ok(ticket) => self.wait(ticket, Waiting::Request { answer, room }),
                     Err(error) => drop(answer.send(Err(error.into()))),
                 }
@@ -225,7 +233,8 @@ impl Driver {
             Command::Read { answer, .. } => drop(answer.send(Err(error))),
             Command::Status { answer, .. } => drop(answer.send(Err(error))),
             Command::Watch { answer, .. } => drop(answer.send(Err(error))),
-            Command::GiveUp => {}
+            // Without an answer its caller finds the client closed.
+            Command::AddAuthor { .. } | Command::GiveUp => {}
         }
     }
 

@@ -39,7 +39,7 @@ pub mod submission;
 pub mod subscription;
 
 pub use accusation::{Accusation, Contradiction};
-pub use role::{ClientParameters, ClientRole, Output, SubmitError, Ticket, WatchStart};
+pub use role::{AuthorId, ClientParameters, ClientRole, Output, SubmitError, Ticket, WatchStart};
 pub use serializable_read::ReadEnding;
 pub use submission::{Heard, RequestEnding};
 pub use subscription::Delivery;

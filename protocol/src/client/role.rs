@@ -159,13 +159,34 @@ struct StatusRound {
     give_up_at: Micros,
 }
 
-/// The client's role. One session, one key, one committee.
-pub struct ClientRole {
-    committee: Committee,
+/// Who signs a request: [`AuthorId::OWN`] or what [`ClientRole::add_author`] gave.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct AuthorId(usize);
+
+impl AuthorId {
+    /// The key the role was made with.
+    pub const OWN: AuthorId = AuthorId(0);
+}
+
+struct Author {
     key: Arc<dyn Signer>,
     session: SessionId,
-    parameters: ClientParameters,
     numbers: Numbers,
+}
+
+/// A number in the session of one author.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Number {
+    author: AuthorId,
+    number: u64,
+}
+
+/// The client's role: one committee, one set of links, one key with one session, and the guests that were added.
+pub struct ClientRole {
+    committee: Committee,
+    /// Who signs: the role's own key first, then the guests.
+    authors: Vec<Author>,
+    parameters: ClientParameters,
     agreed: AgreedTime,
     connected: BTreeSet<ReplicaId>,
     last_ticket: u64,
@@ -192,10 +213,8 @@ impl ClientRole {
     ) -> ClientRole {
         ClientRole {
             committee,
-            key,
-            session,
+            authors: vec![Author { key, session, numbers: Numbers::default() }],
             parameters,
-            numbers: Numbers::default(),
             agreed: AgreedTime::default(),
             connected: BTreeSet::new(),
             last_ticket: 0,
@@ -232,14 +251,40 @@ impl ClientRole {
         self.outputs.pop_front()
     }
 
+    /// Lets another key sign requests that go over the same links, with a session of its own: a request is its signer's,
+    /// whoever carries it.
+    pub fn add_author(&mut self, key: Arc<dyn Signer>, session: SessionId) -> AuthorId {
+        self.authors.push(Author { key, session, numbers: Numbers::default() });
+        AuthorId(self.authors.len() - 1)
+    }
+
+    /// Requests that may be under way at once, of all authors.
+    fn room(&self) -> usize {
+        self.parameters.in_flight_max.saturating_mul(self.authors.len())
+    }
+
     /// Signs `operations` as one request and sends it to every replica. It ends by itself after `patience`.
     pub fn submit(&mut self, now: Now, operations: Vec<Operation>, patience: Micros) -> Result<Ticket, SubmitError> {
+        self.submit_as(now, AuthorId::OWN, operations, patience)
+    }
+
+    /// [`ClientRole::submit`], signed by `author`, which this role gave.
+    pub fn submit_as(
+        &mut self,
+        now: Now,
+        author: AuthorId,
+        operations: Vec<Operation>,
+        patience: Micros,
+    ) -> Result<Ticket, SubmitError> {
         check_operations(&operations)?;
-        if self.submissions.len() >= self.parameters.in_flight_max {
+        if self.submissions.len() >= self.room() {
             return Err(SubmitError::TooMany(self.submissions.len()));
         }
-        self.numbers.expire(self.agreed.reached(&self.committee));
-        let number = self.numbers.take(self.parameters.number_span).ok_or(SubmitError::NumbersUsedUp)?;
+        let reached = self.agreed.reached(&self.committee);
+        let span = self.parameters.number_span;
+        let numbers = &mut self.authors[author.0].numbers;
+        numbers.expire(reached);
+        let number = Number { author, number: numbers.take(span).ok_or(SubmitError::NumbersUsedUp)? };
         let request = self.sign(now, number, operations);
         Ok(self.begin(now, Some(number), vec![request], patience))
     }
@@ -254,7 +299,7 @@ impl ClientRole {
         if requests.is_empty() || requests.len() > super::submission::ATTEMPTS_MAX || !one_number {
             return Err(SubmitError::NotOneNumber);
         }
-        if self.submissions.len() >= self.parameters.in_flight_max {
+        if self.submissions.len() >= self.room() {
             return Err(SubmitError::TooMany(self.submissions.len()));
         }
         Ok(self.begin(now, None, requests.into_iter().map(Arc::new).collect(), patience))
@@ -364,19 +409,20 @@ impl ClientRole {
         self.wires.retain(|_, wire| !matches!(wire, Wire::Watch(_, of) if *of == replica));
     }
 
-    fn sign(&self, now: Now, number: u64, operations: Vec<Operation>) -> Arc<Request> {
+    fn sign(&self, now: Now, number: Number, operations: Vec<Operation>) -> Arc<Request> {
+        let author = &self.authors[number.author.0];
         let content = RequestContent {
-            client: self.key.public_key(),
-            session: self.session,
-            number,
-            acknowledged_below: self.numbers.acknowledged_below(),
+            client: author.key.public_key(),
+            session: author.session,
+            number: number.number,
+            acknowledged_below: author.numbers.acknowledged_below(),
             valid_until: self.agreed.estimate(now.wall, &self.committee).saturating_add(self.parameters.lifetime),
             operations,
         };
-        Arc::new(content.sign(self.committee.cluster(), self.key.as_ref()))
+        Arc::new(content.sign(self.committee.cluster(), author.key.as_ref()))
     }
 
-    fn begin(&mut self, now: Now, number: Option<u64>, requests: Vec<Arc<Request>>, patience: Micros) -> Ticket {
+    fn begin(&mut self, now: Now, number: Option<Number>, requests: Vec<Arc<Request>>, patience: Micros) -> Ticket {
         let ticket = self.ticket();
         for request in &requests {
             self.send(self.everybody(), ClientMessage::Submit((**request).clone()));

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use quorate_crypto::{Committee, Digest, ReplicaId};
 
 use crate::client::candidates::Candidates;
+use crate::client::role::Number;
 use crate::parameters::Micros;
 use crate::reply::{Outcome, Refusal, Reply};
 use crate::request::Request;
@@ -83,7 +84,7 @@ struct Attempt {
 #[derive(Clone, Debug)]
 pub(super) struct Submission {
     /// Its number in the role's own session; none for saved bytes that are replayed, which are never signed again.
-    pub(super) number: Option<u64>,
+    pub(super) number: Option<Number>,
     attempts: Vec<Attempt>,
     /// The last refusal of each replica, of the newest attempt.
     refusals: BTreeMap<ReplicaId, Refusal>,
@@ -126,7 +127,7 @@ fn treatment(reason: Refusal) -> Treatment {
 
 impl Submission {
     pub(super) fn new(
-        number: Option<u64>,
+        number: Option<Number>,
         requests: Vec<Arc<Request>>,
         now: Micros,
         interval: Micros,

@@ -82,25 +82,51 @@ impl Fleet {
         Ok(())
     }
 
-    /// Connects a client for every key. Each has executed one put when this returns.
+    /// Connects a client for every key: the first `connections` keys have links of their own, the others share them in
+    /// turn. Each has executed one put when this returns.
     ///
     /// # Errors
     /// A client cannot open its socket, or its first put fails.
-    pub async fn connect(&self, cluster: &Cluster, tell: &mut impl FnMut(Stage)) -> Result<Vec<Client>, BenchError> {
-        let total = self.keys.len() as u64;
+    pub async fn connect(
+        &self,
+        cluster: &Cluster,
+        connections: usize,
+        tell: &mut impl FnMut(Stage),
+    ) -> Result<Vec<Client>, BenchError> {
+        let (hosts, guests) = self.keys.split_at(connections.clamp(1, self.keys.len()));
         let mut clients = Vec::with_capacity(self.keys.len());
+        let dialled = hosts.iter().map(|key| dial(Cluster { key: key.clone(), ..cluster.clone() }));
+        self.join(dialled, &mut clients, tell).await?;
+        let hosts = clients.clone();
+        let mut invited = Vec::with_capacity(guests.len());
+        for (key, host) in guests.iter().zip(hosts.iter().cycle()) {
+            invited.push(host.guest(key).await?.with_patience(FIRST_PUT));
+        }
+        let invited = invited.into_iter().map(|client| first_put(client, cluster.patience));
+        self.join(invited, &mut clients, tell).await?;
+        Ok(clients)
+    }
+
+    async fn join<F>(
+        &self,
+        mut joining: impl Iterator<Item = F>,
+        clients: &mut Vec<Client>,
+        tell: &mut impl FnMut(Stage),
+    ) -> Result<(), BenchError>
+    where
+        F: Future<Output = Result<Client, ClientError>> + Send + 'static,
+    {
+        let total = self.keys.len() as u64;
         let mut connecting: JoinSet<Result<Client, ClientError>> = JoinSet::new();
-        let mut waiting = self.keys.iter();
         loop {
             while connecting.len() < CONNECTING
-                && let Some(key) = waiting.next()
+                && let Some(next) = joining.next()
             {
-                let cluster = Cluster { key: key.clone(), ..cluster.clone() };
-                connecting.spawn(connect(cluster));
+                connecting.spawn(next);
             }
             tell(Stage::Connecting(clients.len() as u64, total));
             match connecting.join_next().await {
-                None => return Ok(clients),
+                None => return Ok(()),
                 Some(Ok(client)) => clients.push(client?),
                 Some(Err(panic)) => std::panic::resume_unwind(panic.into_panic()),
             }
@@ -108,16 +134,21 @@ impl Fleet {
     }
 }
 
-/// Connects one client. Replicas that lag do not know its key yet and refuse it until they do; the client tries again.
-async fn connect(cluster: Cluster) -> Result<Client, ClientError> {
+/// Connects one client by links of its own.
+async fn dial(cluster: Cluster) -> Result<Client, ClientError> {
     let patience = cluster.patience;
     let client = Client::connect(cluster).await?.with_patience(FIRST_PUT);
+    first_put(client, patience).await
+}
+
+/// One put. Replicas that lag do not know the key yet and refuse it until they do; the client tries again.
+async fn first_put(client: Client, patience: Duration) -> Result<Client, ClientError> {
     let put = Operation::Put(PutRequest::new("bench/first", "put"));
     let mut tries = 0;
     loop {
         match client.execute(std::slice::from_ref(&put)).await {
             Ok(_) => return Ok(client.with_patience(patience)),
-            Err(ClientError::KeyRefused(_)) if tries < 20 => {
+            Err(ClientError::KeyRefused(_) | ClientError::Refused { .. }) if tries < 20 => {
                 tries += 1;
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }

@@ -300,6 +300,7 @@ mod tests {
     fn values_differ_and_keys_have_their_length() {
         let plan = Plan {
             clients: 1,
+            connections: 1,
             value_size: 4,
             bundle: 3,
             duration: Duration::from_secs(1),

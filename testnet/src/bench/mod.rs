@@ -1,8 +1,8 @@
 //! Load against a running testnet, and what it cost.
 //!
 //! What comes in: a [`Plan`]. What goes out: an [`Outcome`]. Every client has a key of its own, registered by the admin
-//! key through ordered operations and removed again afterwards, and links of its own to every replica. All of them live
-//! on one runtime of this process.
+//! key through ordered operations and removed again afterwards. Clients share links as they would behind a gateway, or have
+//! links of their own (`connections` = `clients`). All of them live on one runtime of this process.
 //!
 //! ```text
 //!   register keys ─► connect ─► preload ─► one put each ─► read the meters ─► load ─► read the meters ─► remove keys
@@ -42,6 +42,8 @@ pub const DEFAULT_KEYS: u64 = 10_000;
 pub struct Plan {
     /// Clients, each with its own key.
     pub clients: usize,
+    /// Sets of links to all replicas that the clients share, at most as many as there are clients.
+    pub connections: usize,
     /// Bytes of a value.
     pub value_size: usize,
     /// Puts in one request, under one signature.
@@ -179,6 +181,9 @@ fn check(plan: &Plan) -> Result<(), BenchError> {
     if plan.clients == 0 || plan.clients > fleet::CLIENTS_MAX {
         return wrong(format!("--clients {} is out of bounds: give 1 to {}", plan.clients, fleet::CLIENTS_MAX));
     }
+    if plan.connections == 0 || plan.connections > plan.clients {
+        return wrong(format!("--connections {} is out of bounds: give 1 to {}, the clients", plan.connections, plan.clients));
+    }
     if plan.keys == 0 {
         return wrong("--keys 0 leaves nothing to write to: give at least 1".to_owned());
     }
@@ -195,7 +200,7 @@ async fn measure(
     plan: &Plan,
     tell: &mut impl FnMut(Stage),
 ) -> Result<Outcome, BenchError> {
-    let clients = fleet.connect(cluster, tell).await?;
+    let clients = fleet.connect(cluster, plan.connections, tell).await?;
     if plan.preload > 0 {
         load::preload(&clients, plan, tell).await?;
     }
@@ -222,6 +227,7 @@ mod tests {
     fn plan() -> Plan {
         Plan {
             clients: 64,
+            connections: 4,
             value_size: 128,
             bundle: 1,
             duration: Duration::from_secs(10),
@@ -240,6 +246,8 @@ mod tests {
             Plan { bundle: 1025, ..plan() },
             Plan { bundle: 64, value_size: 64 * 1024, ..plan() },
             Plan { clients: 0, ..plan() },
+            Plan { connections: 0, ..plan() },
+            Plan { connections: 65, ..plan() },
             Plan { clients: fleet::CLIENTS_MAX + 1, ..plan() },
             Plan { keys: 0, ..plan() },
             Plan { rate: Some(0.0), ..plan() },

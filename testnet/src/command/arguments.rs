@@ -214,9 +214,13 @@ pub enum EvidenceAction {
 /// `bench`.
 #[derive(Args, Debug)]
 pub struct Bench {
-    /// Clients, each with a key and links of its own.
+    /// Clients, each with a key of its own.
     #[arg(long, value_name = "N", default_value_t = 64)]
     pub clients: usize,
+    /// Sets of links to all replicas that clients share, as behind a gateway; as many as clients gives each its own
+    /// [default: one for 16 clients].
+    #[arg(long, value_name = "N")]
+    pub connections: Option<usize>,
     /// Bytes of a value.
     #[arg(long, value_name = "BYTES", default_value_t = 128)]
     pub value_size: usize,

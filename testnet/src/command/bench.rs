@@ -13,10 +13,14 @@ use super::screen;
 use crate::bench::{self, BenchError, DEFAULT_KEYS, Outcome, Plan, Stage};
 use crate::launcher::Directory;
 
+/// Clients that share a set of links unless told otherwise, as behind a gateway.
+const CLIENTS_PER_CONNECTION: usize = 16;
+
 impl Bench {
     pub(super) async fn run(&self, directory: &Directory, report: Report) -> Result<(), Failure> {
         let plan = Plan {
             clients: self.clients,
+            connections: self.connections.unwrap_or_else(|| self.clients.div_ceil(CLIENTS_PER_CONNECTION)),
             value_size: self.value_size,
             bundle: self.bundle,
             duration: self.duration,
@@ -99,6 +103,7 @@ fn json(outcome: &Outcome, plan: &Plan, report: Report) -> Result<(), Failure> {
         "syncs_per_op": replicas.map(|spent| per_op(spent.syncs as f64)),
         "view_changes": outcome.view_changes,
         "clients": plan.clients,
+        "connections": plan.connections,
         "value_size": plan.value_size,
         "bundle": plan.bundle,
         "rate": plan.rate,
@@ -114,8 +119,9 @@ fn say(outcome: &Outcome, plan: &Plan, report: Report) -> Result<(), Failure> {
     };
     let mut lines = vec![
         format!(
-            "{} clients, {} bytes a value, {} a request, {} s, {loop_kind}",
+            "{} clients on {} connections, {} bytes a value, {} a request, {} s, {loop_kind}",
             plan.clients,
+            plan.connections,
             plan.value_size,
             plan.bundle,
             outcome.elapsed.as_secs_f64()

@@ -20,7 +20,9 @@ pub(super) async fn run(directory: &Directory, report: Report) -> Result<(), Fai
     }
     screen::lines(&table(&standings, view));
     let faulty = standing::faulty(&standings);
-    if faulty > description.tolerates() {
+    if standings.iter().all(|one| one.condition == Condition::Down) {
+        screen::warn("the testnet does not run: start it with `quorate-testnet up`");
+    } else if faulty > description.tolerates() {
         screen::warn(&format!(
             "{faulty} replicas are down, paused or misbehave, more than the {} that {} replicas tolerate",
             description.tolerates(),

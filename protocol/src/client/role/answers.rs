@@ -6,6 +6,8 @@ use quorate_crypto::{Digest, ReplicaId};
 use super::{ClientRole, Output, TIME_WIRE, Ticket, Wire, reply_digest};
 use crate::client::accusation::Contradiction;
 use crate::client::message::{ClientMessage, ReplicaMessage, ReplicaStatus, WatchUpdate};
+use crate::client::numbers::Numbers;
+use crate::client::role::Number;
 use crate::client::serializable_read::{ReadEnding, ReadStep};
 use crate::client::submission::{Judgement, RequestEnding};
 use crate::client::subscription::Progressed;
@@ -107,11 +109,15 @@ impl ClientRole {
         if let Some(number) = submission.number {
             let latest = submission.requests().iter().map(|request| request.content().valid_until).max();
             match latest {
-                Some(valid_until) if !settled => self.numbers.give_up(number, valid_until),
-                _ => self.numbers.settle(number),
+                Some(valid_until) if !settled => self.numbers_of(number).give_up(number.number, valid_until),
+                _ => self.numbers_of(number).settle(number.number),
             }
         }
         self.outputs.push_back(Output::Request { ticket, ending });
+    }
+
+    fn numbers_of(&mut self, number: Number) -> &mut Numbers {
+        &mut self.authors[number.author.0].numbers
     }
 
     /// f + 1 replicas find the time limit wrong. Asks a quorum for the agreed time, then signs again under the same

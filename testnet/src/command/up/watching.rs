@@ -60,7 +60,6 @@ impl<'a> Watching<'a> {
                     self.end_line();
                     self.say("stopping; Ctrl-C again stops at once");
                     let stopped = stop(self.directory, self.description, interrupts).await?;
-                    self.reap();
                     self.say(&format!("stopped {} replicas; state is kept.", stopped.len()));
                     return Ok(());
                 }
