@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use quorate_crypto::statement::Ballot;
-use quorate_crypto::{Committee, Digest, Incarnation, PublicKey, ReplicaId, Seq, Signed, Signer, Statement, StatementBody, Verified};
+use quorate_crypto::{
+    Committee, Digest, Incarnation, PublicKey, ReplicaId, Seq, Signed, Signer, Statement, StatementBody, Verified,
+};
 use quorate_protocol::client::message::ReplicaMessage;
 use quorate_protocol::engine::{Engine, EngineStatus, Input, Now, Send, Step};
 use quorate_protocol::message::Message;
@@ -14,7 +16,7 @@ use rand_chacha::ChaCha8Rng;
 
 use super::client_lies::ClientLies;
 use super::equivocation::Equivocation;
-use super::votes::DoubleVotes;
+use super::votes;
 use super::{Behaviour, Misbehaviour, Switch, Trigger};
 
 /// What a liar has to lie with: its own key and nobody else's.
@@ -58,7 +60,6 @@ pub struct FaultyReplica<E> {
     random: ChaCha8Rng,
     half: Equivocation,
     one: Equivocation,
-    votes: DoubleVotes,
     lies: ClientLies,
 }
 
@@ -72,7 +73,6 @@ impl<E: Engine> FaultyReplica<E> {
             random: ChaCha8Rng::seed_from_u64(seed),
             half: Equivocation::half(),
             one: Equivocation::one_against_rest(),
-            votes: DoubleVotes::default(),
             lies: ClientLies::default(),
         }
     }
@@ -143,7 +143,7 @@ impl<E: Engine> FaultyReplica<E> {
                 }
                 Behaviour::Equivocate => self.half.rewrite(&self.hands, sends, &mut self.random),
                 Behaviour::EquivocateOne => self.one.rewrite(&self.hands, sends, &mut self.random),
-                Behaviour::DoubleVote => self.votes.rewrite(&self.hands, sends),
+                Behaviour::DoubleVote => votes::double(&self.hands, sends),
                 Behaviour::LieToClients | Behaviour::ForgeWatch => 0,
             };
             self.switch.count(misbehaviour.behaviour, acted);

@@ -128,8 +128,9 @@ pub fn power_cuts(
         // Beyond every operation: the run as it is without a cut tells how many there are.
         let uncut = Options { power_cut_at: Some(u64::MAX / 2), ..options.clone() };
         let measured = cached_operations(seed, &uncut);
-        // Every place takes another residue, so that all kinds of operations are hit.
-        let at = 1 + (measured * place / CUTS_PER_SEED) + (seed.wrapping_mul(7) + place * 3) % 11;
+        // Every seed shifts the places a little, so that all kinds of operations are hit.
+        let stride = (measured / CUTS_PER_SEED).max(1);
+        let at = 1 + stride * place + seed.wrapping_mul(0x9E37_79B9) % stride;
         let cut = Options { power_cut_at: Some(at), ..options.clone() };
         (super::run(seed, &cut), cut)
     };

@@ -163,11 +163,15 @@ impl Client {
                             Ended::Executed(reply)
                         }
                         RequestEnding::Refused { reason, requests, .. } => {
-                            requests.iter().for_each(|request| history.signed(index, request.digest()));
+                            for request in &requests {
+                                history.signed(index, request.digest());
+                            }
                             Ended::Refused(reason)
                         }
                         RequestEnding::Unknown { requests, .. } => {
-                            requests.iter().for_each(|request| history.signed(index, request.digest()));
+                            for request in &requests {
+                                history.signed(index, request.digest());
+                            }
                             Ended::Unknown
                         }
                     };

@@ -11,7 +11,7 @@ use quorate_crypto::ReplicaId;
 use serde_json::json;
 
 use super::campaign::{Extent, Summary, power_cuts, seeds};
-use super::plan::Options;
+use super::plan::{Options, Sabotage};
 use super::report::SimulationReport;
 use crate::faults::Behaviour;
 
@@ -57,6 +57,9 @@ pub struct Simulate {
     /// Write a line for every event of the seed to this file.
     #[arg(long, requires = "seed")]
     pub trace: Option<PathBuf>,
+    /// Build in a defect, to see the oracles find it: `lost-sync` or `send-before-record`.
+    #[arg(long, value_parser = sabotage)]
+    pub sabotage: Option<Sabotage>,
     /// Threads of a campaign; all processors if not given.
     #[arg(long)]
     pub threads: Option<usize>,
@@ -90,6 +93,10 @@ fn fault(text: &str) -> Result<(u16, Behaviour), String> {
     Ok((replica, behaviour.parse().map_err(|error: crate::faults::UnknownBehaviour| error.to_string())?))
 }
 
+fn sabotage(text: &str) -> Result<Sabotage, String> {
+    Sabotage::by_name(text).ok_or_else(|| "lost-sync or send-before-record".to_owned())
+}
+
 impl Simulate {
     fn options(&self) -> anyhow::Result<Options> {
         let size = match self.replicas {
@@ -113,7 +120,7 @@ impl Simulate {
             faults: self.faults.iter().map(|(replica, behaviour)| (ReplicaId(*replica), *behaviour)).collect(),
             ed25519: self.ed25519,
             power_cut_at: self.power_cut_at,
-            sabotage: None,
+            sabotage: self.sabotage,
             trace: self.trace.is_some(),
         })
     }
@@ -146,32 +153,7 @@ impl Simulate {
             print_counters(&mut out, &report.counters)?;
             writeln!(out, "trace {}", report.trace_hash.to_hex())?;
         }
-        self.tell_failure(&report, options)
-    }
-
-    fn tell_failure(&self, report: &SimulationReport, options: &Options) -> anyhow::Result<u8> {
-        let Some(violation) = &report.violation else { return Ok(0) };
-        let mut err = anstream::stderr();
-        writeln!(err, "seed {}: {violation}", report.seed)?;
-        writeln!(err, "replay: {}", self.replay_line(report, options))?;
-        Ok(EXIT_VIOLATION)
-    }
-
-    fn replay_line(&self, report: &SimulationReport, options: &Options) -> String {
-        let mut line = format!("quorate-testnet simulate --seed {}", report.seed);
-        if let Some(replicas) = options.replicas {
-            line += &format!(" -n {replicas}");
-        }
-        for (replica, behaviour) in &options.faults {
-            line += &format!(" --fault {replica}={behaviour}");
-        }
-        if options.ed25519 {
-            line += " --ed25519";
-        }
-        if let Some(operation) = options.power_cut_at {
-            line += &format!(" --power-cut-at {operation}");
-        }
-        line
+        tell_failure(&report, options)
     }
 
     fn run_many(&self, options: &Options) -> anyhow::Result<u8> {
@@ -180,9 +162,8 @@ impl Simulate {
             (None, Some(points)) => Extent::Seeds(points),
             (None, None) => Extent::Seeds(self.seeds.unwrap_or(DEFAULT_SEEDS)),
         };
-        let threads = self
-            .threads
-            .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get));
+        let threads =
+            self.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get));
         let bar = progress(extent);
         // A panic inside a run is a verdict, told with its seed.
         std::panic::set_hook(Box::new(|_| {}));
@@ -202,7 +183,7 @@ impl Simulate {
         self.tell_summary(&summary)?;
         let mut code = 0;
         for (report, options) in &summary.failed {
-            code = code.max(self.tell_failure(report, options)?);
+            code = code.max(tell_failure(report, options)?);
         }
         Ok(code)
     }
@@ -242,6 +223,25 @@ impl Simulate {
         }
         print_counters(&mut out, &summary.counters)
     }
+}
+
+fn tell_failure(report: &SimulationReport, options: &Options) -> anyhow::Result<u8> {
+    let Some(violation) = &report.violation else { return Ok(0) };
+    let mut err = anstream::stderr();
+    writeln!(err, "seed {}: {violation}", report.seed)?;
+    writeln!(err, "replay: {}", replay_line(report, options))?;
+    Ok(EXIT_VIOLATION)
+}
+
+/// The one line that replays a run.
+fn replay_line(report: &SimulationReport, options: &Options) -> String {
+    let mut words = vec![format!("quorate-testnet simulate --seed {}", report.seed)];
+    words.extend(options.replicas.map(|replicas| format!("-n {replicas}")));
+    words.extend(options.faults.iter().map(|(replica, behaviour)| format!("--fault {replica}={behaviour}")));
+    words.extend(options.ed25519.then(|| "--ed25519".to_owned()));
+    words.extend(options.sabotage.map(|sabotage| format!("--sabotage {}", sabotage.name())));
+    words.extend(options.power_cut_at.map(|operation| format!("--power-cut-at {operation}")));
+    words.join(" ")
 }
 
 fn print_counters(out: &mut impl std::io::Write, counters: &super::report::Counters) -> anyhow::Result<()> {

@@ -18,7 +18,7 @@
 //! | `plan` | what the seed decides beforehand |
 //! | `world`, `queue` | the event loop |
 //! | `breaking` | crashes, blackouts, partitions, pauses, healing |
-//! | `process` | one replica on its disk |
+//! | `process`, `publishing` | one replica on its disk, and what leaves it |
 //! | `client`, `history` | clients, and what they were told |
 //! | `network`, `disk`, `signing` | what is replaced |
 //! | `oracle` | what must hold |
@@ -36,6 +36,7 @@ mod network;
 mod oracle;
 mod plan;
 mod process;
+mod publishing;
 mod queue;
 mod report;
 mod signing;

@@ -47,9 +47,10 @@ impl Network {
 
     /// Whether a message from one replica reaches the other now.
     pub(super) fn reaches(&self, from: usize, to: usize) -> bool {
-        !self.partitions.iter().any(|partition| {
-            partition.side[from] != partition.side[to] && (!partition.one_way || partition.side[from])
-        })
+        !self
+            .partitions
+            .iter()
+            .any(|partition| partition.side[from] != partition.side[to] && (!partition.one_way || partition.side[from]))
     }
 
     /// After which delays copies of a message between two replicas arrive: none if it is lost.

@@ -24,6 +24,21 @@ pub enum Sabotage {
     SendBeforeRecord,
 }
 
+impl Sabotage {
+    /// Its name on the command line.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Sabotage::LostSync => "lost-sync",
+            Sabotage::SendBeforeRecord => "send-before-record",
+        }
+    }
+
+    /// The one of this name.
+    pub fn by_name(name: &str) -> Option<Sabotage> {
+        [Sabotage::LostSync, Sabotage::SendBeforeRecord].into_iter().find(|one| one.name() == name)
+    }
+}
+
 /// What the caller decides instead of the seed.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
@@ -224,12 +239,7 @@ fn liars(random: &mut ChaCha12Rng, replicas: usize) -> BTreeMap<ReplicaId, Vec<M
     liars
 }
 
-fn breakages(
-    random: &mut ChaCha12Rng,
-    replicas: usize,
-    heals_at: Micros,
-    crashes_on: bool,
-) -> Vec<(Micros, Breakage)> {
+fn breakages(random: &mut ChaCha12Rng, replicas: usize, heals_at: Micros, crashes_on: bool) -> Vec<(Micros, Breakage)> {
     let mut out = Vec::new();
     let partitions_on = random.random_bool(0.5);
     let pauses_on = random.random_bool(0.3);

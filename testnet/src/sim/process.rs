@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use quorate_crypto::encoding::decode;
-use quorate_crypto::{Committee, Digest, Domain, PublicKey, ReplicaId, SignatureScheme, Signed, Signer, Verified, Verifier};
+use quorate_crypto::{
+    Committee, Digest, Domain, PublicKey, ReplicaId, SignatureScheme, Signed, Signer, Verified, Verifier,
+};
 use quorate_node::disk::MemoryDisk;
 use quorate_node::driver::{Driver, DriverError, Published};
 use quorate_node::key_value::KeyValue;
 use quorate_node::log::{LogKey, OpenError, Trust};
-use quorate_node::recovery::{
-    OpenReplicaError, StorageSettings, create_replica_storage, open_replica, store_snapshot,
-};
+use quorate_node::recovery::{OpenReplicaError, StorageSettings, create_replica_storage, open_replica, store_snapshot};
 use quorate_node::snapshot_store::{SnapshotError, SnapshotStore};
 use quorate_protocol::client::message::{ClientMessage, ReplicaMessage, ReplicaStatus};
 use quorate_protocol::engine::{Decided, Engine, EngineStatus, Input, Now, Step};
@@ -321,8 +321,7 @@ impl Running {
     fn receive(&mut self, cluster: &Cluster, now: Now, from: usize, bytes: &[u8]) -> Result<(), String> {
         let committee = cluster.committee.as_ref();
         let limits = MessageLimits { window: cluster.parameters.window };
-        let message: Message =
-            decode(bytes, cluster.parameters.frame_bytes_max).map_err(|error| error.to_string())?;
+        let message: Message = decode(bytes, cluster.parameters.frame_bytes_max).map_err(|error| error.to_string())?;
         let verified = self.verifier.verify(message, committee, &limits).map_err(|error| error.to_string())?;
         let from = ReplicaId(from as u16);
         if !matches!(&*verified, Message::Requests(_)) {
@@ -371,10 +370,11 @@ impl Running {
                 };
                 Some(ReplicaMessage::Status { id, status })
             }
-            ClientMessage::Receipt { id, seq, index } => {
-                Some(ReplicaMessage::Receipt { id, receipt: self.driver.receipt(seq, index) })
-            }
-            ClientMessage::Read { .. } | ClientMessage::Watch { .. } | ClientMessage::Unwatch { .. } => None,
+            // Simulated clients ask for none of these.
+            ClientMessage::Read { .. }
+            | ClientMessage::Watch { .. }
+            | ClientMessage::Unwatch { .. }
+            | ClientMessage::Receipt { .. } => None,
         }
     }
 }

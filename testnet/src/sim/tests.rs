@@ -50,3 +50,41 @@ fn a_message_before_its_record_is_found() {
     let found = (1..=300).find(|seed| run(*seed, &options).violation.is_some());
     assert!(found.is_some(), "three hundred seeds see nothing wrong with promises that are not kept");
 }
+
+/// Every behaviour happens, and the cluster stays safe and live while it does.
+#[test]
+fn every_behaviour_acts_and_changes_nothing_that_matters() {
+    use crate::faults::{Behaviour, CATALOGUE};
+    for (behaviour, name, _) in CATALOGUE {
+        // Simulated clients do not watch.
+        if *behaviour == Behaviour::ForgeWatch {
+            continue;
+        }
+        let faults = vec![(quorate_crypto::ReplicaId(0), *behaviour)];
+        let options = Options { replicas: Some(4), faults, ..Options::default() };
+        let mut counters = Counters::default();
+        for seed in 700..706 {
+            let report = run(seed, &options);
+            assert_eq!(report.violation, None, "{name}, seed {seed}");
+            counters.add(&report.counters);
+        }
+        assert!(counters.behaviours.get(name).is_some_and(|acted| *acted > 0), "{name} never acted");
+        let convicts = matches!(behaviour, Behaviour::Equivocate | Behaviour::EquivocateOne | Behaviour::DoubleVote);
+        assert!(!convicts || counters.evidence > 0, "{name} leaves no evidence");
+    }
+}
+
+/// The same run, signed with ed25519.
+#[test]
+fn real_signatures_hold_as_well() {
+    let options = Options { ed25519: true, ..Options::default() };
+    assert_eq!(run(7, &options).violation, None);
+}
+
+/// Power cuts of the whole cluster at many storage operations.
+#[test]
+fn power_cuts_at_chosen_operations_lose_nothing() {
+    let summary = campaign::power_cuts(1, 60, &Options::default(), 2, 1, |_| {});
+    assert!(summary.failed.is_empty(), "{:?}", summary.failed.first().map(|(report, _)| &report.violation));
+    assert!(summary.points >= 50, "only {} cuts took place", summary.points);
+}

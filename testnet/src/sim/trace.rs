@@ -64,7 +64,9 @@ pub(super) fn describe(message: &Message) -> String {
             message.body().view_changes.iter().map(|(author, _)| author.0).collect::<Vec<_>>(),
             message.body().reproposals.iter().map(|one| (one.seq, one.digest)).collect::<Vec<_>>()
         ),
-        Message::Checkpoint(signed) | Message::Executed(signed) => format!("{:?} by r{}", signed.body(), signed.signer()),
+        Message::Checkpoint(signed) | Message::Executed(signed) => {
+            format!("{:?} by r{}", signed.body(), signed.signer())
+        }
         Message::Requests(requests) => format!("REQUESTS {}", requests.len()),
         Message::Status(status) => format!(
             "STATUS {:?} entered {} stable {:?} executed {:?} slots {:?} missing {}+{}",
@@ -72,7 +74,11 @@ pub(super) fn describe(message: &Message) -> String {
             status.entered,
             status.stable,
             status.executed,
-            status.slots.iter().map(|slot| (slot.seq.0, slot.pre_prepared, slot.prepares, slot.commits)).collect::<Vec<_>>(),
+            status
+                .slots
+                .iter()
+                .map(|slot| (slot.seq.0, slot.pre_prepared, slot.prepares, slot.commits))
+                .collect::<Vec<_>>(),
             status.missing_requests.len(),
             status.missing_proposals.len()
         ),

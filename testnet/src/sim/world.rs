@@ -8,9 +8,8 @@ use quorate_crypto::{ClusterId, Committee, Digest, Domain, Epoch, FaultModel, Me
 use quorate_node::driver::Published;
 use quorate_node::key_value::KeyValue;
 use quorate_protocol::client::message::ReplicaMessage;
-use quorate_protocol::engine::{Engine as _, Recipients};
+use quorate_protocol::engine::Engine as _;
 use quorate_protocol::execution::{Execution, ExecutionParameters, InitialConfiguration};
-use quorate_protocol::message::Message;
 use quorate_protocol::parameters::Micros;
 use quorate_protocol::state::Snapshot;
 use rand::{RngExt as _, SeedableRng as _};
@@ -26,7 +25,7 @@ use super::process::{Cluster, Incoming, Process, unexpected};
 use super::queue::Queue;
 use super::report::{Counters, SimulationReport, Violation};
 use super::signing::Keyring;
-use super::trace::{Trace, describe};
+use super::trace::Trace;
 use crate::faults::Switch;
 
 /// More events than any sound run has: a replica that wakes itself without end is stopped here.
@@ -66,13 +65,13 @@ pub(super) struct World {
     pub(super) cluster: Cluster,
     pub(super) processes: Vec<Process>,
     pub(super) clients: Vec<Client>,
-    by_key: BTreeMap<PublicKey, usize>,
+    pub(super) by_key: BTreeMap<PublicKey, usize>,
     pub(super) network: Network,
     pub(super) queue: Queue<Event>,
     pub(super) now: Micros,
     pub(super) random: ChaCha12Rng,
     pub(super) history: History,
-    oracles: Oracles,
+    pub(super) oracles: Oracles,
     pub(super) trace: Trace,
     pub(super) counters: Counters,
     pub(super) healed: bool,
@@ -116,8 +115,10 @@ impl World {
         let clients = (0..plan.clients)
             .map(|index| Client::new(&plan, index, committee.clone(), keys.key(plan.replicas + index), random.random()))
             .collect();
+        // Operations are counted from the first start on: what makes new storage is `init`, another command.
+        cluster.power.begin_count();
         if let Some(operation) = plan.power_cut_at {
-            cluster.power.cut_at(cluster.power.operations() + operation);
+            cluster.power.cut_at(operation);
         }
         World {
             network: Network::new(plan.weather),
@@ -211,20 +212,18 @@ impl World {
                 self.clients[client].receive(self.now, ReplicaId(from as u16), &bytes);
                 self.drain_client(client);
             }
-            Event::ClientWake { client } => {
-                if self.clients[client].wake_at == Some(self.now) {
-                    self.clients[client].wake_at = None;
-                    self.clients[client].timer(self.now);
-                    self.drain_client(client);
-                }
+            Event::ClientWake { client } if self.clients[client].wake_at == Some(self.now) => {
+                self.clients[client].wake_at = None;
+                self.clients[client].timer(self.now);
+                self.drain_client(client);
             }
             Event::ClientAct { client } => self.client_act(client),
             Event::Break { breakage } => self.break_something(breakage),
             Event::Unite { partition } => self.unite(partition),
-            Event::Die { replica, life, ending, downtime } if self.lives(replica, life) => {
-                if self.processes[replica].dying.is_some() {
-                    self.die(replica, ending, downtime);
-                }
+            Event::Die { replica, life, ending, downtime }
+                if self.lives(replica, life) && self.processes[replica].dying.is_some() =>
+            {
+                self.die(replica, ending, downtime);
             }
             Event::Start { replica, life } => self.start(replica, life),
             Event::Heal => self.heal(),
@@ -341,113 +340,6 @@ impl World {
         }
     }
 
-    /// The turn's sync is over: what it published leaves.
-    fn publish(&mut self, replica: usize, published: Published, answers: Vec<(usize, ReplicaMessage)>) {
-        let (id, liar) = (ReplicaId(replica as u16), self.processes[replica].liar);
-        for (to, message) in published.sends {
-            if !liar {
-                let verdict = self.oracles.left(id, &message);
-                self.check(verdict);
-            }
-            self.send(replica, to, &message);
-        }
-        for evidence in &published.evidence {
-            self.counters.evidence += 1;
-            let verdict = self.oracles.evidence(id, evidence);
-            self.check(verdict);
-        }
-        if let Some(halt) = &published.halt
-            && !liar
-        {
-            self.fail(Violation::new("no-halt", format!("replica {replica}: {halt}")));
-        }
-        if let Some(seq) = published.installed {
-            self.counters.transfers += 1;
-            self.trace.line(self.now, || format!("replica {replica} installed the state at {seq}"));
-        }
-        for snapshot in published.snapshots {
-            if !liar {
-                let verdict = self.oracles.snapshot(id, &snapshot);
-                self.check(verdict);
-            }
-            self.plan_store(replica, snapshot);
-        }
-        let mut told: Vec<(usize, ReplicaMessage)> = Vec::new();
-        for (key, reply) in published.replies {
-            if !liar {
-                let verdict = self.oracles.answered(id, &reply);
-                self.check(verdict);
-            }
-            told.extend(self.by_key.get(&key).map(|client| (*client, ReplicaMessage::Reply(reply))));
-        }
-        for (key, request, reason) in published.refused {
-            told.extend(self.by_key.get(&key).map(|client| (*client, ReplicaMessage::Refused { request, reason })));
-        }
-        for busy in published.busy {
-            let message = ReplicaMessage::Busy { request: busy.request, retry_after: busy.retry_after };
-            told.extend(self.by_key.get(&busy.client).map(|client| (*client, message)));
-        }
-        told.extend(answers);
-        for (client, message) in told {
-            self.answer(replica, client, message);
-        }
-    }
-
-    fn send(&mut self, from: usize, to: Recipients, message: &Message) {
-        let bytes = Arc::new(encode(message));
-        if bytes.len() > self.cluster.parameters.frame_bytes_max {
-            self.fail(Violation::new("frame", format!("replica {from} sends {} bytes", bytes.len())));
-        }
-        let recipients: Vec<usize> = match to {
-            Recipients::Others => (0..self.processes.len()).filter(|to| *to != from).collect(),
-            Recipients::One(id) => vec![id.index()],
-        };
-        if self.trace.wants_lines() {
-            self.trace.line(self.now, || format!("{from} -> {recipients:?} {}", describe(message)));
-        }
-        for to in recipients {
-            if to == from || to >= self.processes.len() {
-                continue;
-            }
-            for delay in self.network.between_replicas(&mut self.random, from, to) {
-                let life = self.processes[to].life;
-                let bytes = Arc::clone(&bytes);
-                self.queue.push(self.now + delay, Event::ToReplica { from, to, life, bytes });
-            }
-        }
-    }
-
-    fn answer(&mut self, replica: usize, client: usize, message: ReplicaMessage) {
-        let key = self.cluster.clients[client];
-        for message in self.processes[replica].answer(self.now, &key, message) {
-            let bytes = Arc::new(encode(&message));
-            for delay in self.network.delays(&mut self.random) {
-                let bytes = Arc::clone(&bytes);
-                self.queue.push(self.now + delay, Event::ToClient { from: replica, client, bytes });
-            }
-        }
-    }
-
-    fn plan_store(&mut self, replica: usize, snapshot: Snapshot) {
-        let takes = self.random.random_range(200..5 * MILLISECOND);
-        let life = self.processes[replica].life;
-        let Some(running) = &mut self.processes[replica].running else { return };
-        running.storing_until = running.storing_until.max(self.now) + takes;
-        let at = running.storing_until;
-        self.queue.push(at, Event::Store { replica, life, snapshot });
-    }
-
-    fn store(&mut self, replica: usize, snapshot: Snapshot) {
-        match self.processes[replica].store(&snapshot) {
-            Ok(()) => {
-                self.counters.checkpoints += 1;
-                self.trace.event(self.now, "store", replica as u64, snapshot.seq.0, &[]);
-                self.incoming(replica, Incoming::Stored(snapshot));
-            }
-            Err(error) => self.storage_failed(replica, &error),
-        }
-    }
-
     /// A storage error ends the process. It must be one that was planned.
     pub(super) fn storage_failed(&mut self, replica: usize, error: &dyn std::error::Error) {
         if self.cluster.power.is_off() {
@@ -529,8 +421,11 @@ impl World {
         self.counters.views = views.filter_map(Process::status).map(|status| status.view.0).max().unwrap_or(0);
         self.counters.lost = self.network.lost;
         self.counters.batches = self.oracles.last().0;
-        self.counters.storage_operations =
-            if self.counters.storage_operations == 0 { self.cluster.power.operations() } else { self.counters.storage_operations };
+        self.counters.storage_operations = if self.counters.storage_operations == 0 {
+            self.cluster.power.operations()
+        } else {
+            self.counters.storage_operations
+        };
         for process in &self.processes {
             for (behaviour, acted) in process.switch.acted() {
                 *self.counters.behaviours.entry(behaviour.name()).or_default() += acted;

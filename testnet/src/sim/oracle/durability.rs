@@ -15,11 +15,7 @@ use crate::sim::report::Violation;
 /// The puts in a store's remaining history, by revision.
 type Puts = BTreeMap<u64, Vec<(Vec<u8>, Vec<u8>)>>;
 
-pub(super) fn check(
-    history: &History,
-    once: &ExactlyOnce,
-    reference: &Execution<KeyValue>,
-) -> Result<(), Violation> {
+pub(super) fn check(history: &History, once: &ExactlyOnce, reference: &Execution<KeyValue>) -> Result<(), Violation> {
     let store = reference.service().store();
     let oldest = store.compact_revision();
     let puts = puts(reference)?;
@@ -40,11 +36,11 @@ pub(super) fn check(
                 }
                 in_history(asked, &puts, oldest)?;
             }
-            Some((_, Ended::Refused(Refusal::Expired))) => {
-                if asked.signed.iter().any(|digest| once.at(digest).is_some()) {
-                    let what = format!("{} was told that it expired, but it executed", asked.name());
-                    return Err(Violation::new("durability", what));
-                }
+            Some((_, Ended::Refused(Refusal::Expired)))
+                if asked.signed.iter().any(|digest| once.at(digest).is_some()) =>
+            {
+                let what = format!("{} was told that it expired, but it executed", asked.name());
+                return Err(Violation::new("durability", what));
             }
             _ => {}
         }

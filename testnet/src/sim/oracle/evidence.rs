@@ -27,9 +27,10 @@ impl EvidenceCheck {
         let by = format!("published by replica {replica}");
         match evidence.verify(&self.committee, self.window, &self.verifier) {
             Ok(conviction) if self.liars.contains(&conviction.accused) => Ok(()),
-            Ok(conviction) => {
-                Err(Violation::new("evidence", format!("{conviction:?} convicts an honest replica; {by}: {evidence:?}")))
-            }
+            Ok(conviction) => Err(Violation::new(
+                "evidence",
+                format!("{conviction:?} convicts an honest replica; {by}: {evidence:?}"),
+            )),
             Err(error) => Err(Violation::new("evidence", format!("does not verify: {error}; {by}: {evidence:?}"))),
         }
     }

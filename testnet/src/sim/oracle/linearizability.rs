@@ -34,7 +34,8 @@ fn respects_real_time(history: &History) -> Result<(), Violation> {
             if let Some((before, earlier)) = &latest
                 && *before > place
             {
-                let what = format!("{name} was asked after {earlier} had ended, but stands at {place:?} before {before:?}");
+                let what =
+                    format!("{name} was asked after {earlier} had ended, but stands at {place:?} before {before:?}");
                 return Err(Violation::new("linearizability", what));
             }
         } else if latest.as_ref().is_none_or(|(before, _)| *before < place) {
@@ -68,7 +69,8 @@ fn fits_the_model(history: &History, once: &ExactlyOnce) -> Result<(), Violation
         };
         let expected = execute(operation, &mut registers, &mut revision);
         let Some(results) = results else { continue };
-        let seen = results.first().and_then(|bytes| OperationResult::from_bytes(bytes).ok()).map(|result| seen(&result));
+        let seen =
+            results.first().and_then(|bytes| OperationResult::from_bytes(bytes).ok()).map(|result| seen(&result));
         if seen.as_ref() != Some(&expected) {
             let what = format!("{name} at {place:?} was told {seen:?}, the model gives {expected:?}");
             return Err(Violation::new("linearizability", what));

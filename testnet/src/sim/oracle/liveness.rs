@@ -4,7 +4,7 @@
 use quorate_crypto::{ReplicaId, Seq};
 use quorate_protocol::engine::EngineStatus;
 
-use crate::sim::history::History;
+use crate::sim::history::{Asked, History};
 use crate::sim::report::Violation;
 
 /// What is not finished yet: none if everything is.
@@ -13,7 +13,7 @@ pub(in crate::sim) fn unfinished(
     honest: &[(ReplicaId, EngineStatus)],
     last: Seq,
 ) -> Option<Violation> {
-    let mut left: Vec<String> = history.all().filter(|asked| asked.ended.is_none()).map(|asked| asked.name()).collect();
+    let mut left: Vec<String> = history.all().filter(|asked| asked.ended.is_none()).map(Asked::name).collect();
     left.truncate(5);
     let mut behind: Vec<String> = Vec::new();
     for (replica, status) in honest {

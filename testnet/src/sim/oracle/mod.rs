@@ -128,3 +128,6 @@ impl Oracles {
         linearizability::check(history, &self.once)
     }
 }
+
+#[cfg(test)]
+mod tests;
