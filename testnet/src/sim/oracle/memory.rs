@@ -8,6 +8,8 @@ use crate::sim::report::Violation;
 
 /// Clients that may each have one request pending beyond the cap.
 const CLIENTS: usize = 16;
+/// Requests beyond the cap that peers may have pending at a replica by relaying them: 8 for each of at most 7.
+const VOUCHED: usize = 8 * 7;
 /// Bytes of log that a run may leave on a disk: with a window of at most 128 small batches, a cut every checkpoint and
 /// segments of at most 256 KiB, more means that the log is not cut.
 const LOG_BYTES_MAX: u64 = 24 << 20;
@@ -20,7 +22,11 @@ pub(in crate::sim) struct BoundedMemory {
 
 impl BoundedMemory {
     pub(super) fn new(parameters: &Parameters) -> BoundedMemory {
-        BoundedMemory { pending: parameters.pending_requests_max + CLIENTS, look_ahead: parameters.look_ahead() }
+        let vouched = VOUCHED_MAX * MAX_MEMBERS_SIMULATED;
+        BoundedMemory {
+            pending: parameters.pending_requests_max + CLIENTS + vouched,
+            look_ahead: parameters.look_ahead(),
+        }
     }
 
     pub(super) fn check(&self, replica: ReplicaId, status: &EngineStatus, log_bytes: u64) -> Result<(), Violation> {
