@@ -217,6 +217,16 @@ async fn main() -> anyhow::Result<()> {
         (after.2 - before.2) as f64 / count as f64,
         nodes.iter().map(|node| node.standing().status.view_changes).collect::<Vec<_>>(),
     );
+    for (id, node) in nodes.iter().enumerate() {
+        let metrics = node.metrics();
+        println!(
+            "replica {id}: {} B of requests a put to peers, {} fetches, {:.1} inputs a turn, {} turns",
+            metrics.request_bytes_sent.get() / count as u64,
+            metrics.request_fetches.get(),
+            metrics.inputs.get() as f64 / metrics.turns.get().max(1) as f64,
+            metrics.turns.get(),
+        );
+    }
     for node in nodes {
         node.stop().await?;
     }

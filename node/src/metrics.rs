@@ -54,6 +54,10 @@ pub struct Metrics {
     pub frames_muted: Counter,
     /// Frames to peers that found their queue full.
     pub frames_unsent: Counter,
+    /// Bytes of requests relayed to peers, or sent because a peer asked for them.
+    pub request_bytes_sent: Counter,
+    /// Times peers were asked for requests.
+    pub request_fetches: Counter,
     /// Answers to requests.
     pub replies: Counter,
     /// Requests that found no room.
@@ -87,6 +91,8 @@ impl Default for Metrics {
             peers_disconnected: Counter::default(),
             frames_muted: Counter::default(),
             frames_unsent: Counter::default(),
+            request_bytes_sent: Counter::default(),
+            request_fetches: Counter::default(),
             replies: Counter::default(),
             busy: Counter::default(),
             watches: Gauge::default(),
@@ -133,6 +139,8 @@ impl Metrics {
         registry.register("peers_disconnected", "Links closed for what the peer sent", self.peers_disconnected.clone());
         registry.register("frames_muted", "Frames of such peers dropped unread", self.frames_muted.clone());
         registry.register("frames_unsent", "Frames to peers that found a full queue", self.frames_unsent.clone());
+        registry.register("request_bytes_sent", "Bytes of requests sent to peers", self.request_bytes_sent.clone());
+        registry.register("request_fetches", "Times peers were asked for requests", self.request_fetches.clone());
         registry.register("replies", "Answers to requests", self.replies.clone());
         registry.register("busy", "Requests that found no room", self.busy.clone());
         registry.register("watches", "Open watches", self.watches.clone());

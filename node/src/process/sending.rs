@@ -63,6 +63,15 @@ impl Sending {
         for (to, message) in sends {
             let frame = Bytes::from(encode(&message));
             let class = class_of(&message, frame.len());
+            match &message {
+                Message::Requests(_) => {
+                    self.metrics.request_bytes_sent.inc_by(frame.len() as u64);
+                }
+                Message::FetchRequests(_) => {
+                    self.metrics.request_fetches.inc();
+                }
+                _ => {}
+            }
             if frame.len() > FRAME_CAP_BYTES {
                 tracing::error!(bytes = frame.len(), "a message exceeds the frame cap and is not sent");
                 self.metrics.frames_unsent.inc();
