@@ -22,9 +22,8 @@ pub(in crate::sim) struct BoundedMemory {
 
 impl BoundedMemory {
     pub(super) fn new(parameters: &Parameters) -> BoundedMemory {
-        let vouched = VOUCHED_MAX * MAX_MEMBERS_SIMULATED;
         BoundedMemory {
-            pending: parameters.pending_requests_max + CLIENTS + vouched,
+            pending: parameters.pending_requests_max + CLIENTS + VOUCHED,
             look_ahead: parameters.look_ahead(),
         }
     }
