@@ -102,7 +102,12 @@ impl Certificate {
 
     /// Checks everything but the signatures, which it appends to `claims`: epoch, membership, at least `needed`
     /// distinct authors.
-    pub fn claims_of(&self, committee: &Committee, needed: usize, claims: &mut Vec<Claim>) -> Result<(), CertificateError> {
+    pub fn claims_of(
+        &self,
+        committee: &Committee,
+        needed: usize,
+        claims: &mut Vec<Claim>,
+    ) -> Result<(), CertificateError> {
         distinct_members(self, committee)?;
         if self.endorsements.len() < needed {
             return Err(CertificateError::TooFew { found: self.endorsements.len(), needed });

@@ -16,8 +16,9 @@ impl PublicKey {
     /// False for encodings that are not canonical and for points of small order: neither may be configured as a key,
     /// since such a key verifies signatures nobody made.
     pub fn is_acceptable(&self) -> bool {
-        ed25519_dalek::VerifyingKey::from_bytes(&self.0)
-            .is_ok_and(|key| !key.is_weak() && key.to_bytes() == self.0 && key.to_edwards().compress().to_bytes() == self.0)
+        ed25519_dalek::VerifyingKey::from_bytes(&self.0).is_ok_and(|key| {
+            !key.is_weak() && key.to_bytes() == self.0 && key.to_edwards().compress().to_bytes() == self.0
+        })
     }
 
     /// A digest of the key, for people to compare.

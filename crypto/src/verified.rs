@@ -38,7 +38,12 @@ pub trait Verify {
     type Error: From<BadSignature>;
 
     /// Checks structure and appends every signature that must hold.
-    fn claims(&self, committee: &Committee, context: &Self::Context, claims: &mut Vec<Claim>) -> Result<(), Self::Error>;
+    fn claims(
+        &self,
+        committee: &Committee,
+        context: &Self::Context,
+        claims: &mut Vec<Claim>,
+    ) -> Result<(), Self::Error>;
 }
 
 /// A signature that does not verify. It convicts nobody: anybody can make one.
@@ -93,7 +98,12 @@ impl Verifier {
     }
 
     /// Verifies one value.
-    pub fn verify<T: Verify>(&self, value: T, committee: &Committee, context: &T::Context) -> Result<Verified<T>, T::Error> {
+    pub fn verify<T: Verify>(
+        &self,
+        value: T,
+        committee: &Committee,
+        context: &T::Context,
+    ) -> Result<Verified<T>, T::Error> {
         let mut claims = Vec::new();
         value.claims(committee, context, &mut claims)?;
         if self.check(&claims) { Ok(Verified(value)) } else { Err(BadSignature.into()) }
@@ -134,7 +144,9 @@ impl Verifier {
             claims
                 .iter()
                 .enumerate()
-                .filter(|(index, _)| !remembered.young.contains(&digests[*index]) && !remembered.old.contains(&digests[*index]))
+                .filter(|(index, _)| {
+                    !remembered.young.contains(&digests[*index]) && !remembered.old.contains(&digests[*index])
+                })
                 .collect()
         };
         let holds = match fresh.as_slice() {

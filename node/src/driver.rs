@@ -16,7 +16,7 @@ use quorate_crypto::merkle_tree::MerklePath;
 use quorate_crypto::{Digest, PublicKey, ReplicaId, Seq, Signed, Verified};
 use quorate_protocol::engine::{Busy, Decided, Engine, Halt, Input, Now, Recipients, RecordIndex, Send, Step};
 use quorate_protocol::evidence::Evidence;
-use quorate_protocol::execution::{Execution, Judgement};
+use quorate_protocol::execution::{Execution, Judgement, Service as _};
 use quorate_protocol::message::Message;
 use quorate_protocol::record::Record;
 use quorate_protocol::reply::{Outcome, Refusal, Reply};
@@ -146,12 +146,13 @@ impl<D: Disk, E: Engine> Driver<D, E> {
         frames: VecDeque<(RecordIndex, FrameNumber)>,
         records_read: u64,
     ) -> Driver<D, E> {
+        let inputs = VecDeque::from([state_of(&execution)]);
         Driver {
             engine,
             execution,
             log,
             checkpoint_interval,
-            inputs: VecDeque::new(),
+            inputs,
             unwritten: Vec::new(),
             lazy_turns: 0,
             next_record: records_read + 1,
@@ -238,10 +239,18 @@ impl<D: Disk, E: Engine> Driver<D, E> {
         self.input(Input::CheckpointStored { snapshot, root });
     }
 
-    /// EXECUTED and the path that opens one result against it, while they are kept.
-    pub fn receipt(&self, seq: Seq, index: u32) -> Option<(Signed, MerklePath)> {
-        let outcome = self.receipts.get(&seq)?;
-        Some((self.engine.executed_statement(seq)?, outcome.path(index)?))
+    /// EXECUTED and the path that opens one result against it, while they are kept. EXECUTED is a promise like a vote:
+    /// its record is durable before it is handed out.
+    ///
+    /// # Errors
+    /// Any [`DriverError::Log`]; the process must end.
+    pub fn receipt(&mut self, seq: Seq, index: u32) -> Result<Option<(Signed, MerklePath)>, DriverError> {
+        let path = self.receipts.get(&seq).and_then(|outcome| outcome.path(index));
+        let receipt = self.engine.executed_statement(seq).zip(path);
+        if receipt.is_some() && !self.unwritten.is_empty() {
+            self.flush()?;
+        }
+        Ok(receipt)
     }
 
     /// One turn: steps all waiting inputs, syncs, publishes, executes; then again while execution gave new inputs.
@@ -256,7 +265,7 @@ impl<D: Disk, E: Engine> Driver<D, E> {
             self.collect(step, published)?;
             self.sync()?;
             self.publish(published);
-            self.execute(published)?;
+            self.execute(published);
             self.cut_log()?;
             if self.inputs.is_empty() {
                 return Ok(());
@@ -303,6 +312,7 @@ impl<D: Disk, E: Engine> Driver<D, E> {
         self.execution = Execution::from_snapshot(&snapshot)
             .map_err(|error| DriverError::State { seq: snapshot.seq, reason: error.to_string() })?;
         self.waiting_decided.retain(|decided| decided.seq > snapshot.seq);
+        self.inputs.push_back(state_of(&self.execution));
         published.installed = Some(snapshot.seq);
         published.snapshots.push(snapshot);
         Ok(())
@@ -330,12 +340,13 @@ impl<D: Disk, E: Engine> Driver<D, E> {
         let mut frame = Vec::new();
         let mut bytes = 0;
         for record in std::mem::take(&mut self.unwritten) {
-            bytes += weight(&record);
-            frame.push(record);
-            if bytes >= FRAME_BYTES {
+            let weight = weight(&record);
+            if bytes + weight > FRAME_BYTES && !frame.is_empty() {
                 first = self.write_frame(first, std::mem::take(&mut frame))?;
                 bytes = 0;
             }
+            bytes += weight;
+            frame.push(record);
         }
         if !frame.is_empty() {
             self.write_frame(first, frame)?;
@@ -345,6 +356,10 @@ impl<D: Disk, E: Engine> Driver<D, E> {
 
     fn write_frame(&mut self, first: RecordIndex, records: Vec<Record>) -> Result<RecordIndex, DriverError> {
         let payload = encode(&records);
+        if payload.len() > DECODE_CEILING {
+            // It could be written and never be read again: better to stop now than not to start tomorrow.
+            return Err(LogError::TooLong(payload.len()).into());
+        }
         let number = self.log.append(&payload)?;
         self.log.sync()?;
         self.syncs += 1;
@@ -363,7 +378,7 @@ impl<D: Disk, E: Engine> Driver<D, E> {
         }
     }
 
-    fn execute(&mut self, published: &mut Published) -> Result<(), DriverError> {
+    fn execute(&mut self, published: &mut Published) {
         for decided in std::mem::take(&mut self.waiting_decided) {
             assert!(decided.after.is_none_or(|record| record <= self.durable), "a decision counts only durable votes");
             let outcome = self.execution.apply(decided.seq, &decided.proposal, &decided.requests);
@@ -386,11 +401,10 @@ impl<D: Disk, E: Engine> Driver<D, E> {
             while self.receipts.len() > RECEIPTS_KEPT {
                 self.receipts.pop_first();
             }
-            if decided.seq.0 % self.checkpoint_interval == 0 {
+            if decided.seq.0.is_multiple_of(self.checkpoint_interval) {
                 published.snapshots.push(self.execution.snapshot());
             }
         }
-        Ok(())
     }
 
     fn cut_log(&mut self) -> Result<(), DriverError> {
@@ -436,6 +450,12 @@ impl RecentReplies {
     }
 }
 
+/// What a state that was loaded or fetched tells the engine: above all the deadline it waits for, which nothing else would
+/// bring up before the next batch.
+fn state_of(execution: &Execution<KeyValue>) -> Input {
+    Input::Executed { seq: execution.seq(), results: Digest::ZERO, next_deadline: execution.service().next_deadline() }
+}
+
 /// About how many bytes a record takes.
 fn weight(record: &Record) -> usize {
     match record {
@@ -447,7 +467,8 @@ fn weight(record: &Record) -> usize {
         Record::Committed(committed) => {
             200 + 32 * committed.proposal.requests().len() + 80 * committed.certificate.endorsements.len()
         }
-        Record::NewView { .. } | Record::Base { .. } | Record::LeftView(_) => FRAME_BYTES / 4,
+        // Rare, and anything between a kilobyte and the frame cap times the quorum.
+        Record::NewView { .. } | Record::Base { .. } | Record::LeftView(_) => encode(record).len(),
         _ => 256,
     }
 }

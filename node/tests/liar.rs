@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use cluster::{Cluster, within};
 use quorate_crypto::encoding::decode;
-use quorate_crypto::{Digest, Ed25519, ReplicaId, Seq, Signed, Statement, StatementBody, Verifier};
+use quorate_crypto::{Digest, Ed25519, ReplicaId, Seq, Signed, Statement, StatementBody, Verified, Verifier};
 use quorate_keys::Parameters;
 use quorate_node::evidence_store::EvidenceFile;
 use quorate_node::process::{EVIDENCE_DIRECTORY, Node};
@@ -14,6 +14,7 @@ use quorate_protocol::engine::{Engine, EngineStatus, Input, Now, Step};
 use quorate_protocol::evidence::{EVIDENCE_BYTES_MAX, Evidence};
 use quorate_protocol::message::Message;
 use quorate_protocol::pbft::{Replica, Setup};
+use quorate_protocol::request::Request;
 
 /// Votes twice: each COMMIT is followed by another for a digest of its own.
 struct TwoFaced {
@@ -59,6 +60,10 @@ impl Engine for TwoFaced {
 
     fn wants(&self, request: &Digest) -> bool {
         self.honest.wants(request)
+    }
+
+    fn oldest_pending(&self) -> Option<&Verified<Request>> {
+        self.honest.oldest_pending()
     }
 
     fn executed_statement(&self, seq: Seq) -> Option<Signed> {

@@ -225,9 +225,7 @@ pub trait Engine: std::marker::Send {
     /// The request that the timers run on, if any. The driver asks execution about it every turn: what no primary may
     /// propose any more (it expired, its number was taken or acknowledged, its client's share is full) must not count
     /// against the primary, else a client could cause view changes by what it sends to one backup alone.
-    fn oldest_pending(&self) -> Option<&Verified<Request>> {
-        None
-    }
+    fn oldest_pending(&self) -> Option<&Verified<Request>>;
     /// This replica's EXECUTED of a batch, while it is kept: what receipts are signed with.
     fn executed_statement(&self, seq: Seq) -> Option<Signed>;
 }
@@ -251,6 +249,10 @@ impl Engine for Box<dyn Engine> {
 
     fn wants(&self, request: &Digest) -> bool {
         (**self).wants(request)
+    }
+
+    fn oldest_pending(&self) -> Option<&Verified<Request>> {
+        (**self).oldest_pending()
     }
 
     fn executed_statement(&self, seq: Seq) -> Option<Signed> {

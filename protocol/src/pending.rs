@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use quorate_crypto::{Digest, PublicKey};
+use quorate_crypto::{Digest, PublicKey, ReplicaId};
 
 use crate::engine::RequestNumber;
 use crate::parameters::Micros;
@@ -24,7 +24,12 @@ pub struct Admitted {
     pub weight: usize,
     /// How widely this replica has relayed it.
     pub relayed: Relayed,
+    /// The peer on whose word it was admitted beyond its client's share.
+    pub vouched_by: Option<ReplicaId>,
 }
+
+/// Requests admitted beyond their clients' shares for the sake of one peer.
+pub const VOUCHED_MAX: usize = 8;
 
 /// How widely a request was relayed.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -58,6 +63,7 @@ pub struct Pending {
     /// Several requests may claim one number; only one will execute.
     by_number: BTreeMap<RequestNumber, BTreeSet<Ticket>>,
     per_client: BTreeMap<PublicKey, usize>,
+    vouched: BTreeMap<ReplicaId, usize>,
     unproposed: BTreeSet<Ticket>,
 }
 
@@ -71,6 +77,7 @@ impl Pending {
             by_digest: BTreeMap::new(),
             by_number: BTreeMap::new(),
             per_client: BTreeMap::new(),
+            vouched: BTreeMap::new(),
             unproposed: BTreeSet::new(),
         }
     }
@@ -88,11 +95,28 @@ impl Pending {
         if own == 0 || (own < share && self.queue.len() < self.capacity) { Admission::Admit } else { Admission::Busy }
     }
 
+    /// Whether a request that `peer` relays may join although its client's share is used up. The peer's timer runs on it:
+    /// a client that fills its share at the primary and asks something else of a backup must not cause a view change. A
+    /// lying peer wins [`VOUCHED_MAX`] places.
+    pub fn may_vouch(&self, peer: ReplicaId) -> bool {
+        self.vouched.get(&peer).copied().unwrap_or(0) < VOUCHED_MAX
+    }
+
+    /// Admits a request on the word of `peer`. The caller asked [`Pending::may_vouch`].
+    pub fn admit_for(&mut self, peer: ReplicaId, digest: Digest, number: RequestNumber, weight: usize, since: Micros) {
+        let ticket = Ticket(self.next);
+        self.admit(digest, number, weight, since);
+        if let Some(admitted) = self.queue.get_mut(&ticket) {
+            admitted.vouched_by = Some(peer);
+        }
+        *self.vouched.entry(peer).or_insert(0) += 1;
+    }
+
     /// Admits a request. The caller asked [`Pending::admission`].
     pub fn admit(&mut self, digest: Digest, number: RequestNumber, weight: usize, since: Micros) {
         let ticket = Ticket(self.next);
         self.next += 1;
-        self.queue.insert(ticket, Admitted { digest, number, since, weight, relayed: Relayed::No });
+        self.queue.insert(ticket, Admitted { digest, number, since, weight, relayed: Relayed::No, vouched_by: None });
         self.by_digest.insert(digest, ticket);
         self.by_number.entry(number).or_default().insert(ticket);
         *self.per_client.entry(number.client).or_insert(0) += 1;
@@ -108,6 +132,9 @@ impl Pending {
             if tickets.is_empty() {
                 self.by_number.remove(&admitted.number);
             }
+        }
+        if let Some(count) = admitted.vouched_by.and_then(|peer| self.vouched.get_mut(&peer)) {
+            *count -= 1;
         }
         if let Some(count) = self.per_client.get_mut(&admitted.number.client) {
             *count -= 1;
@@ -171,6 +198,13 @@ impl Pending {
     /// The oldest request, which the view timer runs on.
     pub fn oldest(&self) -> Option<&Admitted> {
         self.queue.values().next()
+    }
+
+    /// A timer starts on this request: it is relayed anew, since it may have found no room when it was relayed with others.
+    pub fn relay_again(&mut self, digest: &Digest) {
+        if let Some(admitted) = self.by_digest.get(digest).and_then(|ticket| self.queue.get_mut(ticket)) {
+            admitted.relayed = Relayed::No;
+        }
     }
 
     /// Requests admitted before `since` that no accepted proposal names and that were relayed less widely than `to`, up

@@ -33,7 +33,7 @@ const PATH_MAX: usize = 32 * 1024;
 struct Held {
     snapshot: Snapshot,
     header: StateHeader,
-    held_since: Micros,
+    since: Micros,
     last_asked: Micros,
 }
 
@@ -94,11 +94,11 @@ impl Transfer {
             let oldest = &self.held[0];
             let pinned = now.monotonic.saturating_sub(oldest.last_asked) < PIN
                 && oldest.last_asked > 0
-                && now.monotonic.saturating_sub(oldest.held_since) < PIN_MAX;
+                && now.monotonic.saturating_sub(oldest.since) < PIN_MAX;
             self.held.remove(usize::from(pinned));
         }
         let header = snapshot.header();
-        self.held.push(Held { snapshot, header, held_since: now.monotonic, last_asked: 0 });
+        self.held.push(Held { snapshot, header, since: now.monotonic, last_asked: 0 });
     }
 
     /// The newest state held.
@@ -199,9 +199,7 @@ impl Transfer {
             Message::StateGone { seq } if seq == fetch.seq => fetch.source_lacks_it(from),
             Message::State { header } => fetch.take_header(from, header),
             Message::Chunk { seq, table, path, chunk } if seq == fetch.seq => {
-                if fetch.take_chunk(from, table, path, &chunk) {
-                    self.chunks_received += 1;
-                }
+                self.chunks_received += u64::from(fetch.take_chunk(from, table, path, &chunk));
             }
             _ => {}
         }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use quorate_crypto::{ReplicaId, Signer};
 use quorate_crypto::encoding::{decode, encode};
+use quorate_crypto::{ReplicaId, Signer};
 use quorate_protocol::client::message::{ReplicaMessage, ReplicaStatus};
 use quorate_protocol::client::{
     Accusation, AuthorId, ClientRole, Delivery, Output, ReadEnding, RequestEnding, Ticket, WatchStart,

@@ -40,10 +40,14 @@ fn golden_bytes_of_a_prepare() {
     let body = StatementBody::Prepare(Ballot { view: View(1), seq: Seq(2), digest: Digest([3; 32]) });
     let statement = Statement { epoch: Epoch(5), signer: ReplicaId(6), incarnation: Incarnation(7), body };
     let expected = concat!(
-        "02", "01",
+        "02",
+        "01",
         "0909090909090909090909090909090909090909090909090909090909090909",
-        "0000000000000005", "0006", "00000007",
-        "0000000000000001", "0000000000000002",
+        "0000000000000005",
+        "0006",
+        "00000007",
+        "0000000000000001",
+        "0000000000000002",
         "0303030303030303030303030303030303030303030303030303030303030303",
     );
     assert_eq!(hex::encode(statement.bytes(ClusterId(Digest([9; 32])))), expected);

@@ -207,7 +207,7 @@ impl Core {
             }
             CoreInput::Stored(snapshot) => self.driver.checkpoint_stored(snapshot),
             CoreInput::Receipt { connection, key, id, seq, index } => {
-                let receipt = self.driver.receipt(seq, index);
+                let receipt = self.driver.receipt(seq, index).map_err(|error| self.failed(&error))?;
                 self.service.push(ServiceInput::Receipt { connection, key, id, receipt });
             }
             CoreInput::Look => memory.look_wanted = true,

@@ -70,6 +70,11 @@ impl Replica {
         let primary = self.committee().primary(ballot.view);
         let Some(round) = self.slots.get(&ballot.seq).and_then(|slot| slot.rounds.get(&ballot.view)) else { return };
         let earlier = round.prepares.get(&prepare.signed.signer()).map(|held| held.signed);
+        if let Some(earlier) = earlier {
+            // Only the first PREPARE of an author counts and is looked at closely: the primary's signature it carries is
+            // not verified, and checking forged ones without end would cost this thread its time.
+            return self.accuse_pair(Some(earlier), &prepare.signed);
+        }
         let accepted = round.pre_prepare.or_else(|| {
             let other = round
                 .prepares
@@ -83,7 +88,6 @@ impl Replica {
             };
             Some(Signed { statement, signature: other.primary_signature })
         });
-        self.accuse_pair(earlier, &prepare.signed);
         if let Some(accepted) = accepted
             && ballot_of(accepted.body()).is_some_and(|held| held.digest != ballot.digest)
             && let Some(half) = primary_half(prepare, &accepted)

@@ -1,6 +1,6 @@
 //! STATUS, re-sending, fetching, state transfer, handing statements back: nothing relies on a message having arrived once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use quorate_crypto::{Digest, ReplicaId, Seq, Signed, StatementBody, View};
 
@@ -25,14 +25,16 @@ const CERTIFICATES_PER_ANSWER: usize = 32;
 const CLEARLY_BEHIND: u64 = 16;
 /// Bodies in one answer, bytes.
 const BODIES_PER_ANSWER: usize = 1024 * 1024;
-/// Answers to fetches per peer and refill.
-const BULK_BUDGET: u32 = 32;
+/// Bytes of answers to fetches per peer and refill; the last answer may go beyond.
+const BULK_BUDGET: usize = 1024 * 1024;
+/// What an answer costs at least: the question was looked at.
+const BULK_LEAST: usize = 32 * 1024;
 /// The budget is refilled this often.
 const BULK_REFILL: Micros = 10_000;
 /// Without progress for so long below a stable checkpoint, the state itself is fetched.
 const TRANSFER_PATIENCE: Micros = 300_000;
-/// Numbers looked at when statements are handed back.
-const HANDED_BACK: usize = 16;
+/// Votes handed back at least, if so many are held: the peer's newest, whatever numbers others have touched since.
+const HANDED_BACK: usize = 32;
 
 /// What is known of a peer, by its own word: it only decides what to send it.
 #[derive(Debug, Default)]
@@ -40,7 +42,7 @@ pub struct Peer {
     executed: Seq,
     stable: Seq,
     next_answer: Micros,
-    bulk_left: u32,
+    bulk_left: usize,
     bulk_refilled: Micros,
 }
 
@@ -60,6 +62,7 @@ impl Replica {
     }
 
     pub(super) fn end_turn(&mut self, now: Now) {
+        self.use_new_bodies(now);
         self.propose(now);
         self.tend_timer(now);
         self.tend_relays(now);
@@ -254,8 +257,15 @@ impl Replica {
         if peer.bulk_left == 0 {
             return false;
         }
-        peer.bulk_left -= 1;
+        peer.bulk_left = peer.bulk_left.saturating_sub(BULK_LEAST);
         true
+    }
+
+    /// Counts the bytes of an answer against the peer's budget.
+    pub(super) fn charge(&mut self, to: ReplicaId, bytes: usize) {
+        if let Some(peer) = self.peers.get_mut(&to) {
+            peer.bulk_left = peer.bulk_left.saturating_sub(bytes);
+        }
     }
 
     pub(super) fn answer_fetch_requests(&mut self, now: Now, from: ReplicaId, digests: &[Digest]) {
@@ -272,6 +282,7 @@ impl Replica {
             requests.push((***body).clone());
         }
         if !requests.is_empty() {
+            self.charge(from, bytes);
             self.send(Recipients::One(from), Message::Requests(requests), None);
         }
     }
@@ -280,19 +291,23 @@ impl Replica {
         if !self.may_answer_bulk(now, from) {
             return;
         }
+        // One pass over the slots: a thousand unknown digests must not cost a thousand searches.
+        let mut asked: BTreeSet<&Digest> = digests.iter().collect();
         let mut requests_named = 0;
         let mut found = Vec::new();
-        for digest in digests {
-            let held = self.slots.values().find_map(|slot| slot.proposals.get(digest));
-            if let Some(proposal) = held {
-                requests_named += proposal.requests().len();
-                if requests_named > BODIES_PER_ANSWER / 32 && !found.is_empty() {
-                    break;
-                }
-                found.push(proposal.clone());
+        let held = self.slots.values().flat_map(|slot| &slot.proposals);
+        for (digest, proposal) in held {
+            if !asked.remove(digest) {
+                continue;
             }
+            requests_named += proposal.requests().len();
+            if requests_named > BODIES_PER_ANSWER / 32 && !found.is_empty() {
+                break;
+            }
+            found.push(proposal.clone());
         }
         if !found.is_empty() {
+            self.charge(from, 32 * requests_named);
             self.send(Recipients::One(from), Message::Proposals(found), None);
         }
     }
@@ -349,7 +364,7 @@ impl Replica {
             let wanted_bodies: Vec<Digest> = slot
                 .proposals
                 .values()
-                .flat_map(|proposal| proposal.requests())
+                .flat_map(Proposal::requests)
                 .filter(|digest| !self.bodies.holds(digest))
                 .copied()
                 .collect();
@@ -460,7 +475,10 @@ impl Replica {
             return;
         }
         let mut statements: Vec<Signed> = Vec::new();
-        for slot in self.slots.values().rev().take(HANDED_BACK) {
+        for slot in self.slots.values().rev() {
+            if statements.len() >= HANDED_BACK {
+                break;
+            }
             for round in slot.rounds.values() {
                 statements.extend(round.pre_prepare.filter(|signed| signed.signer() == peer));
                 statements.extend(round.prepares.get(&peer).map(|prepare| prepare.signed));

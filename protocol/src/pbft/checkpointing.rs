@@ -100,7 +100,14 @@ impl Replica {
             entered: self.entered,
             stable: self.checkpoints.stable().cloned(),
             view_change: self.own_view_change.clone(),
-            new_views: self.new_views.values().map(|kept| (kept.new_view.clone(), kept.view_changes.clone())).collect(),
+            // The newest is all a restart needs; a record of many would be too large to be read back.
+            new_views: self
+                .new_views
+                .values()
+                .next_back()
+                .map(|kept| (kept.new_view.clone(), kept.view_changes.clone()))
+                .into_iter()
+                .collect(),
             checkpoints: self.checkpoints.all_own().copied().collect(),
             executed: self.own_executed.values().copied().collect(),
         });

@@ -75,6 +75,7 @@ struct AwaitedNewView {
     new_view: NewView,
     collected: BTreeMap<ReplicaId, ViewChange>,
     next_fetch: Micros,
+    attempts: u32,
 }
 
 /// The view timer.
@@ -84,6 +85,8 @@ struct ViewTimer {
     started: Micros,
     /// The oldest request when the timer started; the timer restarts when it is gone.
     target: Option<Digest>,
+    /// Whether it was put off once because the process slept; twice would let a slow machine never notice a dead primary.
+    put_off: bool,
 }
 
 /// A PBFT replica.
@@ -130,6 +133,8 @@ pub struct Replica {
     next_status: Micros,
     last_step: Micros,
     wanted_proposals: BTreeMap<Digest, BTreeSet<Seq>>,
+    /// Wanted bodies came in this turn, or a log was read back: slots may have become ready.
+    bodies_came: bool,
     offences: BTreeSet<Digest>,
     view_changes_started: u64,
     halted: bool,
@@ -184,6 +189,7 @@ impl Replica {
             next_status: 0,
             last_step: 0,
             wanted_proposals: BTreeMap::new(),
+            bodies_came: false,
             offences: BTreeSet::new(),
             view_changes_started: 0,
             halted: false,
@@ -286,7 +292,7 @@ impl Replica {
             Message::FetchProposals(digests) => self.answer_fetch_proposals(now, from, &digests),
             Message::Proposals(proposals) => self.handle_proposals(now, proposals),
             Message::FetchViewChange { view, author, body } => {
-                self.answer_fetch_view_change(now, from, view, author, body)
+                self.answer_fetch_view_change(now, from, view, author, body);
             }
             Message::CommitCertificate(committed) => self.handle_commit_certificate(now, committed),
             Message::StableCheckpoint(certificate) => self.handle_stable(now, certificate),
@@ -328,7 +334,12 @@ impl Engine for Replica {
             Input::CheckpointStored { snapshot, root } => self.handle_checkpoint_stored(now, snapshot, root),
             Input::LinkUp(peer) => self.handle_link_up(now, peer),
         }
-        std::mem::take(&mut self.out)
+        let step = std::mem::take(&mut self.out);
+        if self.halted {
+            // What the same step went on to say after it found out is not said either.
+            return Step { halt: step.halt, evidence: step.evidence, ..Step::default() };
+        }
+        step
     }
 
     fn wake(&self) -> Option<Micros> {

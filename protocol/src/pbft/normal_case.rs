@@ -25,23 +25,28 @@ fn number_of(request: &Request) -> RequestNumber {
 
 impl Replica {
     pub(super) fn handle_requests(&mut self, now: Now, from: Option<ReplicaId>, requests: Vec<Verified<Request>>) {
-        let mut wanted = false;
         for request in requests {
             let digest = request.digest();
-            if self.bodies.is_wanted(&digest) {
-                self.bodies.insert(digest, request, false);
-                wanted = true;
-                continue;
-            }
+            let wanted = self.bodies.is_wanted(&digest);
+            self.bodies_came |= wanted;
             let number = number_of(&request);
             match self.pending.admission(&digest, &number.client) {
+                // Fetched for a vote or a decision: who sent it has it pending, or it was decided.
+                _ if wanted && from.is_some() => self.bodies.insert(digest, request, false),
                 Admission::Known => {}
+                Admission::Busy if wanted => self.bodies.insert(digest, request, false),
                 Admission::Busy => {
-                    if from.is_none() {
+                    if let Some(peer) = from.filter(|peer| self.pending.may_vouch(*peer)) {
+                        let weight = request.weight();
+                        self.bodies.insert(digest, request, true);
+                        self.pending.admit_for(peer, digest, number, weight, now.monotonic);
+                    } else if from.is_none() {
                         let retry_after = self.parameters().view_timeout / 1000;
                         self.out.busy.push(Busy { request: digest, client: number.client, retry_after });
                     }
                 }
+                // A client's own copy is pending even when a proposal named it before it came: the proposal may never
+                // be decided, and the request must not be forgotten with it.
                 Admission::Admit => {
                     // A body that a slot names already is on its way to execution; no timer runs for it twice.
                     let weight = request.weight();
@@ -54,8 +59,14 @@ impl Replica {
                 }
             }
         }
-        if wanted {
+    }
+
+    /// Looks once a turn at what the bodies that came make possible: a batch of a thousand bodies that come one by one
+    /// must not cost a thousand looks at a thousand bodies.
+    pub(super) fn use_new_bodies(&mut self, now: Now) {
+        if std::mem::take(&mut self.bodies_came) {
             self.advance_all(now);
+            self.try_new_view(now);
         }
     }
 
@@ -139,14 +150,11 @@ impl Replica {
     /// Drops a slot and everything it names.
     pub(super) fn drop_slot(&mut self, seq: Seq) {
         let Some(slot) = self.slots.remove(&seq) else { return };
-        for digest in slot.needed_proposals() {
-            if let Some(seqs) = self.wanted_proposals.get_mut(&digest) {
-                seqs.remove(&seq);
-                if seqs.is_empty() {
-                    self.wanted_proposals.remove(&digest);
-                }
-            }
-        }
+        // Those of a view that was never entered included: nothing else would end the asking.
+        self.wanted_proposals.retain(|_, seqs| {
+            seqs.remove(&seq);
+            !seqs.is_empty()
+        });
         for proposal in slot.proposals.values() {
             for request in proposal.requests() {
                 self.bodies.unname(request);
@@ -193,8 +201,10 @@ impl Replica {
     pub(super) fn handle_pre_prepare(&mut self, now: Now, message: PrePrepare) {
         let Some(ballot) = ballot_of(message.signed.body()).copied() else { return };
         self.check_pre_prepare(&message.signed);
-        if !self.in_look_ahead(ballot.seq) || !self.keeps_votes_of(ballot.view) || message.signed.signer() == self.id()
-        {
+        // Of the view this replica is in or moves to only: the proposals of a primary that does not lead yet would name
+        // requests as proposed (the present primary would never propose them) and bodies to fetch, and nothing would
+        // end that while the present view lasts. What comes too early is sent again when STATUS shows that it lacks.
+        if !self.in_look_ahead(ballot.seq) || ballot.view != self.view || message.signed.signer() == self.id() {
             return;
         }
         if !message.proposal.is_well_formed(self.parameters().batch_requests_max) {
@@ -243,7 +253,7 @@ impl Replica {
 
     pub(super) fn handle_commit_certificate(&mut self, now: Now, committed: Committed) {
         let Some(ballot) = ballot_of(&committed.certificate.body).copied() else { return };
-        if !self.in_look_ahead(ballot.seq) || ballot.seq <= self.delivered {
+        if !self.takes_certificate(ballot.seq) {
             return;
         }
         if self.slot(ballot.seq).committed.is_none() {
@@ -254,6 +264,13 @@ impl Replica {
         }
         self.want_missing(now, ballot.seq, 0);
         self.advance(now, ballot.seq);
+    }
+
+    /// Decisions below the stable checkpoint help as well, as far down as slots are kept: under load the checkpoint moves
+    /// on while a laggard catches up, and fetching the state each time it does would never end.
+    fn takes_certificate(&self, seq: Seq) -> bool {
+        let floor = self.stable().0.saturating_sub(self.parameters().window);
+        seq > self.delivered && seq.0 > floor && seq <= self.stable().plus(self.parameters().look_ahead())
     }
 
     pub(super) fn advance_all(&mut self, now: Now) {
@@ -403,11 +420,15 @@ impl Replica {
     }
 
     pub(super) fn handle_executed(&mut self, now: Now, seq: Seq, results: Digest, next_deadline: Option<u64>) {
-        if seq <= self.executed {
+        if seq < self.executed {
+            return;
+        }
+        self.next_deadline = next_deadline;
+        if seq == self.executed {
+            // The driver tells what a state that was loaded or fetched waits for.
             return;
         }
         self.executed = seq;
-        self.next_deadline = next_deadline;
         let digests: Vec<Digest> = self
             .slots
             .get(&seq)

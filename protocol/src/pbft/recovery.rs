@@ -42,6 +42,8 @@ impl Replica {
                 replica.bodies.set_recorded(&digest, record);
             }
         }
+        replica.rest_on_bodies();
+        replica.bodies_came = true;
         replica.collect_garbage();
         let reproposed = replica
             .new_views
@@ -59,6 +61,17 @@ impl Replica {
             replica.want_missing(now, seq, 0);
         }
         replica
+    }
+
+    /// A slot rests on the records of its bodies, too: the next cut must leave them.
+    fn rest_on_bodies(&mut self) {
+        for slot in self.slots.values_mut() {
+            let bodies = slot.proposals.values().flat_map(Proposal::requests);
+            let lowest = bodies.filter_map(|digest| self.bodies.recorded(digest)).min();
+            if let Some(record) = lowest {
+                slot.rests_on(record);
+            }
+        }
     }
 
     /// The highest number that has an assignment in the present view. Records that lie between (a base, whose NEW-VIEW

@@ -4,5 +4,6 @@ mod cluster;
 mod evidence;
 mod normal_case;
 mod recovery;
+mod review;
 mod transfer;
 mod view_change;

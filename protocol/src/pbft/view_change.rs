@@ -17,6 +17,10 @@ use crate::record::Record;
 
 /// A NEW-VIEW's missing VIEW-CHANGEs are asked for this often.
 const FETCH_INTERVAL: Micros = 20_000;
+/// That interval grows with every attempt up to so many times.
+const FETCH_BACKOFF_MAX: u32 = 25;
+/// NEW-VIEWs kept, with the VIEW-CHANGEs they rest on.
+const NEW_VIEWS_KEPT: usize = 8;
 /// Bytes of requests relayed at once.
 const RELAY_BYTES_MAX: usize = 512 * 1024;
 
@@ -41,7 +45,9 @@ impl Replica {
             && slept > self.parameters().view_timeout / 2
             && let Some(timer) = &mut self.timer
             && timer.deadline <= now.monotonic
+            && !timer.put_off
         {
+            timer.put_off = true;
             timer.deadline = now.monotonic + self.setup.parameters.view_timeout / 2;
         }
         self.last_step = now.monotonic;
@@ -75,7 +81,7 @@ impl Replica {
             // The timer for this view starts only with q VIEW-CHANGEs for it, so a lone replica never runs ahead.
             if self.timer.is_none() && self.supporters() >= self.committee().quorum() {
                 let deadline = now.monotonic + self.patience();
-                self.timer = Some(ViewTimer { deadline, started: now.monotonic, target: None });
+                self.timer = Some(ViewTimer { deadline, started: now.monotonic, target: None, put_off: false });
             }
             return;
         }
@@ -88,7 +94,10 @@ impl Replica {
         } else if self.timer.is_none() {
             let deadline = now.monotonic + self.relay_delay() + self.patience();
             let target = self.pending.oldest().map(|admitted| admitted.digest);
-            self.timer = Some(ViewTimer { deadline, started: now.monotonic, target });
+            if let Some(target) = &target {
+                self.pending.relay_again(target);
+            }
+            self.timer = Some(ViewTimer { deadline, started: now.monotonic, target, put_off: false });
         }
     }
 
@@ -288,7 +297,8 @@ impl Replica {
             .filter(|held| named.contains(&(held.author(), held.digest())))
             .map(|held| (held.author(), held.clone()))
             .collect();
-        self.awaited.insert(author, AwaitedNewView { new_view: message, collected, next_fetch: now.monotonic });
+        self.awaited
+            .insert(author, AwaitedNewView { new_view: message, collected, next_fetch: now.monotonic, attempts: 0 });
         self.try_awaited(now);
     }
 
@@ -328,7 +338,10 @@ impl Replica {
         if awaited.next_fetch > now.monotonic {
             return;
         }
-        awaited.next_fetch = now.monotonic + FETCH_INTERVAL;
+        awaited.attempts = awaited.attempts.saturating_add(1);
+        // A liar's NEW-VIEW may name what does not exist: it is asked for ever more rarely.
+        awaited.next_fetch = now.monotonic + FETCH_INTERVAL * u64::from(awaited.attempts.min(FETCH_BACKOFF_MAX));
+        let attempts = awaited.attempts as usize;
         let view = awaited.new_view.view();
         let missing: Vec<(ReplicaId, Digest)> = awaited
             .new_view
@@ -338,13 +351,14 @@ impl Replica {
             .filter(|(author, _)| !awaited.collected.contains_key(author))
             .copied()
             .collect();
+        // Whoever entered the view holds them all: the two that made them may be faulty or gone.
+        let anyone = self.peers.keys().copied().nth(attempts % self.peers.len());
         for (missing_author, body) in missing {
-            let ask = Message::FetchViewChange { view, author: missing_author, body };
-            if author != self.id() {
-                self.send(Recipients::One(author), ask.clone(), None);
-            }
-            if missing_author != author && missing_author != self.id() {
-                self.send(Recipients::One(missing_author), ask, None);
+            let mut sources: BTreeSet<ReplicaId> = [author, missing_author].into_iter().chain(anyone).collect();
+            sources.remove(&self.id());
+            for source in sources {
+                let ask = Message::FetchViewChange { view, author: missing_author, body };
+                self.send(Recipients::One(source), ask, None);
             }
         }
     }
@@ -372,6 +386,7 @@ impl Replica {
             .find(|message| message.author() == author && message.view() == view && message.digest() == body)
             .cloned();
         if let Some(message) = found {
+            self.charge(from, message.bytes());
             let after = if author == self.id() { self.own_view_change_record } else { None };
             self.send(Recipients::One(from), Message::ViewChange(message), after);
         }
@@ -402,6 +417,9 @@ impl Replica {
         }
         let stable = self.stable();
         self.new_views.insert(view, KeptNewView { new_view, view_changes, stable, record: Some(record) });
+        self.forget_old_views();
+        // PRE-PREPAREs of this view that came before its NEW-VIEW were not kept: say at once what is missing.
+        self.next_status = now.monotonic;
         for (seq, digest) in &choice.slots {
             if self.in_look_ahead(*seq) && self.find_proposal(*seq, digest).is_none() {
                 self.wanted_proposals.entry(*digest).or_default().insert(*seq);
@@ -409,6 +427,14 @@ impl Replica {
             if *seq > self.delivered {
                 self.want_missing(now, *seq, 0);
             }
+        }
+    }
+
+    /// NEW-VIEWs are kept until the second stable checkpoint after them; while views change and no checkpoint comes,
+    /// only the newest.
+    pub(super) fn forget_old_views(&mut self) {
+        while self.new_views.len() > NEW_VIEWS_KEPT {
+            self.new_views.pop_first();
         }
     }
 

@@ -132,6 +132,11 @@ impl ViewChange {
         self.body.view
     }
 
+    /// Bytes of the body.
+    pub const fn bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// Digest of the bytes received.
     pub fn digest(&self) -> Digest {
         Digest::of(Domain::ViewChange, &[&self.bytes])

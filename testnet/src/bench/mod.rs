@@ -182,7 +182,10 @@ fn check(plan: &Plan) -> Result<(), BenchError> {
         return wrong(format!("--clients {} is out of bounds: give 1 to {}", plan.clients, fleet::CLIENTS_MAX));
     }
     if plan.connections == 0 || plan.connections > plan.clients {
-        return wrong(format!("--connections {} is out of bounds: give 1 to {}, the clients", plan.connections, plan.clients));
+        return wrong(format!(
+            "--connections {} is out of bounds: give 1 to {}, the clients",
+            plan.connections, plan.clients
+        ));
     }
     if plan.keys == 0 {
         return wrong("--keys 0 leaves nothing to write to: give at least 1".to_owned());

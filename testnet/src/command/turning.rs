@@ -68,7 +68,7 @@ impl Fault {
             format!("replica {id} from now on: {}", words.join(", "))
         };
         if let Some(time) = self.time.filter(|_| !words.is_empty()) {
-            text.push_str(&format!(", for {}", shown(time)));
+            text = format!("{text}, for {}", shown(time));
         }
         report.both(
             &text,

@@ -20,7 +20,7 @@ const POLL: Duration = Duration::from_millis(10);
 /// How long one such question may take.
 const ANSWER: Duration = Duration::from_millis(500);
 /// How long replicas may take to come up: one with a large state has to read it.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_mins(1);
 /// How long the first operation may take: a silent primary has to be left first.
 const FIRST_OPERATION: Duration = Duration::from_secs(20);
 /// How long to wait for all links of the client before that; one of a silent replica never says that it is up.

@@ -151,7 +151,7 @@ fn rule_p3_the_highest_view_wins() {
     let newer = view_change(2, 4, 0, vec![prepared_proof(3, 1, 0xbb, &[0, 1], 4)]);
     let empty = view_change(1, 4, 0, vec![]);
     for order in [[&older, &newer, &empty], [&newer, &older, &empty], [&empty, &newer, &older]] {
-        let choice = choose(order.into_iter());
+        let choice = choose(order);
         assert_eq!(choice.slots, [(Seq(1), Digest([0xbb; 32]))]);
     }
 }

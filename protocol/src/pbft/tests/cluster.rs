@@ -175,7 +175,7 @@ impl Cluster {
         let snapshot = Snapshot { seq, tables: BTreeMap::from([(TableId(16), state.clone())]) };
         self.decided.entry(id).or_default().insert(seq, decided);
         self.input(id, Input::Executed { seq, results, next_deadline: None });
-        if seq.0 % 4 == 0 {
+        if seq.0.is_multiple_of(4) {
             self.store(id, snapshot);
         }
     }

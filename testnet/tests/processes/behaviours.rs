@@ -1,0 +1,125 @@
+//! A replica lies, and nothing comes of it but its conviction.
+
+use std::time::Duration;
+
+use quorate_client::{Client, RangeOptions, WatchEvent};
+use quorate_kv::KeyRange;
+
+use crate::harness::{Testnet, in_runtime};
+
+const CLIENTS: usize = 16;
+const PUTS: usize = 20;
+
+/// Puts succeed while replica 0 does `behaviour`; the others agree, and it did act.
+fn under(testnet: &Testnet, behaviour: &str) {
+    testnet.testnet(&["fault", "0", behaviour]).well();
+    let written = testnet.put_all(behaviour, CLIENTS, PUTS);
+    testnet.assert_all_there(behaviour, &written);
+    testnet.assert_agreement(&[1, 2, 3]);
+    let replica = &testnet.replicas()[0];
+    assert_eq!(replica["behaviour"], behaviour);
+    assert!(replica["acted"][behaviour].as_u64().is_some_and(|times| times > 0), "it never acted: {replica:#}");
+}
+
+#[test]
+fn an_equivocating_primary_is_tolerated_and_convicted() {
+    let testnet = Testnet::started();
+    assert_eq!(testnet.primary(), 0);
+    under(&testnet, "equivocate");
+    let evidence = testnet.wait_for_conviction(0);
+    let first = &evidence[0];
+    assert_eq!((first["id"].as_str(), first["kind"].as_str()), (Some("e-1"), Some("two-pre-prepares")));
+    assert!(first["seen_by"].as_array().is_some_and(|seen_by| !seen_by.is_empty()) && first["file"].is_string());
+
+    testnet.testnet(&["evidence", "export", "e-1", "-o", "e1.json"]).well();
+    let verify = ["verify", "e1.json", "--genesis", "testnet/genesis.toml"];
+    assert!(testnet.quorate(&verify).well().out.contains("replica 0"));
+    let path = testnet.place().join("e1.json");
+    let text = std::fs::read_to_string(&path).expect("exported");
+    std::fs::write(&path, text.replace("\"accused\":0", "\"accused\":1")).expect("written");
+    testnet.quorate(&verify).fails(4, "convicts nobody");
+    testnet.testnet(&["evidence", "export", "e-9999"]).fails(2, "e-9999");
+
+    testnet.testnet(&["fault", "0", "heal"]).well();
+    testnet.put_all("healed", 4, 10);
+    testnet.assert_agreement(&[0, 1, 2, 3]);
+}
+
+#[test]
+fn an_equivocator_against_one_is_tolerated_and_convicted() {
+    let testnet = Testnet::started();
+    under(&testnet, "equivocate-one");
+    testnet.wait_for_conviction(0);
+}
+
+#[test]
+fn a_double_voter_is_tolerated_and_convicted() {
+    let testnet = Testnet::started();
+    under(&testnet, "double-vote");
+    testnet.wait_for_conviction(0);
+}
+
+#[test]
+fn a_silent_primary_is_left_and_nobody_is_convicted() {
+    let testnet = Testnet::started();
+    under(&testnet, "silent");
+    assert_ne!(testnet.primary(), 0);
+    assert!(testnet.evidence().is_empty());
+}
+
+#[test]
+fn lies_to_clients_change_no_answer() {
+    let testnet = Testnet::started();
+    testnet.testnet(&["fault", "0", "lie-to-clients"]).well();
+    let written = testnet.put_all("lied", 4, 15);
+    let cluster = testnet.cluster();
+    in_runtime(async {
+        let client = Client::connect(cluster).await.expect("connected");
+        for (key, value) in &written {
+            let pair = client.get(key.as_str()).await.expect("an answer").expect("it is there");
+            assert_eq!(pair.value, value.as_bytes());
+            let options = RangeOptions { serializable: true, ..RangeOptions::default() };
+            let ranged = client.range(KeyRange::single(key.as_str()), options).await.expect("an answer");
+            assert_eq!(ranged.kvs.first().map(|pair| pair.value.as_slice()), Some(value.as_bytes()));
+        }
+    });
+    let replica = &testnet.replicas()[0];
+    assert!(replica["acted"]["lie-to-clients"].as_u64().is_some_and(|times| times > 50), "{replica:#}");
+    assert!(testnet.evidence().is_empty(), "lies to clients are signed by nobody");
+}
+
+#[test]
+fn forged_events_never_reach_a_watch() {
+    let testnet = Testnet::started();
+    testnet.testnet(&["fault", "0", "forge-watch"]).well();
+    let cluster = testnet.cluster();
+    in_runtime(async {
+        let client = Client::connect(cluster).await.expect("connected");
+        let start = client.put("watched/0", "0").await.expect("a put").revision;
+        let mut watch = client.watch(KeyRange::prefix("watched/"), Some(start)).await.expect("a watch");
+        for number in 1..40 {
+            client.put(format!("watched/{number}"), number.to_string()).await.expect("a put");
+        }
+        let mut number = 0;
+        while number < 40 {
+            let next = tokio::time::timeout(Duration::from_secs(20), watch.next()).await.expect("in time");
+            let WatchEvent::Events(event) = next.expect("an update") else { continue };
+            assert_eq!(event.revision, start + number, "no revision is skipped or repeated");
+            let [change] = event.events.as_slice() else { panic!("{event:?}") };
+            assert_eq!(change.kv.key, format!("watched/{number}").as_bytes());
+            assert_eq!(change.kv.value, number.to_string().as_bytes());
+            number += 1;
+        }
+    });
+    let replica = &testnet.replicas()[0];
+    assert!(replica["acted"]["forge-watch"].as_u64().is_some_and(|times| times > 0), "{replica:#}");
+}
+
+#[test]
+fn a_fault_for_a_time_ends_by_itself() {
+    let testnet = Testnet::started();
+    let turned = testnet.testnet(&["fault", "3", "double-vote", "silent", "--when", "25%", "--for", "400ms", "--json"]);
+    let turned = turned.json();
+    assert_eq!((turned["id"].as_u64(), turned["behaviour"].as_str()), (Some(3), Some("double-vote+silent")));
+    testnet.wait("honest again", |replicas| replicas[3]["behaviour"] == "honest");
+}

@@ -1,0 +1,12 @@
+//! Real processes: the launcher, its replicas and the client, as people use them.
+//!
+//! Every test has a testnet of its own in a temporary directory on ports that happen to be free. They run one after the
+//! other, since each alone takes the whole machine.
+
+mod harness;
+
+mod behaviours;
+mod crashes;
+mod lifecycle;
+mod load;
+mod refusals;

@@ -1,0 +1,90 @@
+//! Mistakes: each gives one sentence and the right exit code, and costs nothing.
+
+use std::fs;
+use std::net::UdpSocket;
+use std::os::unix::fs::PermissionsExt as _;
+
+use crate::harness::Testnet;
+
+#[test]
+fn without_a_testnet_every_command_says_how_to_start_one() {
+    let testnet = Testnet::new();
+    for arguments in [
+        &["status"][..],
+        &["down"],
+        &["fault", "0", "silent"],
+        &["kill", "0"],
+        &["restart", "0"],
+        &["logs", "0"],
+        &["evidence"],
+        &["bench"],
+    ] {
+        testnet.testnet(arguments).fails(2, "quorate-testnet up");
+    }
+}
+
+#[test]
+fn usage_errors_are_exit_code_2() {
+    let testnet = Testnet::new();
+    for arguments in [
+        &["frobnicate"][..],
+        &["up", "--fault", "equivocate"],
+        &["up", "--fault", "0=nonsense"],
+        &["up", "--port-base", "7400", "--any-port"],
+        &["fault", "0"],
+        &["fault", "0", "silent", "--when", "never"],
+        &["bench", "--duration", "soon"],
+    ] {
+        assert_eq!(testnet.testnet(arguments).code, 2, "{arguments:?}");
+    }
+    testnet.testnet(&["up", "-n", "3", "--any-port"]).fails(2, "at least 4");
+    testnet.testnet(&["up", "--protocol", "hotstuff", "--any-port"]).fails(2, "pbft");
+    testnet.testnet(&["up", "--fault", "4=silent", "--any-port"]).fails(2, "replicas 0 to 3");
+    assert!(!testnet.directory().join("genesis.toml").exists(), "a refused testnet left something behind");
+    assert!(testnet.testnet(&["completions", "bash"]).well().out.contains("quorate-testnet"));
+    let faults = testnet.testnet(&["faults", "--json"]).json();
+    assert!(faults["faults"].as_array().is_some_and(|faults| faults.iter().any(|one| one["name"] == "equivocate")));
+}
+
+#[test]
+fn a_port_in_use_is_named() {
+    let testnet = Testnet::new();
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("a port");
+    let port = socket.local_addr().expect("bound").port();
+    testnet.testnet(&["up", "-d", "--port-base", &port.to_string()]).fails(2, &format!("port {port} "));
+}
+
+#[test]
+fn a_directory_of_somebody_else_is_left_alone() {
+    let testnet = Testnet::new();
+    fs::create_dir(testnet.directory()).expect("made");
+    let file = testnet.directory().join("client.key");
+    fs::write(&file, "precious").expect("written");
+    for more in [&[][..], &["--fresh"]] {
+        testnet.up(more).fails(2, "not a testnet");
+    }
+    assert_eq!(fs::read_to_string(&file).expect("there"), "precious");
+}
+
+#[test]
+fn a_replica_that_dies_on_start_is_one_clear_error_and_leaves_nothing_running() {
+    let testnet = Testnet::started();
+    testnet.testnet(&["down"]).well();
+    testnet.up(&["-n", "5"]).fails(2, "has 4 replicas");
+    // What an earlier machine or process left in a pid file names somebody else by now.
+    fs::write(testnet.directory().join("node1/pid"), std::process::id().to_string()).expect("written");
+    let key = testnet.directory().join("node2/identity.key");
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).expect("changed");
+    let up = testnet.up(&[]);
+    assert!(up.err.contains("exit code 4") && up.err.contains("identity.key"), "{}", up.err);
+    up.fails(2, "replica 2");
+    assert!(testnet.replicas().iter().all(|replica| replica["pid"].is_null()));
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).expect("changed");
+
+    let config = testnet.directory().join("node0/node.toml");
+    let text = fs::read_to_string(&config).expect("there");
+    fs::write(&config, format!("speed = 9\n{text}")).expect("written");
+    testnet.up(&[]).fails(2, "unknown field");
+    fs::write(&config, text).expect("written");
+    testnet.up(&[]).well();
+}
