@@ -89,9 +89,6 @@ impl Replica {
     }
 
     fn tend_status(&mut self, now: Now) {
-        if now.monotonic < self.next_status {
-            return;
-        }
         let pending = !self.pending.is_empty()
             || !self.entered
             || self.slots.range(self.executed.next()..).next().is_some()
@@ -103,6 +100,12 @@ impl Replica {
         } else {
             self.parameters().status_interval_idle
         };
+        // What was said to be due while idle is too late for what is pending now: a vote lost in that second would cost a
+        // view change.
+        self.next_status = self.next_status.min(now.monotonic + interval);
+        if now.monotonic < self.next_status {
+            return;
+        }
         self.next_status = now.monotonic + interval;
         let status = self.own_status();
         self.send(Recipients::Others, Message::Status(status), None);

@@ -19,6 +19,7 @@ use crate::request::{Operation, Request, RequestContent, SessionId};
 use crate::state::{Snapshot, TableId};
 
 pub type Filter = Box<dyn FnMut(ReplicaId, ReplicaId, &Message) -> bool>;
+pub type Tamper = Box<dyn FnMut(ReplicaId, &mut Message)>;
 
 pub fn key(id: u16) -> SecretKey {
     SecretKey::from_seed(&[id as u8 + 1; 32])
@@ -58,6 +59,8 @@ pub struct Cluster {
     pub halts: BTreeMap<ReplicaId, Halt>,
     pub queue: VecDeque<(ReplicaId, ReplicaId, Message)>,
     pub filter: Filter,
+    /// What a lying sender makes of its messages on their way.
+    pub tamper: Tamper,
     pub now: Now,
     pub delivered: u64,
     next: BTreeMap<ReplicaId, u64>,
@@ -83,6 +86,7 @@ impl Cluster {
             halts: BTreeMap::new(),
             queue: VecDeque::new(),
             filter: Box::new(|_, _, _| true),
+            tamper: Box::new(|_, _| {}),
             now: Now { monotonic: 1_000_000, wall: 1_000 },
             delivered: 0,
             next: BTreeMap::new(),
@@ -183,7 +187,8 @@ impl Cluster {
     /// Delivers what is in flight until nothing is.
     pub fn settle(&mut self) {
         let mut budget = 200_000;
-        while let Some((from, to, message)) = self.queue.pop_front() {
+        while let Some((from, to, mut message)) = self.queue.pop_front() {
+            (self.tamper)(from, &mut message);
             budget -= 1;
             assert!(budget > 0, "the network never settles");
             if (self.filter)(from, to, &message) {

@@ -330,3 +330,139 @@ fn the_step_that_halts_signs_nothing() {
     let entered = cluster.records[&damaged].iter().any(|(_, record)| matches!(record, Record::NewView { .. }));
     assert!(!entered, "it went on in the step in which it learnt that its state is wrong");
 }
+
+/// Rule P10, step by step. Replica 1 leads view 1, has assigned numbers that nobody decided, and its log was cut since the
+/// view began: the base of the log says where the view began, and must not take its assignments back.
+#[test]
+fn rule_p10_a_restarted_primary_assigns_no_number_twice() {
+    let mut cluster = Cluster::new(4);
+    cluster.stop(0);
+    cluster.submit(&request(1, 1));
+    cluster.run(600);
+    assert_eq!(cluster.view(1), 1);
+    // Two checkpoints on, its own CHECKPOINT of the next one waits while numbers above are assigned.
+    let held_back = ReplicaId(1);
+    for number in 2..=11 {
+        cluster.submit(&request(1, number));
+        cluster.settle();
+    }
+    cluster.filter = Box::new(move |_, to, message| {
+        to != held_back || !matches!(message, Message::Checkpoint(_) | Message::StableCheckpoint(_))
+    });
+    let before = cluster.executed(1);
+    for number in 12..=16 {
+        cluster.submit(&request(1, number));
+        cluster.settle();
+    }
+    assert_eq!(cluster.executed(1), before + 5);
+    // A number is assigned, and nobody votes for it.
+    cluster.filter = Box::new(|_, _, message| !matches!(message, Message::PrePrepare(_) | Message::Prepare(_)));
+    cluster.submit(&request(1, 17));
+    let assigned = Seq(before + 6);
+    let votes = |cluster: &Cluster| {
+        let slot = cluster.replicas[&ReplicaId(1)].slots.get(&assigned)?;
+        slot.rounds.get(&View(1))?.pre_prepare
+    };
+    let first = votes(&cluster).expect("assigned in view 1");
+    cluster.settle();
+    // Now the checkpoint becomes stable: a base is written after the assignment.
+    cluster.filter = Box::new(|_, _, message| {
+        matches!(message, Message::Checkpoint(_) | Message::StableCheckpoint(_) | Message::Status(_))
+    });
+    cluster.run(250);
+    let records = &cluster.records[&ReplicaId(1)];
+    let base = records.iter().rposition(|(_, record)| matches!(record, Record::Base { .. })).expect("cut");
+    let own = records.iter().rposition(|(_, record)| matches!(record, Record::PrePrepare(_))).expect("assigned");
+    assert!(own < base, "the schedule this test is about: assigned, then cut");
+    cluster.restart(ReplicaId(1), &parameters());
+    assert!(cluster.replicas[&ReplicaId(1)].status().entered);
+    cluster.now.wall += 1;
+    cluster.submit(&request(1, 18));
+    cluster.submit(&request(1, 19));
+    assert_eq!(votes(&cluster), Some(first), "one number, two assignments");
+}
+
+/// Rule P10: what a restarted replica signed before is not taken for a lost log when peers hand it back, whatever it was
+/// doing: voting in view 0, on the way to view 1, or inside it with numbers carried over.
+#[test]
+fn rule_p10_nothing_it_signed_is_missing_after_a_restart() {
+    for cut_off in 0..60u64 {
+        let mut cluster = Cluster::new(4);
+        let mut left = cut_off;
+        // The network dies after so many votes; the primary with it.
+        cluster.filter = Box::new(move |_, _, message| {
+            let vote = matches!(
+                message,
+                Message::PrePrepare(_) | Message::Prepare(_) | Message::Commit(_) | Message::NewView(_)
+            );
+            left = left.saturating_sub(u64::from(vote));
+            !vote || left > 0
+        });
+        for number in 1..=3 {
+            cluster.submit(&request(1, number));
+        }
+        cluster.settle();
+        cluster.run(400);
+        for id in 0..4 {
+            let before = cluster.replicas[&ReplicaId(id)].status();
+            cluster.restart(ReplicaId(id), &parameters());
+            let after = cluster.replicas[&ReplicaId(id)].status();
+            assert_eq!((before.view, before.entered), (after.view, after.entered), "cut off at {cut_off}");
+            cluster.filter = Box::new(|_, _, message| matches!(message, Message::YourStatements(_)));
+            for other in (0..4).filter(|other| *other != id) {
+                cluster.input(ReplicaId(other), Input::LinkUp(ReplicaId(id)));
+            }
+            cluster.settle();
+        }
+        assert!(cluster.halts.is_empty(), "cut off at {cut_off}: {:?}", cluster.halts);
+    }
+}
+
+/// Rule P11: a replica that slept with its timer running does not fire it for its own sleep.
+#[test]
+fn rule_p11_a_timer_does_not_measure_the_sleep_of_its_own_process() {
+    let mut cluster = Cluster::new(4);
+    cluster.filter = Box::new(|_, to, _| to != ReplicaId(3));
+    cluster.submit(&request(1, 1));
+    cluster.run(10);
+    let sleeper = cluster.replicas.remove(&ReplicaId(3)).expect("runs");
+    assert!(sleeper.timer.is_some(), "it waits for a request the others have executed");
+    cluster.run(2_000);
+    cluster.replicas.insert(ReplicaId(3), sleeper);
+    // Its copy of the request is of no interest: the driver asks execution before it lets such copies in.
+    cluster.filter = Box::new(|_, _, message| !matches!(message, Message::Requests(_)));
+    // The first thing it sees is its clock.
+    cluster.input(ReplicaId(3), Input::Timer);
+    cluster.run(300);
+    assert_eq!(cluster.replicas[&ReplicaId(3)].status().view_changes, 0);
+    assert_eq!(cluster.executed(3), cluster.executed(0));
+}
+
+/// Rule P11: while f + 1 others have executed more, its delay is its own and no reason to change the view.
+#[test]
+fn rule_p11_a_replica_that_knows_it_is_behind_blames_nobody() {
+    let mut cluster = Cluster::new(4);
+    cluster.filter = Box::new(|_, to, message| to != ReplicaId(3) || matches!(message, Message::Status(_)));
+    cluster.submit(&request(1, 1));
+    cluster.run(3_000);
+    assert_eq!(cluster.executed(0), 1);
+    assert_eq!(cluster.executed(3), 0);
+    assert_eq!(cluster.replicas[&ReplicaId(3)].status().view_changes, 0);
+}
+
+/// A vote lost right after an idle second is asked for at once, not when the idle STATUS is due: no view change for it.
+#[test]
+fn a_loss_after_an_idle_time_costs_no_view_change() {
+    let mut cluster = Cluster::new(4);
+    cluster.run(1_500);
+    let request = request(1, 1);
+    cluster.filter = Box::new(|_, _, message| !matches!(message, Message::PrePrepare(_)));
+    cluster.submit(&request);
+    cluster.settle();
+    cluster.filter = Box::new(|_, _, _| true);
+    cluster.run(250);
+    for id in 0..4 {
+        assert!(cluster.has_decided(id, &request), "replica {id}");
+        assert_eq!(cluster.view(id), 0);
+    }
+}
