@@ -17,7 +17,7 @@ use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use quorate_crypto::{Digest, PublicKey, ReplicaId, Seq, Verified};
-use quorate_protocol::engine::{Engine, EngineStatus, Input, Now};
+use quorate_protocol::engine::{Engine, EngineStatus, Halt, Input, Now};
 use quorate_protocol::message::Message;
 use quorate_protocol::request::Request;
 use quorate_protocol::state::Snapshot;
@@ -254,6 +254,10 @@ impl Core {
         }
         for snapshot in snapshots {
             self.keeper.push(Keep::Snapshot(snapshot));
+        }
+        if halt == Some(Halt::LostLog) {
+            // Whoever starts the node again must not start it with a log that is known to lack promises.
+            self.driver.log_mut().set_trusted(false).map_err(|error| NodeError::from_log(&self.data, &error))?;
         }
         halt.map_or(Ok(()), |halt| Err(NodeError::Halted(halt)))
     }

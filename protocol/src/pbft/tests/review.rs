@@ -88,6 +88,9 @@ fn a_request_named_before_it_arrives_survives_the_batch_that_named_it() {
     }
     cluster.stop(0);
     cluster.submit(&request);
+    for replica in cluster.replicas.values() {
+        assert!(replica.pending.contains(&request.digest()), "only the batch holds it");
+    }
     cluster.run(1_500);
     for id in 1..4 {
         assert!(cluster.has_decided(id, &request), "replica {id}");
@@ -386,7 +389,7 @@ fn rule_p10_a_restarted_primary_assigns_no_number_twice() {
 /// doing: voting in view 0, on the way to view 1, or inside it with numbers carried over.
 #[test]
 fn rule_p10_nothing_it_signed_is_missing_after_a_restart() {
-    for cut_off in 0..60u64 {
+    for (cut_off, wait) in (0..60u64).flat_map(|cut_off| [(cut_off, 0), (cut_off, 400)]) {
         let mut cluster = Cluster::new(4);
         let mut left = cut_off;
         // The network dies after so many votes; the primary with it.
@@ -402,7 +405,7 @@ fn rule_p10_nothing_it_signed_is_missing_after_a_restart() {
             cluster.submit(&request(1, number));
         }
         cluster.settle();
-        cluster.run(400);
+        cluster.run(wait);
         for id in 0..4 {
             let before = cluster.replicas[&ReplicaId(id)].status();
             cluster.restart(ReplicaId(id), &parameters());
@@ -416,6 +419,52 @@ fn rule_p10_nothing_it_signed_is_missing_after_a_restart() {
         }
         assert!(cluster.halts.is_empty(), "cut off at {cut_off}: {:?}", cluster.halts);
     }
+}
+
+/// Rule P10: what a NEW-VIEW carries over is known again after a restart inside the view, before any vote for it was
+/// recorded; it must not be judged by its clock as if it were fresh.
+#[test]
+fn rule_p10_what_a_new_view_carries_over_survives_a_restart() {
+    let mut cluster = Cluster::new(4);
+    let request = request(1, 1);
+    let lonely = ReplicaId(3);
+    cluster.filter = Box::new(move |_, to, message| {
+        !matches!(message, Message::Commit(_)) && (to != lonely || !matches!(message, Message::Requests(_)))
+    });
+    for id in 0..3 {
+        cluster.submit_to(id, &request);
+    }
+    cluster.settle();
+    cluster.stop(0);
+    cluster.run(450);
+    let carried = |cluster: &Cluster| {
+        let round = cluster.replicas[&lonely].slots.get(&Seq(1))?.rounds.get(&View(1))?;
+        Some((round.pre_prepare?, round.time_accepted, round.prepares.contains_key(&lonely)))
+    };
+    let before = carried(&cluster).expect("carried over into view 1");
+    assert!(before.1 && !before.2, "accepted, and without its body not voted for");
+    cluster.restart(lonely, &parameters());
+    assert_eq!(carried(&cluster), Some(before));
+}
+
+/// Rule P5 (concord-bft PR #50): among VIEW-CHANGEs verified together a bad one spoils only itself.
+#[test]
+fn rule_p5_a_bad_view_change_in_a_batch_spoils_only_itself() {
+    let mut cluster = Cluster::new(4);
+    let mut batch = Vec::new();
+    for id in 0..4 {
+        let now = cluster.now;
+        let replica = cluster.replicas.get_mut(&ReplicaId(id)).expect("runs");
+        replica.start_view_change(now, View(1));
+        let mut message = replica.own_view_change.clone().expect("made");
+        if id == 2 {
+            message.signed.signature.0[3] ^= 1;
+        }
+        batch.push(Message::ViewChange(message));
+    }
+    let limits = crate::message::MessageLimits { window: parameters().window };
+    let outcomes = cluster.verifier.verify_all(batch, &cluster.committee, &limits);
+    assert_eq!(outcomes.iter().map(Result::is_ok).collect::<Vec<_>>(), [true, true, false, true]);
 }
 
 /// Rule P11: a replica that slept with its timer running does not fire it for its own sleep.

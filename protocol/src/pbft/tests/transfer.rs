@@ -1,6 +1,8 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
+use quorate_crypto::merkle_map::MerkleMap;
+
 use super::cluster::{Cluster, parameters, request};
 use crate::engine::Engine;
 use crate::message::Message;
@@ -58,12 +60,10 @@ fn rule_p13_a_forged_state_header_is_refused() {
 fn rule_p14_a_chunk_of_another_place_is_refused() {
     let mut cluster = Cluster::new(4);
     fall_behind(&mut cluster);
-    // Replica 0 answers every question with the chunk of another path.
-    let wrong = cluster.snapshots.get(&ReplicaId(0)).and_then(|snapshot| {
-        let map = snapshot.tables.values().next()?;
-        (0..16).find_map(|nibble| map.chunk(&[nibble], 1024))
-    });
-    let wrong = wrong.expect("the state has more than one part");
+    // Replica 0 answers every question with a well-formed chunk of another map.
+    let mut other = MerkleMap::new();
+    other.insert(b"forged", vec![1]);
+    let wrong = other.chunk(&[], 1024).expect("a whole map");
     let served = Rc::new(Cell::new(0));
     let count = Rc::clone(&served);
     cluster.tamper = Box::new(move |from, message| {
