@@ -6,7 +6,7 @@
 //!                             results, new inputs ◄─────────┘ execution
 //! ```
 //!
-//! There is one exit door, [`Driver::publish`], with an assertion on it: nothing leaves before the record it waits for is
+//! There is one exit door, `Driver::publish`, with an assertion on it: nothing leaves before the record it waits for is
 //! durable. Records nobody waits for ride along with the next frame. A storage error ends the turn, and the process.
 
 use std::collections::{BTreeMap, VecDeque};

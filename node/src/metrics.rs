@@ -1,7 +1,7 @@
 //! What a node counts, as Prometheus metrics. Nothing is global: each node of a process has its own.
 //!
 //! Counters that belong to an event are incremented where it happens ([`Metrics`]); what others count already (the
-//! engine, the log, QUIC, the operating system) is read when somebody asks ([`Readings`]).
+//! engine, the log, QUIC, the operating system) is read when somebody asks (`Readings`).
 
 use std::fmt;
 use std::sync::Arc;

@@ -9,7 +9,7 @@
 //!
 //! | thread | what it does | module |
 //! |---|---|---|
-//! | tokio's | QUIC, HTTP | quorate-transport, [`crate::operations`] |
+//! | tokio's | QUIC, HTTP | quorate-transport, `operations` |
 //! | verification | decodes, checks limits and signatures, in batches | `verification` |
 //! | core | steps the replica, syncs the log, publishes | `process::core` |
 //! | clients | routes answers, serves reads and watches | [`crate::clients`] |

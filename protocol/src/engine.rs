@@ -59,7 +59,7 @@ pub enum Input {
     /// Execution would not execute this pending request any more (see [`Engine::oldest_pending`]): it is dropped with its
     /// timer.
     Refused(Digest),
-    /// The time named by [`Step::wake`] has come, or any other moment: stepping too often is harmless.
+    /// The time named by [`Engine::wake`] has come, or any other moment: stepping too often is harmless.
     Timer,
     /// All inputs of a driver's turn have been given. Batches are cut here, so that a turn's requests share one.
     TurnEnd,

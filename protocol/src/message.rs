@@ -2,7 +2,7 @@
 //!
 //! | message | signed | verified by | purpose |
 //! |---|---|---|---|
-//! | [`PrePrepare`], [`Prepare`], [`Commit`] | yes | the statement | normal case |
+//! | [`PrePrepare`], [`Prepare`], [`Message::Commit`] | yes | the statement | normal case |
 //! | [`ViewChange`], [`NewView`] | over the digest of the whole body | `pbft::safety` | changing the primary |
 //! | [`Message::Checkpoint`], [`Message::Executed`] | yes | the statement | checkpoints, receipts |
 //! | [`Message::Requests`] | by the clients | one by one, so that a bad one never hides good ones | relaying, bodies |

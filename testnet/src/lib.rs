@@ -6,7 +6,7 @@
 //! |---|---|
 //! | [`faults`] | the registry of Byzantine behaviours, wrapped around an honest engine |
 //! | [`launcher`] | a testnet on this machine: files, processes, replicas turned while they run |
-//! | [`bench`] | load against a running testnet |
+//! | [`mod@bench`] | load against a running testnet |
 //! | [`command`] | the `quorate-testnet` command |
 //! | [`sim`] | the same replicas in virtual time: one seed decides everything |
 
