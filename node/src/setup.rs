@@ -29,6 +29,7 @@ pub fn parameters(genesis: &Genesis) -> Parameters {
         proposal_time_bound_cap: numbers.proposal_time_bound_cap_ms,
         request_lifetime_max: numbers.request_lifetime_max_ms,
         pending_requests_max: size(numbers.pending_requests_max),
+        pending_requests_per_client_max: size(numbers.pending_requests_per_client_max),
         sessions_per_client: size(numbers.sessions_per_client),
         session_courtesy: numbers.session_idle_courtesy_ms,
         reply_cache_bytes: size(numbers.reply_cache_bytes / numbers.sessions_per_client.max(1)),

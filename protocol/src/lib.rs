@@ -7,7 +7,7 @@
 //! |---|---|
 //! | [`engine`] | the seam: input, step, the trait that PBFT and HotStuff implement |
 //! | [`pbft`] | Practical Byzantine Fault Tolerance with signatures (Castro and Liskov 1999) |
-//! | [`pending`], [`bodies`] | requests admitted and waiting; request bodies held |
+//! | [`pending`], [`bodies`], [`throughput`] | requests admitted and waiting; request bodies held; how many fit |
 //! | [`checkpoint`], [`transfer`] | stable checkpoints; fetching a certified state |
 //! | [`evidence`] | signed contradictions and their offline check |
 //! | [`execution`] | the second pure layer: sessions, exactly-once, agreed time, the service |
@@ -28,4 +28,5 @@ pub mod record;
 pub mod reply;
 pub mod request;
 pub mod state;
+pub mod throughput;
 pub mod transfer;

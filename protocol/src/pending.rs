@@ -26,10 +26,18 @@ pub struct Admitted {
     pub relayed: Relayed,
     /// The peer on whose word it was admitted beyond its client's share.
     pub vouched_by: Option<ReplicaId>,
+    /// The peer whose timer runs on it and for whose sake it is proposed before others.
+    pub urgent_for: Option<ReplicaId>,
 }
 
 /// Requests admitted beyond their clients' shares for the sake of one peer.
 pub const VOUCHED_MAX: usize = 8;
+/// Requests proposed before others for the sake of one peer, at a time.
+pub const URGENT_MAX: usize = 8;
+/// The oldest unproposed requests are relayed, so many at a time: what is behind them waits for room, not for a relay.
+pub const RELAYED_MAX: usize = 64;
+/// Bytes of all pending requests together, beyond which a client with something pending is told to come back.
+pub const PENDING_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// How widely a request was relayed.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -57,6 +65,8 @@ pub enum Admission {
 #[derive(Debug)]
 pub struct Pending {
     capacity: usize,
+    per_client_max: usize,
+    bytes: usize,
     next: u64,
     queue: BTreeMap<Ticket, Admitted>,
     by_digest: BTreeMap<Digest, Ticket>,
@@ -65,13 +75,19 @@ pub struct Pending {
     per_client: BTreeMap<PublicKey, usize>,
     vouched: BTreeMap<ReplicaId, usize>,
     unproposed: BTreeSet<Ticket>,
+    /// Those of them that some peer's timer runs on.
+    urgent: BTreeSet<Ticket>,
+    urgent_count: BTreeMap<ReplicaId, usize>,
 }
 
 impl Pending {
-    /// A pool of at most `capacity` requests and one more for every client that has none.
-    pub fn new(capacity: usize) -> Pending {
+    /// A pool of at most `capacity` requests, at most `per_client_max` of one key, and one more for every client that
+    /// has none.
+    pub fn new(capacity: usize, per_client_max: usize) -> Pending {
         Pending {
             capacity,
+            per_client_max,
+            bytes: 0,
             next: 0,
             queue: BTreeMap::new(),
             by_digest: BTreeMap::new(),
@@ -79,20 +95,25 @@ impl Pending {
             per_client: BTreeMap::new(),
             vouched: BTreeMap::new(),
             unproposed: BTreeSet::new(),
+            urgent: BTreeSet::new(),
+            urgent_count: BTreeMap::new(),
         }
     }
 
     /// Whether a request of `client` may join. The cap is split per client key: a key with nothing pending is always
     /// admitted; beyond its share of the cap it is told to come back, which starts no timer, so overload never becomes
-    /// a view change (protocol.md, PBFT).
-    pub fn admission(&self, digest: &Digest, client: &PublicKey) -> Admission {
+    /// a view change (protocol.md, PBFT). `room` is how many requests are executed soon enough, by measurement: the cap
+    /// is never more than that.
+    pub fn admission(&self, digest: &Digest, client: &PublicKey, room: usize) -> Admission {
         if self.by_digest.contains_key(digest) {
             return Admission::Known;
         }
         let own = self.per_client.get(client).copied().unwrap_or(0);
         let clients = self.per_client.len().max(1);
-        let share = (self.capacity / clients).max(1);
-        if own == 0 || (own < share && self.queue.len() < self.capacity) { Admission::Admit } else { Admission::Busy }
+        let capacity = self.capacity.min(room);
+        let share = (capacity / clients).clamp(1, self.per_client_max);
+        let fits = own < share && self.queue.len() < capacity && self.bytes < PENDING_BYTES_MAX;
+        if own == 0 || fits { Admission::Admit } else { Admission::Busy }
     }
 
     /// Whether a request that `peer` relays may join although its client's share is used up. The peer's timer runs on it:
@@ -116,17 +137,55 @@ impl Pending {
     pub fn admit(&mut self, digest: Digest, number: RequestNumber, weight: usize, since: Micros) {
         let ticket = Ticket(self.next);
         self.next += 1;
-        self.queue.insert(ticket, Admitted { digest, number, since, weight, relayed: Relayed::No, vouched_by: None });
+        let relayed = Relayed::No;
+        let admitted = Admitted { digest, number, since, weight, relayed, vouched_by: None, urgent_for: None };
+        self.queue.insert(ticket, admitted);
+        self.bytes += weight;
         self.by_digest.insert(digest, ticket);
         self.by_number.entry(number).or_default().insert(ticket);
         *self.per_client.entry(number.client).or_insert(0) += 1;
         self.unproposed.insert(ticket);
     }
 
-    fn remove_ticket(&mut self, ticket: Ticket) -> Option<Digest> {
-        let admitted = self.queue.remove(&ticket)?;
-        self.by_digest.remove(&admitted.digest);
+    /// A peer relays a request that is pending here and not proposed: its timer runs on it, so it is proposed before
+    /// others, whose order is the primary's to choose. Otherwise a queue longer than the view timeout, in another order
+    /// here than there, would look like censorship. A lying peer moves [`URGENT_MAX`] requests forward at a time.
+    pub fn urge(&mut self, peer: ReplicaId, digest: &Digest) {
+        let Some(ticket) = self.by_digest.get(digest).copied() else { return };
+        if !self.unproposed.contains(&ticket) {
+            return;
+        }
+        let count = self.urgent_count.entry(peer).or_insert(0);
+        if let Some(admitted) = self.queue.get_mut(&ticket)
+            && admitted.urgent_for.is_none()
+            && *count < URGENT_MAX
+        {
+            *count += 1;
+            admitted.urgent_for = Some(peer);
+            self.urgent.insert(ticket);
+        }
+    }
+
+    /// Whether some peer's timer runs on what was not proposed yet.
+    pub fn is_urged(&self) -> bool {
+        !self.urgent.is_empty()
+    }
+
+    fn leave_unproposed(&mut self, ticket: Ticket) {
         self.unproposed.remove(&ticket);
+        if self.urgent.remove(&ticket)
+            && let Some(peer) = self.queue.get_mut(&ticket).and_then(|admitted| admitted.urgent_for.take())
+            && let Some(count) = self.urgent_count.get_mut(&peer)
+        {
+            *count -= 1;
+        }
+    }
+
+    fn remove_ticket(&mut self, ticket: Ticket) -> Option<Digest> {
+        self.leave_unproposed(ticket);
+        let admitted = self.queue.remove(&ticket)?;
+        self.bytes -= admitted.weight;
+        self.by_digest.remove(&admitted.digest);
         if let Some(tickets) = self.by_number.get_mut(&admitted.number) {
             tickets.remove(&ticket);
             if tickets.is_empty() {
@@ -164,7 +223,7 @@ impl Pending {
     /// The request stands in a proposal this replica made or accepted.
     pub fn proposed(&mut self, digest: &Digest) {
         if let Some(ticket) = self.by_digest.get(digest) {
-            self.unproposed.remove(ticket);
+            self.leave_unproposed(*ticket);
         }
     }
 
@@ -172,16 +231,21 @@ impl Pending {
     pub fn reset_proposed(&mut self, still: impl Fn(&Digest) -> bool) {
         self.unproposed =
             self.queue.iter().filter(|(_, admitted)| !still(&admitted.digest)).map(|(ticket, _)| *ticket).collect();
+        self.urgent.clear();
+        self.urgent_count.clear();
         for admitted in self.queue.values_mut() {
             admitted.relayed = Relayed::No;
+            admitted.urgent_for = None;
         }
     }
 
-    /// Takes the oldest unproposed requests for a batch, within the limits. The first always fits.
+    /// Takes the oldest unproposed requests for a batch, within the limits, before all others those that peers' timers
+    /// run on. The first always fits.
     pub fn take_batch(&mut self, count_max: usize, bytes_max: usize) -> Vec<Digest> {
         let mut batch = Vec::new();
         let mut bytes = 0;
-        for ticket in &self.unproposed {
+        let others = self.unproposed.iter().filter(|ticket| !self.urgent.contains(ticket));
+        for ticket in self.urgent.iter().chain(others) {
             let Some(admitted) = self.queue.get(ticket) else { continue };
             if batch.len() == count_max || (!batch.is_empty() && bytes + admitted.weight > bytes_max) {
                 break;
@@ -190,7 +254,7 @@ impl Pending {
             batch.push((*ticket, admitted.digest));
         }
         for (ticket, _) in &batch {
-            self.unproposed.remove(ticket);
+            self.leave_unproposed(*ticket);
         }
         batch.into_iter().map(|(_, digest)| digest).collect()
     }
@@ -207,12 +271,12 @@ impl Pending {
         }
     }
 
-    /// Requests admitted before `since` that no accepted proposal names and that were relayed less widely than `to`, up
-    /// to `bytes_max`; they are marked as relayed.
+    /// Of the oldest [`RELAYED_MAX`] requests that no accepted proposal names, those admitted before `since` and relayed
+    /// less widely than `to`, up to `bytes_max`; they are marked as relayed.
     pub fn to_relay(&mut self, since: Micros, to: Relayed, bytes_max: usize) -> Vec<Digest> {
         let mut relay = Vec::new();
         let mut bytes = 0;
-        for ticket in &self.unproposed {
+        for ticket in self.unproposed.iter().take(RELAYED_MAX) {
             let Some(admitted) = self.queue.get_mut(ticket) else { continue };
             if admitted.since > since || bytes > bytes_max {
                 break;
@@ -229,7 +293,7 @@ impl Pending {
     /// Drops everything; returns what was there.
     pub fn clear(&mut self) -> Vec<Digest> {
         let gone = self.by_digest.keys().copied().collect();
-        *self = Pending { next: self.next, ..Pending::new(self.capacity) };
+        *self = Pending { next: self.next, ..Pending::new(self.capacity, self.per_client_max) };
         gone
     }
 

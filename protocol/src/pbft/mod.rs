@@ -34,6 +34,7 @@ use crate::parameters::{Micros, Parameters};
 use crate::pending::Pending;
 use crate::record::Record;
 use crate::request::Request;
+use crate::throughput::Throughput;
 use crate::transfer::Transfer;
 
 mod accusation;
@@ -125,6 +126,7 @@ pub struct Replica {
     // Requests.
     bodies: Bodies,
     pending: Pending,
+    throughput: Throughput,
 
     // Others.
     peers: BTreeMap<ReplicaId, Peer>,
@@ -158,7 +160,8 @@ impl Replica {
     /// A replica that never signed anything, at the genesis state.
     pub fn new(setup: Setup) -> Replica {
         let peers = setup.committee.ids().filter(|id| *id != setup.id).map(|id| (id, Peer::default())).collect();
-        let pending = Pending::new(setup.parameters.pending_requests_max);
+        let parameters = &setup.parameters;
+        let pending = Pending::new(parameters.pending_requests_max, parameters.pending_requests_per_client_max);
         let transfer = Transfer::new(setup.id);
         Replica {
             setup,
@@ -183,6 +186,7 @@ impl Replica {
             next_deadline: None,
             bodies: Bodies::default(),
             pending,
+            throughput: Throughput::default(),
             peers,
             transfer,
             stall: None,

@@ -32,6 +32,8 @@ const PRELOADING: usize = 8;
 const PRELOAD_TRIES: usize = 5;
 /// How often progress is told.
 const TELL_EVERY: Duration = Duration::from_millis(100);
+/// A client of a closed loop that failed waits so long: one that cannot go on must not take the machine from the others.
+const AFTER_FAILURE: Duration = Duration::from_millis(10);
 /// How long after the end of the run answers are waited for, besides the patience of each call.
 const LAST_ANSWERS: Duration = Duration::from_secs(1);
 
@@ -218,7 +220,11 @@ async fn closed_loop(client: Client, ledger: Arc<Ledger>, mut writer: Writer) {
         let operations = writer.bundle();
         let due = Instant::now();
         let outcome = execute(&client, &operations).await;
+        let failed = outcome.is_err();
         ledger.note(due, operations.len(), outcome);
+        if failed {
+            tokio::time::sleep(AFTER_FAILURE).await;
+        }
     }
 }
 
