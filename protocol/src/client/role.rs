@@ -294,7 +294,8 @@ impl ClientRole {
         let span = self.parameters.number_span;
         let Author { session, numbers, .. } = &mut self.authors[author.0];
         numbers.expire(reached);
-        let number = Number { author, session: *session, number: numbers.take(span).ok_or(SubmitError::NumbersUsedUp)? };
+        let number =
+            Number { author, session: *session, number: numbers.take(span).ok_or(SubmitError::NumbersUsedUp)? };
         let request = self.sign(now, number, operations);
         Ok(self.begin(now, Some(number), vec![request], patience))
     }

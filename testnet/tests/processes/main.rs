@@ -7,6 +7,7 @@ mod harness;
 
 mod behaviours;
 mod crashes;
+mod hostile;
 mod lifecycle;
 mod load;
 mod refusals;
