@@ -72,10 +72,9 @@ fn failure(error: DrillError) -> Failure {
 
 fn say(name: &str, report: &Report) {
     anstream::println!("{name}: {}", report.setting);
-    let title = |name: &str| vec![Cell::plain(name), Cell::plain(""), Cell::plain(""), Cell::plain("")];
     let mut rows: Vec<Vec<Cell>> = report.figures.iter().map(row).collect();
     for section in &report.sections {
-        rows.push(title(&section.name));
+        rows.push(vec![Cell::plain(&section.name)]);
         rows.extend(section.figures.iter().map(row));
     }
     screen::lines(&screen::table(&["FIGURE", "VALUE", "BAR", "VERDICT"], &rows));
@@ -85,16 +84,14 @@ fn say(name: &str, report: &Report) {
 }
 
 fn row(figure: &Figure) -> Vec<Cell> {
-    let (bar, verdict) = match &figure.bar {
-        None => (Cell::plain(""), Cell::plain("")),
-        Some(bar) => {
-            let tone = match (bar.met, bar.kind) {
-                (true, _) => Tone::Good,
-                (false, Kind::Measure) => Tone::Warning,
-                (false, Kind::Count) => Tone::Bad,
-            };
-            (Cell::plain(&bar.limit), Cell::toned(verdict(bar), tone))
-        }
-    };
-    vec![Cell::plain(format!("  {}", figure.label)), Cell::plain(&figure.shown), bar, verdict]
+    let mut cells = vec![Cell::plain(format!("  {}", figure.label)), Cell::plain(&figure.shown)];
+    if let Some(bar) = &figure.bar {
+        let tone = match (bar.met, bar.kind) {
+            (true, _) => Tone::Good,
+            (false, Kind::Measure) => Tone::Warning,
+            (false, Kind::Count) => Tone::Bad,
+        };
+        cells.extend([Cell::plain(&bar.limit), Cell::toned(verdict(bar), tone)]);
+    }
+    cells
 }

@@ -13,7 +13,7 @@
 //! | [`writers`] | load that remembers every acknowledged write, and reads them all back |
 //! | [`report`] | figures and bars |
 //! | [`statistics`] | gaps, quantiles, medians |
-//! | [`kill_primary`], [`kill_all`], [`overload`], [`endurance`] | the drills |
+//! | [`kill_primary`], [`kill_all`], [`pause`], [`endurance`], [`lag`], [`preload`], [`overload`], [`behaviours`] | the drills |
 
 use std::time::{Duration, Instant};
 
@@ -23,10 +23,14 @@ use quorate_client::ClientError;
 use crate::bench::BenchError;
 use crate::launcher::LaunchError;
 
+pub mod behaviours;
 pub mod endurance;
 pub mod kill_all;
 pub mod kill_primary;
+pub mod lag;
 pub mod overload;
+pub mod pause;
+pub mod preload;
 pub mod report;
 pub mod site;
 pub mod statistics;
@@ -51,14 +55,34 @@ pub enum Drill {
         after_long_help = "Example:\n  quorate-testnet drill kill-all --times 10\n\nBars: writes are acknowledged within 5 s of the restart; no acknowledged write lost."
     )]
     KillAll(kill_all::KillAll),
+    /// Freeze a backup under load, and let it go on; measure how long until it is back at head.
+    #[command(
+        after_long_help = "Example:\n  quorate-testnet drill pause --for 60s\n\nBars: no view change; it comes back to head; no acknowledged write lost."
+    )]
+    Pause(pause::Pause),
     /// Put full load on for long; compare what replicas hold in the first minute and in the last.
     #[command(
         after_long_help = "Example:\n  quorate-testnet drill endurance --for 10m\n\nBars: no view change; memory, descriptors, threads and log are bounded."
     )]
     Endurance(endurance::Endurance),
+    /// Write much while a replica is down, start it again; measure how long until it is back at head.
+    #[command(
+        after_long_help = "Example:\n  quorate-testnet drill lag --writes 100000 --bundle 16\n\nBars: it comes back to head; no acknowledged write lost."
+    )]
+    Lag(lag::Lag),
+    /// Compare the throughput of an empty store with that of one that holds many keys.
+    #[command(
+        after_long_help = "Example:\n  quorate-testnet drill preload --keys 1000000\n\nBar: the ratio is at least 0.8."
+    )]
+    Preload(preload::Preload),
     /// Have many more requests in flight than the machine orders, and compare with few.
     #[command(after_long_help = "Example:\n  quorate-testnet drill overload --in-flight 4096\n\nBar: no view change.")]
     Overload(overload::Overload),
+    /// Let the first primary lie in every way of the catalogue, and check what clients, honest replicas and evidence say.
+    #[command(
+        after_long_help = "Example:\n  quorate-testnet drill behaviours --clients 16 --puts 500\n\nBars: all puts succeed; honest replicas have equal checkpoints; no wrong answer to a reader or a watcher; evidence\naccuses replica 0 for equivocate, equivocate-one and double-vote, and nobody else for anything."
+    )]
+    Behaviours(behaviours::Behaviours),
 }
 
 /// What every drill takes.
@@ -102,8 +126,12 @@ impl Drill {
         match self {
             Drill::KillPrimary(_) => "kill-primary",
             Drill::KillAll(_) => "kill-all",
+            Drill::Pause(_) => "pause",
             Drill::Endurance(_) => "endurance",
+            Drill::Lag(_) => "lag",
+            Drill::Preload(_) => "preload",
             Drill::Overload(_) => "overload",
+            Drill::Behaviours(_) => "behaviours",
         }
     }
 
@@ -112,8 +140,12 @@ impl Drill {
         match self {
             Drill::KillPrimary(drill) => &drill.common,
             Drill::KillAll(drill) => &drill.common,
+            Drill::Pause(drill) => &drill.common,
             Drill::Endurance(drill) => &drill.common,
+            Drill::Lag(drill) => &drill.common,
+            Drill::Preload(drill) => &drill.common,
             Drill::Overload(drill) => &drill.common,
+            Drill::Behaviours(drill) => &drill.common,
         }
     }
 
@@ -125,8 +157,12 @@ impl Drill {
         match self {
             Drill::KillPrimary(drill) => drill.run(place, tell).await,
             Drill::KillAll(drill) => drill.run(place, tell).await,
+            Drill::Pause(drill) => drill.run(place, tell).await,
             Drill::Endurance(drill) => drill.run(place, tell).await,
+            Drill::Lag(drill) => drill.run(place, tell).await,
+            Drill::Preload(drill) => drill.run(place, tell).await,
             Drill::Overload(drill) => drill.run(place, tell).await,
+            Drill::Behaviours(drill) => drill.run(place, tell).await,
         }
     }
 }

@@ -134,6 +134,18 @@ impl Site {
         }
     }
 
+    /// Some replica that does not lead.
+    ///
+    /// # Errors
+    /// Those of [`Site::primary`].
+    pub async fn backup(&mut self) -> Result<ReplicaId, DrillError> {
+        let primary = self.primary().await?;
+        // The one that would lead last, so that a view change is not the end of the drill.
+        let ids: Vec<ReplicaId> = self.description.ids().filter(|id| *id != primary).collect();
+        let before = ids.iter().rev().find(|id| **id < primary).or(ids.last());
+        before.copied().ok_or_else(|| DrillError::Usage("a testnet of one replica has no backup".to_owned()))
+    }
+
     /// Kills the processes of `ids`, as a power cut would, and returns when they have ended. The answer is the time
     /// just before the first signal.
     ///

@@ -7,6 +7,7 @@ mod harness;
 
 mod behaviours;
 mod crashes;
+mod drills;
 mod lifecycle;
 mod load;
 mod refusals;
