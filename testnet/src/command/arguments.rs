@@ -3,10 +3,12 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use quorate_crypto::ReplicaId;
 use quorate_keys::Protocol;
 
+use crate::drill::Drill;
 use crate::launcher::Directory;
 use crate::launcher::control::{Turned, parse_trigger};
 use crate::sim::command::Simulate;
@@ -18,10 +20,11 @@ Examples:
   quorate-testnet fault 0 equivocate        turn replica 0 into a liar while it runs
   quorate-testnet evidence                  what convicts it
   quorate-testnet bench --clients 64
+  quorate-testnet drill kill-primary        what clients notice when the primary is killed
   quorate-testnet down
 
 Exit codes: 0 ok; 1 refused by the service; 2 usage or configuration; 3 no quorum in time; 5 a simulated run broke a
-rule; 130 interrupted.";
+rule, or a drill missed a bar; 130 interrupted.";
 
 /// A Quorate cluster on this machine in which any replica can be made to lie, and the simulator that looks for what
 /// breaks.
@@ -34,12 +37,28 @@ pub struct Arguments {
     /// Print JSON instead of text: one object, or one a line for what goes on.
     #[arg(long, global = true)]
     pub json: bool,
+    /// Whether `--dir` stands on the command line. A drill, which makes a testnet, must not take the one that a variable
+    /// names for its place.
+    #[arg(skip)]
+    pub dir_is_given: bool,
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
 }
 
 impl Arguments {
+    /// Reads the command line of this process; ends it on a mistake, or after help.
+    pub fn read() -> Arguments {
+        let matches = Arguments::command().get_matches();
+        Arguments::of(&matches).unwrap_or_else(|error| error.format(&mut Arguments::command()).exit())
+    }
+
+    fn of(matches: &ArgMatches) -> Result<Arguments, clap::Error> {
+        let mut arguments = Arguments::from_arg_matches(matches)?;
+        arguments.dir_is_given = matches.value_source("dir") == Some(ValueSource::CommandLine);
+        Ok(arguments)
+    }
+
     /// The testnet.
     pub fn directory(&self) -> Directory {
         Directory::new(self.dir.clone())
@@ -92,6 +111,9 @@ pub enum Command {
         after_long_help = "Examples:\n  quorate-testnet bench --clients 64 --value-size 128 --duration 10s\n  quorate-testnet bench --clients 16 --bundle 64\n  quorate-testnet bench --rate 2000 --json"
     )]
     Bench(Bench),
+    /// Measure what happens when things break, on a fresh testnet of real processes.
+    #[command(subcommand)]
+    Drill(Drill),
     /// Run the same replicas in virtual time: one seed decides everything.
     Simulate(Simulate),
     /// Print a completion script for a shell.
@@ -282,7 +304,7 @@ fn trigger(text: &str) -> Result<String, String> {
 }
 
 /// `10s`, `500ms`, `2m`, or seconds.
-fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let digits = text.trim_end_matches(|character: char| character.is_ascii_alphabetic());
     let number: u64 = digits.parse().map_err(|_| format!("{text:?} is not a time; write 10s, 500ms or 2m"))?;
     let millis = match &text[digits.len()..] {
@@ -298,8 +320,6 @@ fn duration(text: &str) -> Result<Duration, String> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     use super::*;
 
     #[test]
@@ -316,6 +336,18 @@ mod tests {
         }
         assert_eq!(duration("20s"), Ok(Duration::from_secs(20)));
         assert!(duration("0").is_err() && duration("soon").is_err());
+    }
+
+    #[test]
+    fn a_drill_knows_whether_its_place_was_named() {
+        for (given, named) in [
+            (&["quorate-testnet", "drill", "kill-all"][..], false),
+            (&["quorate-testnet", "drill", "kill-all", "--dir", "/srv/t"], true),
+            (&["quorate-testnet", "--dir", "/srv/t", "drill", "kill-all", "--times", "2"], true),
+        ] {
+            let matches = Arguments::command().try_get_matches_from(given).expect("accepted");
+            assert_eq!(Arguments::of(&matches).expect("read").dir_is_given, named, "{given:?}");
+        }
     }
 
     #[test]

@@ -116,6 +116,12 @@ impl Testnet {
         Ran::of(self.command(program, arguments).output().expect("it runs"))
     }
 
+    /// The same with a variable that names a path.
+    pub fn testnet_with(&self, (variable, path): (&str, &Path), arguments: &[&str]) -> Ran {
+        let program = Path::new(env!("CARGO_BIN_EXE_quorate-testnet"));
+        Ran::of(self.command(program, arguments).env(variable, path).output().expect("it runs"))
+    }
+
     /// `quorate-testnet` in this place, left running.
     pub fn testnet_in_background(&self, arguments: &[&str]) -> Child {
         let program = Path::new(env!("CARGO_BIN_EXE_quorate-testnet"));

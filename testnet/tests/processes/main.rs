@@ -7,6 +7,7 @@ mod harness;
 
 mod behaviours;
 mod crashes;
+mod drills;
 mod hostile;
 mod lifecycle;
 mod load;
