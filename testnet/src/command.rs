@@ -68,12 +68,7 @@ fn completions(shell: clap_complete::Shell, report: Report) -> Result<(), Failur
 }
 
 /// Runs a command that waits for sockets: one thread is enough, and takes least from the replicas.
-fn in_runtime(
-    command: Command,
-    directory: &Directory,
-    named: Option<PathBuf>,
-    report: Report,
-) -> Result<(), Failure> {
+fn in_runtime(command: Command, directory: &Directory, named: Option<PathBuf>, report: Report) -> Result<(), Failure> {
     start_logging();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -117,8 +117,7 @@ impl Behaviours {
         let observer = Client::connect(site.cluster(PATIENCE)?).await?;
         let watcher = Watcher::start(&observer, self.common.value_size).await?;
         let writing = Writing { clients: self.clients, bundle: 1 };
-        let mut writers =
-            Writers::start(&site, &writing, self.common.value_size, Some(self.puts), &mut tell).await?;
+        let mut writers = Writers::start(&site, &writing, self.common.value_size, Some(self.puts), &mut tell).await?;
         let reader = Reader::start(&observer, writers.ledger.clone(), self.common.value_size);
 
         let total = self.clients as u64 * self.puts;
@@ -153,15 +152,27 @@ impl Behaviours {
             Agreement::Apart => (None, "at different numbers".to_owned()),
         };
         let mut figures = vec![
-            Figure::count("puts", "puts that succeeded", succeeded)
-                .with_bar(format!("all {total}"), succeeded == total, Kind::Count),
+            Figure::count("puts", "puts that succeeded", succeeded).with_bar(
+                format!("all {total}"),
+                succeeded == total,
+                Kind::Count,
+            ),
             Figure::count("acted", "times it lied", acted).with_bar("at least once", acted > 0, Kind::Count),
-            Figure::text("checkpoint", "checkpoints of honest replicas", json!(checkpoint), agreed)
-                .with_bar("equal", matches!(agreement, Agreement::Agreed(_)), Kind::Count),
-            Figure::text("accused", "replicas that evidence accuses", json!(accused), shown)
-                .with_bar(limit, accused == expected, Kind::Count),
-            Figure::count("reads", "reads of acknowledged writes", read.answers)
-                .with_bar("at least one", read.answers > 0, Kind::Count),
+            Figure::text("checkpoint", "checkpoints of honest replicas", json!(checkpoint), agreed).with_bar(
+                "equal",
+                matches!(agreement, Agreement::Agreed(_)),
+                Kind::Count,
+            ),
+            Figure::text("accused", "replicas that evidence accuses", json!(accused), shown).with_bar(
+                limit,
+                accused == expected,
+                Kind::Count,
+            ),
+            Figure::count("reads", "reads of acknowledged writes", read.answers).with_bar(
+                "at least one",
+                read.answers > 0,
+                Kind::Count,
+            ),
             Figure::none_of("wrong_reads", "wrong answers to them", read.wrong),
             Figure::count("read_errors", "reads with an error", read.errors),
             Figure::count("events", "events of the watcher", watched.events),
@@ -197,8 +208,9 @@ fn agreement(statuses: &[Option<NodeStatus>]) -> Agreement {
     let honest = statuses.iter().skip(usize::from(LIAR.0) + 1);
     let Some(all) = honest.map(Option::as_ref).collect::<Option<Vec<_>>>() else { return Agreement::Apart };
     for one in &all {
-        let differs =
-            |other: &&&NodeStatus| other.checkpoint_seq == one.checkpoint_seq && other.checkpoint_digest != one.checkpoint_digest;
+        let differs = |other: &&&NodeStatus| {
+            other.checkpoint_seq == one.checkpoint_seq && other.checkpoint_digest != one.checkpoint_digest
+        };
         if let Some(other) = all.iter().find(differs) {
             return Agreement::Contradicted(other.checkpoint_seq);
         }

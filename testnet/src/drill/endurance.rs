@@ -235,7 +235,10 @@ fn section(id: ReplicaId, samples: &[Sample], time: Duration) -> Section {
         Figure::text(quantity.key, quantity.label, json!({"first": first, "last": last}), text.trim_end().to_owned())
             .with_bar(format!("at most {} {}", shown(limit), quantity.unit).trim_end(), met, Kind::Measure)
     });
-    Section { name: format!("replica {id}, first and last {} s", window.as_secs_f64().round()), figures: figures.collect() }
+    Section {
+        name: format!("replica {id}, first and last {} s", window.as_secs_f64().round()),
+        figures: figures.collect(),
+    }
 }
 
 /// Resident memory of a process; 0 if it is gone.

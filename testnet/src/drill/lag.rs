@@ -60,8 +60,11 @@ impl Lag {
         let mut figures = vec![
             Figure::count("missed_writes", "writes acknowledged while it was down", before - begun),
             Figure::count("head", "highest number executed when it was restarted", missed),
-            Figure::time("at_head_ms", "restart until back at head", at_head)
-                .with_bar("at all", at_head.is_some(), Kind::Count),
+            Figure::time("at_head_ms", "restart until back at head", at_head).with_bar(
+                "at all",
+                at_head.is_some(),
+                Kind::Count,
+            ),
             Figure::count("meanwhile_writes", "writes acknowledged while it caught up", meanwhile),
         ];
         figures.extend(writers.figures(&read_back));

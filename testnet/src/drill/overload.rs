@@ -151,8 +151,11 @@ impl Phase {
             Figure::number("p99_ms", "latency, p99", outcome.quantile_ms(0.99), "ms"),
             Figure::number("max_ms", "latency, most", outcome.max_ms(), "ms"),
             Figure::count("busy", "Busy answers, of all replicas", self.busy),
-            Figure::count("view_changes", "view changes", view_changes)
-                .with_bar("none", view_changes == 0, Kind::Count),
+            Figure::count("view_changes", "view changes", view_changes).with_bar(
+                "none",
+                view_changes == 0,
+                Kind::Count,
+            ),
             Figure::count("errors", "requests with an error", outcome.failures()),
         ];
         Section { name: format!("{} in flight", self.in_flight), figures }
@@ -163,7 +166,8 @@ impl Phase {
 async fn busy(site: &Site) -> Result<u64, DrillError> {
     let mut sum = 0;
     for (id, endpoints) in site.description.ids().zip(&site.description.replicas) {
-        let unread = |error: String| DrillError::Stalled(format!("the metrics of replica {id} cannot be read: {error}"));
+        let unread =
+            |error: String| DrillError::Stalled(format!("the metrics of replica {id} cannot be read: {error}"));
         let text = operations::get(endpoints.operations, "/metrics", METRICS_PATIENCE)
             .await
             .map_err(|error| unread(error.to_string()))?;

@@ -75,8 +75,11 @@ impl Pause {
         let changes = moved.max(begun_by(|id, backup| id != backup));
         let mut figures = vec![
             Figure::count("missed_writes", "writes acknowledged while it was frozen", missed),
-            Figure::time("at_head_ms", "resumption until back at head", at_head)
-                .with_bar("at all", at_head.is_some(), Kind::Count),
+            Figure::time("at_head_ms", "resumption until back at head", at_head).with_bar(
+                "at all",
+                at_head.is_some(),
+                Kind::Count,
+            ),
             Figure::none_of("view_changes", "view changes", changes),
             Figure::count("own_view_changes", "view changes it asked for itself", begun_by(|id, backup| id == backup)),
         ];

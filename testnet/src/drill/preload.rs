@@ -123,8 +123,11 @@ impl Preload {
         let both = || rounds.iter().flat_map(|(empty, full)| [empty, full]);
         let ratio = middle(&ratios);
         let figures = vec![
-            Figure::number("ratio", "throughput, preloaded against empty, median", ratio, "")
-                .with_bar(format!("at least {RATIO}"), ratio >= RATIO, Kind::Measure),
+            Figure::number("ratio", "throughput, preloaded against empty, median", ratio, "").with_bar(
+                format!("at least {RATIO}"),
+                ratio >= RATIO,
+                Kind::Measure,
+            ),
             Figure::number("ratio_min", "  least of a round", least, ""),
             Figure::number("ratio_max", "  most of a round", most, ""),
             Figure::number("empty_ops_per_s", "throughput, empty, median", middle(&without), "operations/s"),

@@ -109,9 +109,10 @@ impl Figure {
 impl Report {
     /// Every figure, those of the parts included, with the name of its part.
     pub fn all(&self) -> impl Iterator<Item = (Option<&str>, &Figure)> {
-        let parts = self.sections.iter().flat_map(|section| {
-            section.figures.iter().map(move |figure| (Some(section.name.as_str()), figure))
-        });
+        let parts = self
+            .sections
+            .iter()
+            .flat_map(|section| section.figures.iter().map(move |figure| (Some(section.name.as_str()), figure)));
         self.figures.iter().map(|figure| (None, figure)).chain(parts)
     }
 
@@ -181,7 +182,8 @@ mod tests {
     use super::*;
 
     fn report(lost: u64, gap: u64) -> Report {
-        let gap = Figure::time_within("gap_p50_ms", "gap", Some(Duration::from_millis(gap)), Duration::from_millis(400));
+        let gap =
+            Figure::time_within("gap_p50_ms", "gap", Some(Duration::from_millis(gap)), Duration::from_millis(400));
         let lost = Figure::none_of("lost", "lost writes", lost);
         let sections = vec![Section { name: "replica 2".to_owned(), figures: vec![lost] }];
         Report { figures: vec![gap], sections, ..Report::default() }

@@ -72,8 +72,7 @@ impl Place {
                 first.display()
             )));
         }
-        let plan =
-            Plan { protocol: Protocol::Pbft, endpoints: ports::any_free(replicas)?, parameters: Vec::new() };
+        let plan = Plan { protocol: Protocol::Pbft, endpoints: ports::any_free(replicas)?, parameters: Vec::new() };
         let (genesis, description) = creation::create(&directory, &plan).inspect_err(|_| {
             // Nothing of it ran; if it cannot be removed, the next attempt says so.
             let _ = directory.clear();

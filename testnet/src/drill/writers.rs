@@ -179,7 +179,8 @@ impl Ledger {
     /// Some acknowledged write, if there is one; equal `random` numbers give equal choices.
     pub fn pick(&self, random: u64) -> Option<(usize, Acknowledged)> {
         let state = self.lock();
-        let writers: Vec<usize> = (0..state.acknowledged.len()).filter(|w| !state.acknowledged[*w].is_empty()).collect();
+        let writers: Vec<usize> =
+            (0..state.acknowledged.len()).filter(|w| !state.acknowledged[*w].is_empty()).collect();
         let writer = *writers.get(random as usize % writers.len().max(1))?;
         let own = &state.acknowledged[writer];
         own.get((random >> 16) as usize % own.len()).map(|write| (writer, *write))

@@ -42,7 +42,8 @@ fn number(report: &Value, field: &str) -> f64 {
 }
 
 fn has_bars(report: &Value, wanted: &[&str]) {
-    let bars: Vec<&str> = report["bars"].as_array().expect("bars").iter().filter_map(|bar| bar["figure"].as_str()).collect();
+    let bars: Vec<&str> =
+        report["bars"].as_array().expect("bars").iter().filter_map(|bar| bar["figure"].as_str()).collect();
     assert!(wanted.iter().all(|bar| bars.contains(bar)), "{bars:?}");
 }
 
@@ -107,7 +108,10 @@ fn a_preloaded_store_is_measured_beside_an_empty_one() {
     let report = drill(&testnet, "preload", &short);
     has_bars(&report, &["ratio"]);
     assert_eq!(report["each"].as_array().map(Vec::len), Some(2));
-    assert!(number(&report, "ratio_min") <= number(&report, "ratio") && number(&report, "ratio") <= number(&report, "ratio_max"));
+    assert!(
+        number(&report, "ratio_min") <= number(&report, "ratio")
+            && number(&report, "ratio") <= number(&report, "ratio_max")
+    );
 }
 
 #[test]
@@ -174,7 +178,9 @@ fn a_drill_keeps_its_testnet_where_it_is_told_and_touches_no_other() {
     assert!(testnet.place().join("kept/testnet.toml").is_file());
     let status = testnet.testnet(&["status", "--dir", "kept", "--json"]).json();
     assert!(status["replicas"].as_array().is_some_and(|all| all.iter().all(|replica| replica["pid"].is_null())));
-    for wrong in [&["drill", "lag", "--bundle", "0"][..], &["drill", "kill-all", "-n", "3"], &["drill", "lag", "--clients", "0"]] {
+    for wrong in
+        [&["drill", "lag", "--bundle", "0"][..], &["drill", "kill-all", "-n", "3"], &["drill", "lag", "--clients", "0"]]
+    {
         assert_eq!(testnet.testnet(wrong).code, 2, "{wrong:?}");
     }
 }
