@@ -20,6 +20,8 @@ const EXIT_MISSED: u8 = 5;
 /// Runs a drill; `named` is where its testnet is to be kept.
 pub(super) async fn run(drill: &Drill, named: Option<PathBuf>, output: Output) -> Result<(), Failure> {
     let unusable = |error| Failure::configuration(format!("cannot take signals: {error}"));
+    // Taken before anything is started: from then on no signal leaves replicas behind.
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(unusable)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(unusable)?;
     let mut hangup = signal(SignalKind::hangup()).map_err(unusable)?;
     let place = Place::new(named);
@@ -28,7 +30,7 @@ pub(super) async fn run(drill: &Drill, named: Option<PathBuf>, output: Output) -
     // Whichever ends first, the testnet goes with the future that holds it.
     let report = tokio::select! {
         report = drill.run(&place, &mut tell) => report.map_err(failure),
-        _ = tokio::signal::ctrl_c() => Err(Failure::interrupted()),
+        _ = interrupt.recv() => Err(Failure::interrupted()),
         _ = terminate.recv() => Err(Failure::interrupted()),
         _ = hangup.recv() => Err(Failure::interrupted()),
     };

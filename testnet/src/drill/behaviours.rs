@@ -79,6 +79,8 @@ impl Behaviours {
     /// # Errors
     /// A testnet cannot be started or used, or does not answer any more; a replica dies.
     pub async fn run(&self, place: &Place, tell: &mut Tell<'_>) -> Result<Report, DrillError> {
+        let writing = Writing { clients: self.clients, bundle: 1 };
+        writing.check(self.common.value_size)?;
         let mut report = Report {
             setting: format!(
                 "replica {LIAR} lies from its first step, {} replicas, {} clients with {} puts each, {} bytes a value",
@@ -87,7 +89,7 @@ impl Behaviours {
             ..Report::default()
         };
         for behaviour in self.chosen() {
-            let (section, notes) = self.under(behaviour, place, tell).await?;
+            let (section, notes) = self.under(behaviour, &writing, place, tell).await?;
             report.sections.push(section);
             report.notes.extend(notes.into_iter().map(|note| format!("{behaviour}: {note}")));
         }
@@ -106,6 +108,7 @@ impl Behaviours {
     async fn under(
         &self,
         behaviour: Behaviour,
+        writing: &Writing,
         place: &Place,
         tell: &mut Tell<'_>,
     ) -> Result<(Section, Vec<String>), DrillError> {
@@ -116,8 +119,7 @@ impl Behaviours {
         let mut site = place.start(Some(name), self.common.replicas, lies).await?;
         let observer = Client::connect(site.cluster(PATIENCE)?).await?;
         let watcher = Watcher::start(&observer, self.common.value_size).await?;
-        let writing = Writing { clients: self.clients, bundle: 1 };
-        let mut writers = Writers::start(&site, &writing, self.common.value_size, Some(self.puts), &mut tell).await?;
+        let mut writers = Writers::start(&site, writing, self.common.value_size, Some(self.puts), &mut tell).await?;
         let reader = Reader::start(&observer, writers.ledger.clone(), self.common.value_size);
 
         let total = self.clients as u64 * self.puts;

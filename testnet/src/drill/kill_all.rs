@@ -48,8 +48,9 @@ impl KillAll {
     /// Runs it.
     ///
     /// # Errors
-    /// The testnet cannot be used; the cluster does not answer any more.
+    /// Flags that make no sense; the testnet cannot be used; the cluster does not answer any more.
     pub async fn run(&self, place: &Place, tell: &mut Tell<'_>) -> Result<Report, DrillError> {
+        self.writing.check(self.common.value_size)?;
         tell("starting a testnet".to_owned());
         let mut site = place.start(None, self.common.replicas, |_| Vec::new()).await?;
         let mut writers = Writers::start(&site, &self.writing, self.common.value_size, None, tell).await?;

@@ -51,8 +51,9 @@ impl KillPrimary {
     /// Runs it.
     ///
     /// # Errors
-    /// The testnet cannot be used; the cluster does not answer any more; the killed replica does not come back.
+    /// Flags that make no sense; the testnet cannot be used; the cluster does not answer any more; the killed replica does not come back.
     pub async fn run(&self, place: &Place, tell: &mut Tell<'_>) -> Result<Report, DrillError> {
+        self.writing.check(self.common.value_size)?;
         tell("starting a testnet".to_owned());
         let mut site = place.start(None, self.common.replicas, |_| Vec::new()).await?;
         let mut writers = Writers::start(&site, &self.writing, self.common.value_size, None, tell).await?;

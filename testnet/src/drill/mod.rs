@@ -10,7 +10,8 @@
 //! | module | what it is |
 //! |---|---|
 //! | [`site`] | the testnet of a drill: started, killed, paused, asked, taken away |
-//! | [`writers`] | load that remembers every acknowledged write, and reads them all back |
+//! | [`writers`] | load that remembers every acknowledged write |
+//! | [`read_back`] | whether each is still there |
 //! | [`report`] | figures and bars |
 //! | [`statistics`] | gaps, quantiles, medians |
 //! | [`kill_primary`], [`kill_all`], [`pause`], [`endurance`], [`lag`], [`preload`], [`overload`], [`behaviours`] | the drills |
@@ -31,6 +32,7 @@ pub mod lag;
 pub mod overload;
 pub mod pause;
 pub mod preload;
+pub mod read_back;
 pub mod report;
 pub mod site;
 pub mod statistics;

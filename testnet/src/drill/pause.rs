@@ -41,8 +41,9 @@ impl Pause {
     /// Runs it.
     ///
     /// # Errors
-    /// The testnet cannot be used, or does not answer any more; a replica dies.
+    /// Flags that make no sense; the testnet cannot be used, or does not answer any more; a replica dies.
     pub async fn run(&self, place: &Place, tell: &mut Tell<'_>) -> Result<Report, DrillError> {
+        self.writing.check(self.common.value_size)?;
         tell("starting a testnet".to_owned());
         let mut site = place.start(None, self.common.replicas, |_| Vec::new()).await?;
         let mut writers = Writers::start(&site, &self.writing, self.common.value_size, None, tell).await?;

@@ -65,8 +65,10 @@ impl Place {
                 (made.path().join("testnet"), Some(made))
             }
         };
-        let directory = Directory::new(part.map_or(root.clone(), |part| root.join(part)));
-        if let Some(first) = directory.entries()?.first() {
+        let directory = Directory::new(part.map_or_else(|| root.clone(), |part| root.join(part)));
+        // Neither there, nor where the parts of this drill lie beside each other.
+        let there = [directory.entries()?, Directory::new(root).entries()?].concat();
+        if let Some(first) = there.first() {
             return Err(DrillError::Usage(format!(
                 "{} is there already, and a drill begins with a fresh testnet: name another directory with --dir",
                 first.display()

@@ -1,4 +1,4 @@
-//! Load that remembers what was acknowledged, and reads it back.
+//! Load that remembers what was acknowledged, so that it can be read back.
 //!
 //! Every put has a key of its own, so that each acknowledged write can be looked for by itself, and its value follows
 //! from the key, so that remembering it costs a few bytes:
@@ -17,9 +17,10 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use quorate_client::{Client, ClientError};
-use quorate_kv::{KeyRange, KeyValue, Operation, Outcome, PutRequest, RangeRequest};
+use quorate_kv::{Operation, PutRequest};
 use tokio::task::JoinSet;
 
+use super::read_back::{self, ReadBack};
 use super::report::Figure;
 use super::site::Site;
 use super::{DrillError, Tell};
@@ -35,13 +36,7 @@ const REST: Duration = Duration::from_millis(20);
 const LAST_ANSWERS: Duration = Duration::from_secs(2);
 /// Clients that share a set of links, as behind a gateway.
 const CLIENTS_PER_CONNECTION: usize = 16;
-/// Keys that one request reads back.
-const READ_BUNDLE: usize = 64;
-/// Requests that read back, under way at once.
-const READING: usize = 8;
-/// How often such a request is tried.
-const READ_TRIES: usize = 5;
-/// Sentences about wrong answers that are kept.
+/// Sentences about errors that are told.
 const EXAMPLES: usize = 5;
 
 /// Who writes, and how much at once.
@@ -98,19 +93,6 @@ pub struct Writers {
     value_size: usize,
 }
 
-/// What reading back gave.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ReadBack {
-    /// Acknowledged writes that were looked for.
-    pub read: u64,
-    /// Those that are not there.
-    pub lost: u64,
-    /// Those that are there with another value or revision than acknowledged.
-    pub wrong: u64,
-    /// The first few of both.
-    pub examples: Vec<String>,
-}
-
 /// The key of a write.
 pub fn key(writer: usize, number: u64) -> Vec<u8> {
     format!("{PREFIX}{writer:04}/{number:010}").into_bytes()
@@ -127,6 +109,23 @@ pub fn value(writer: usize, number: u64, size: usize) -> Vec<u8> {
     let mut value = format!("{writer}-{number}").into_bytes();
     value.resize(value.len().max(size), b'.');
     value
+}
+
+impl Writing {
+    /// That replicas take what would be written, before a testnet is started for it.
+    ///
+    /// # Errors
+    /// One sentence about what they would not take.
+    pub fn check(&self, value_size: usize) -> Result<(), DrillError> {
+        if !(1..=fleet::CLIENTS_MAX).contains(&self.clients) {
+            return Err(DrillError::Usage(format!(
+                "--clients {} is out of bounds: give 1 to {}",
+                self.clients,
+                fleet::CLIENTS_MAX
+            )));
+        }
+        Ok(crate::bench::check_bundle(self.bundle, value_size)?)
+    }
 }
 
 impl Ledger {
@@ -220,7 +219,7 @@ impl Writers {
     /// Registers and connects the clients, and lets them write: each for ever, or `limit` requests.
     ///
     /// # Errors
-    /// A plan that makes no sense; clients that cannot be registered or connected.
+    /// Clients that cannot be registered or connected.
     pub async fn start(
         site: &Site,
         writing: &Writing,
@@ -228,7 +227,6 @@ impl Writers {
         limit: Option<u64>,
         tell: &mut Tell<'_>,
     ) -> Result<Writers, DrillError> {
-        check(writing, value_size)?;
         let cluster = site.cluster(PATIENCE)?;
         let mut stage = |stage: crate::bench::Stage| tell(stage.to_string());
         let fleet = Fleet::register(&site.directory, &cluster, writing.clients, &mut stage).await?;
@@ -292,7 +290,7 @@ impl Writers {
         // Whoever has not been answered by then has no acknowledgement.
         let _ = tokio::time::timeout(PATIENCE + LAST_ANSWERS, all).await;
         self.tasks.shutdown().await;
-        let read_back = read_back(&self.clients, self.ledger.acknowledged(), self.value_size, tell).await?;
+        let read_back = read_back::run(&self.clients, self.ledger.acknowledged(), self.value_size, tell).await?;
         fleet::close(std::mem::take(&mut self.clients)).await;
         Ok(read_back)
     }
@@ -314,18 +312,6 @@ impl Writers {
         let errors = errors.iter().take(EXAMPLES).map(|(sentence, count)| format!("{count} times: {sentence}"));
         read_back.examples.iter().cloned().chain(errors).collect()
     }
-}
-
-fn check(writing: &Writing, value_size: usize) -> Result<(), DrillError> {
-    if !(1..=fleet::CLIENTS_MAX).contains(&writing.clients) {
-        return Err(DrillError::Usage(format!(
-            "--clients {} is out of bounds: give 1 to {}",
-            writing.clients,
-            fleet::CLIENTS_MAX
-        )));
-    }
-    crate::bench::check_bundle(writing.bundle, value_size)?;
-    Ok(())
 }
 
 async fn write(
@@ -366,96 +352,6 @@ async fn put(client: &Client, puts: &[Operation]) -> Result<Vec<Option<u64>>, Cl
     }
 }
 
-async fn read_back(
-    clients: &[Client],
-    writes: Vec<(usize, Acknowledged)>,
-    value_size: usize,
-    tell: &mut Tell<'_>,
-) -> Result<ReadBack, DrillError> {
-    let total = writes.len();
-    let mut parts = writes.chunks(READ_BUNDLE).map(<[_]>::to_vec).zip(clients.iter().cycle());
-    let mut reading: JoinSet<Result<ReadBack, ClientError>> = JoinSet::new();
-    let mut sum = ReadBack::default();
-    loop {
-        while reading.len() < READING
-            && let Some((part, client)) = parts.next()
-        {
-            let client = client.clone();
-            reading.spawn(async move { read_part(&client, &part, value_size).await });
-        }
-        tell(format!("reading back, {} of {total} writes", sum.read));
-        match reading.join_next().await {
-            None => return Ok(sum),
-            Some(Ok(part)) => sum.add(part?),
-            Some(Err(panic)) => std::panic::resume_unwind(panic.into_panic()),
-        }
-    }
-}
-
-/// Ordered gets of some writes, in one request.
-async fn read_part(
-    client: &Client,
-    writes: &[(usize, Acknowledged)],
-    value_size: usize,
-) -> Result<ReadBack, ClientError> {
-    let gets: Vec<Operation> = writes
-        .iter()
-        .map(|(writer, write)| Operation::Range(RangeRequest::new(KeyRange::single(key(*writer, write.number)))))
-        .collect();
-    let mut tries = 1;
-    let results = loop {
-        match client.execute(&gets).await {
-            Ok((_, results)) => break results,
-            Err(ClientError::Unknown(_) | ClientError::ResultsForgotten(_)) if tries < READ_TRIES => tries += 1,
-            Err(error) => return Err(error),
-        }
-    };
-    let mut found = ReadBack::default();
-    for ((writer, write), result) in writes.iter().zip(results) {
-        match result.outcome {
-            Outcome::Range(range) => found.judge(*writer, *write, range.kvs.first(), value_size),
-            Outcome::Refused(error) => return Err(error.into()),
-            _ => return Err(ClientError::Unreadable("the answer to another operation".to_owned())),
-        }
-    }
-    Ok(found)
-}
-
-impl ReadBack {
-    /// Judges what an ordered get found under the key of an acknowledged write.
-    fn judge(&mut self, writer: usize, write: Acknowledged, found: Option<&KeyValue>, value_size: usize) {
-        self.read += 1;
-        let name = String::from_utf8_lossy(&key(writer, write.number)).into_owned();
-        let example = match (found, write.revision) {
-            (None, _) => {
-                self.lost += 1;
-                format!("{name} is lost, though it was acknowledged")
-            }
-            // The key was written once: its revision is the acknowledged one and no other.
-            (Some(found), revision)
-                if found.value != value(writer, write.number, value_size)
-                    || revision.is_some_and(|revision| revision != found.mod_revision) =>
-            {
-                self.wrong += 1;
-                let acknowledged = revision.map_or_else(|| "unknown".to_owned(), |revision| revision.to_string());
-                format!("{name} was acknowledged at revision {acknowledged} and is at {} now", found.mod_revision)
-            }
-            _ => return,
-        };
-        if self.examples.len() < EXAMPLES {
-            self.examples.push(example);
-        }
-    }
-
-    fn add(&mut self, other: ReadBack) {
-        self.read += other.read;
-        self.lost += other.lost;
-        self.wrong += other.wrong;
-        let room = EXAMPLES.saturating_sub(self.examples.len());
-        self.examples.extend(other.examples.into_iter().take(room));
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -466,30 +362,6 @@ mod tests {
         assert_eq!((parse_key(b"drill/3"), parse_key(b"other/1/2"), parse_key(b"\xff")), (None, None, None));
         assert_eq!(value(3, 42, 10), b"3-42......");
         assert_ne!(value(1, 11, 0), value(11, 1, 0));
-    }
-
-    #[test]
-    fn an_acknowledged_write_must_be_there_as_acknowledged() {
-        let write = Acknowledged { number: 4, revision: Some(9) };
-        let there = KeyValue {
-            key: key(1, 4),
-            value: value(1, 4, 8),
-            create_revision: 9,
-            mod_revision: 9,
-            version: 1,
-            lease: 0,
-        };
-        let judged = |write, found: Option<KeyValue>| {
-            let mut judged = ReadBack::default();
-            judged.judge(1, write, found.as_ref(), 8);
-            (judged.lost, judged.wrong, judged.examples.len())
-        };
-        assert_eq!(judged(write, Some(there.clone())), (0, 0, 0));
-        assert_eq!(judged(Acknowledged { revision: None, ..write }, Some(there.clone())), (0, 0, 0));
-        assert_eq!(judged(write, None), (1, 0, 1));
-        assert_eq!(judged(write, Some(KeyValue { value: value(1, 5, 8), ..there.clone() })), (0, 1, 1));
-        assert_eq!(judged(write, Some(KeyValue { mod_revision: 10, ..there.clone() })), (0, 1, 1));
-        assert_eq!(judged(write, Some(KeyValue { mod_revision: 8, ..there })), (0, 1, 1));
     }
 
     #[test]

@@ -14,7 +14,7 @@ use crate::harness::Testnet;
 fn drill(testnet: &Testnet, name: &str, short: &[&str]) -> Value {
     let temporary = testnet.place().join("temporary");
     fs::create_dir_all(&temporary).expect("made");
-    let ran = testnet.testnet_with(("TMPDIR", &temporary), &[&["drill", name], short, &["--json"]].concat());
+    let ran = testnet.testnet_with(("TMPDIR", &temporary), &[&["drill", name][..], short, &["--json"]].concat());
     let report = ran.json();
     assert_eq!((report["v"].as_u64(), report["drill"].as_str()), (Some(1), Some(name)), "{report:#}");
     let left: Vec<_> = fs::read_dir(&temporary).expect("there").collect();

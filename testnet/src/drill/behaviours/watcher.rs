@@ -162,7 +162,9 @@ mod tests {
     fn events_that_nobody_wrote_or_that_come_twice_are_wrong() {
         let wrong = |lists: &[EventList]| {
             let mut seen = Seen::default();
-            lists.iter().for_each(|list| seen.take(list, 8));
+            for list in lists {
+                seen.take(list, 8);
+            }
             seen.wrong
         };
         assert_eq!(wrong(&[list(5, 0, 0), list(6, 1, 1)]), 0);
