@@ -24,6 +24,8 @@ pub struct Admitted {
     pub weight: usize,
     /// How widely this replica has relayed it.
     pub relayed: Relayed,
+    /// When it was first relayed: from then on the primary holds it.
+    pub relayed_at: Option<Micros>,
     /// The peer on whose word it was admitted beyond its client's share.
     pub vouched_by: Option<ReplicaId>,
     /// The peer whose timer runs on it and for whose sake it is proposed before others.
@@ -78,6 +80,8 @@ pub struct Pending {
     /// Those of them that some peer's timer runs on.
     urgent: BTreeSet<Ticket>,
     urgent_count: BTreeMap<ReplicaId, usize>,
+    /// Requests admitted after the oldest was relayed, and executed before it.
+    overtaken: usize,
 }
 
 impl Pending {
@@ -97,6 +101,7 @@ impl Pending {
             unproposed: BTreeSet::new(),
             urgent: BTreeSet::new(),
             urgent_count: BTreeMap::new(),
+            overtaken: 0,
         }
     }
 
@@ -138,7 +143,8 @@ impl Pending {
         let ticket = Ticket(self.next);
         self.next += 1;
         let relayed = Relayed::No;
-        let admitted = Admitted { digest, number, since, weight, relayed, vouched_by: None, urgent_for: None };
+        let admitted =
+            Admitted { digest, number, since, weight, relayed, relayed_at: None, vouched_by: None, urgent_for: None };
         self.queue.insert(ticket, admitted);
         self.bytes += weight;
         self.by_digest.insert(digest, ticket);
@@ -183,6 +189,9 @@ impl Pending {
 
     fn remove_ticket(&mut self, ticket: Ticket) -> Option<Digest> {
         self.leave_unproposed(ticket);
+        if self.queue.first_key_value().is_some_and(|(oldest, _)| *oldest == ticket) {
+            self.overtaken = 0;
+        }
         let admitted = self.queue.remove(&ticket)?;
         self.bytes -= admitted.weight;
         self.by_digest.remove(&admitted.digest);
@@ -210,7 +219,27 @@ impl Pending {
         let mut tickets: Vec<Ticket> = self.by_number.get(number).into_iter().flatten().copied().collect();
         let own = self.by_digest.get(digest).copied().filter(|ticket| !tickets.contains(ticket));
         tickets.extend(own);
+        for ticket in &tickets {
+            self.count_overtaking(*ticket);
+        }
         tickets.into_iter().filter_map(|ticket| self.remove_ticket(ticket)).collect()
+    }
+
+    fn count_overtaking(&mut self, ordered: Ticket) {
+        let Some((oldest, waiting)) = self.queue.first_key_value() else { return };
+        let relayed_at = waiting.relayed_at;
+        if *oldest == ordered {
+            self.overtaken = 0;
+        } else if let Some(ordered) = self.queue.get(&ordered)
+            && relayed_at.is_some_and(|at| ordered.since > at)
+        {
+            self.overtaken += 1;
+        }
+    }
+
+    /// How many requests were executed before the oldest although they were admitted after it was handed to the primary.
+    pub const fn overtaken(&self) -> usize {
+        self.overtaken
     }
 
     /// The request will not be ordered: it leaves.
@@ -235,8 +264,10 @@ impl Pending {
         self.urgent_count.clear();
         for admitted in self.queue.values_mut() {
             admitted.relayed = Relayed::No;
+            admitted.relayed_at = None;
             admitted.urgent_for = None;
         }
+        self.overtaken = 0;
     }
 
     /// Takes the oldest unproposed requests for a batch, within the limits, before all others those that peers' timers
@@ -272,8 +303,8 @@ impl Pending {
     }
 
     /// Of the oldest [`RELAYED_MAX`] requests that no accepted proposal names, those admitted before `since` and relayed
-    /// less widely than `to`, up to `bytes_max`; they are marked as relayed.
-    pub fn to_relay(&mut self, since: Micros, to: Relayed, bytes_max: usize) -> Vec<Digest> {
+    /// less widely than `to`, up to `bytes_max`; they are marked as relayed `now`.
+    pub fn to_relay(&mut self, now: Micros, since: Micros, to: Relayed, bytes_max: usize) -> Vec<Digest> {
         let mut relay = Vec::new();
         let mut bytes = 0;
         for ticket in self.unproposed.iter().take(RELAYED_MAX) {
@@ -283,6 +314,7 @@ impl Pending {
             }
             if admitted.relayed < to {
                 admitted.relayed = to;
+                admitted.relayed_at.get_or_insert(now);
                 bytes += admitted.weight;
                 relay.push(admitted.digest);
             }
@@ -295,6 +327,18 @@ impl Pending {
         let gone = self.by_digest.keys().copied().collect();
         *self = Pending { next: self.next, ..Pending::new(self.capacity, self.per_client_max) };
         gone
+    }
+
+    /// When the oldest unproposed request that was not relayed yet was admitted.
+    pub fn unrelayed_since(&self) -> Option<Micros> {
+        let oldest = self.unproposed.iter().take(RELAYED_MAX).filter_map(|ticket| self.queue.get(ticket));
+        oldest.filter(|admitted| admitted.relayed == Relayed::No).map(|admitted| admitted.since).next()
+    }
+
+    /// Of the oldest [`RELAYED_MAX`] unproposed requests, how many the primary was handed before `before`.
+    pub fn handed_over(&self, before: Micros) -> usize {
+        let oldest = self.unproposed.iter().take(RELAYED_MAX).filter_map(|ticket| self.queue.get(ticket));
+        oldest.filter(|admitted| admitted.relayed_at.is_some_and(|at| at <= before)).count()
     }
 
     /// How many are unproposed.

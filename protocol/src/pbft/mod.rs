@@ -15,6 +15,7 @@
 //! | `view_change` | timers, VIEW-CHANGE, NEW-VIEW |
 //! | `checkpointing` | CHECKPOINT, stable certificates, cutting the log |
 //! | `catch_up` | STATUS, re-sending, fetching, handing back statements |
+//! | [`monitor`] | whether the primary is merely slow |
 //! | `accusation` | finding signed contradictions |
 //! | `recovery` | from records back to a replica |
 
@@ -40,6 +41,7 @@ use crate::transfer::Transfer;
 mod accusation;
 mod catch_up;
 mod checkpointing;
+pub mod monitor;
 mod normal_case;
 mod recovery;
 pub mod safety;
@@ -51,6 +53,7 @@ pub mod view_change_message;
 mod tests;
 
 use catch_up::{Peer, Stall};
+use monitor::Monitor;
 use slot::Slot;
 use view_change_message::{NewView, ViewChange};
 
@@ -102,6 +105,7 @@ pub struct Replica {
     /// What was executed when the view was entered: progress is anything beyond.
     entered_at: Seq,
     timer: Option<ViewTimer>,
+    monitor: Monitor,
     /// The newest VIEW-CHANGE of each member (rule P9: one each, however far ahead).
     view_changes: BTreeMap<ReplicaId, ViewChange>,
     own_view_change: Option<ViewChange>,
@@ -170,6 +174,7 @@ impl Replica {
             failed_views: 0,
             entered_at: Seq(0),
             timer: None,
+            monitor: Monitor::default(),
             view_changes: BTreeMap::new(),
             own_view_change: None,
             own_view_change_record: None,

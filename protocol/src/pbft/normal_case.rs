@@ -20,7 +20,7 @@ const FETCH_PATIENCE: u64 = 3_000;
 /// Pending requests there is always room for, however slow this replica has been.
 const ROOM_LEAST: usize = 256;
 /// Requests a batch may always hold.
-const BATCH_LEAST: usize = 16;
+pub(super) const BATCH_LEAST: usize = 16;
 
 fn number_of(request: &Request) -> RequestNumber {
     let content = request.content();
@@ -241,6 +241,10 @@ impl Replica {
         let is_null = message.proposal.payload == Payload::Null;
         let on_time =
             is_null || safety::time_is_acceptable(message.proposal.time, now.wall, bound, cap, self.failed_views);
+        let fresh = self.current_ballot(ballot.seq).is_none();
+        if fresh {
+            self.watch_proposal(now, &message.proposal);
+        }
         let round = self.slot(ballot.seq).rounds.entry(ballot.view).or_default();
         match round.ballot() {
             None => {

@@ -7,6 +7,8 @@ use quorate_crypto::{Digest, ReplicaId, Seq, Signed, View};
 use crate::engine::{Now, Recipients, RecordIndex};
 use crate::message::{Message, PrePrepare};
 use crate::parameters::Micros;
+use crate::pbft::monitor::{self, Occupation};
+use crate::pbft::normal_case::BATCH_LEAST;
 use crate::pbft::safety::{self, Choice, NewViewError};
 use crate::pbft::slot::ballot_of;
 use crate::pbft::view_change_message::{NewView, ViewChange, ViewChangeBody};
@@ -103,16 +105,82 @@ impl Replica {
 
     pub(super) fn tend_relays(&mut self, now: Now) {
         let Some(timer) = self.timer.filter(|_| self.entered) else { return };
-        let waited = now.monotonic.saturating_sub(timer.started);
-        let before = now.monotonic.saturating_sub(self.relay_delay());
-        if waited >= self.relay_delay() && !self.leads() {
-            let relay = self.pending.to_relay(before, Relayed::ToPrimary, RELAY_BYTES_MAX);
-            self.relay(Recipients::One(self.primary()), &relay);
+        let at = now.monotonic;
+        let waited = at.saturating_sub(timer.started);
+        let before = at.saturating_sub(self.relay_delay());
+        if !self.leads() {
+            // With nothing undecided the primary could have proposed: it may lack what waits here.
+            let idle = self.idle_relay_due().is_some_and(|due| due <= at);
+            if idle || waited >= self.relay_delay() {
+                let before = if idle { at.saturating_sub(self.idle_relay_delay()) } else { before };
+                let relay = self.pending.to_relay(at, before, Relayed::ToPrimary, RELAY_BYTES_MAX);
+                self.relay(Recipients::One(self.primary()), &relay);
+            }
         }
         if waited >= self.relay_delay() + self.patience() / 2 {
-            let relay = self.pending.to_relay(before, Relayed::ToAll, RELAY_BYTES_MAX);
+            let relay = self.pending.to_relay(at, before, Relayed::ToAll, RELAY_BYTES_MAX);
             self.relay(Recipients::Others, &relay);
         }
+    }
+
+    /// A primary that has nothing undecided is handed what waits after this long.
+    fn idle_relay_delay(&self) -> Micros {
+        self.parameters().view_timeout / 50
+    }
+
+    fn idle_relay_due(&self) -> Option<Micros> {
+        if !self.entered || self.leads() || self.is_proposal_undecided() {
+            return None;
+        }
+        self.pending.unrelayed_since().map(|since| since + self.idle_relay_delay())
+    }
+
+    /// Whether a proposal of this view is accepted and not decided.
+    fn is_proposal_undecided(&self) -> bool {
+        self.slots.range(self.delivered.next()..).any(|(_, slot)| {
+            slot.committed.is_none() && slot.rounds.get(&self.view).is_some_and(|round| round.pre_prepare.is_some())
+        })
+    }
+
+    /// Watches how the primary spends its time, and leaves it if it is slow or passes a request over again and again.
+    pub(super) fn tend_monitor(&mut self, now: Now) {
+        if !self.entered || self.leads() {
+            return;
+        }
+        let occupation = if self.is_proposal_undecided() {
+            Occupation::Works
+        } else if self.pending.handed_over(now.monotonic) > 0 && !self.is_behind() {
+            Occupation::Waits
+        } else {
+            Occupation::Idle
+        };
+        let suspected = self.monitor.suspects();
+        self.monitor.observe(now.monotonic, occupation, self.setup.parameters.view_timeout);
+        if self.monitor.suspects() && !suspected {
+            // The others are told at once.
+            self.next_status = now.monotonic;
+        }
+        let others = self.peers.values().filter(|peer| peer.suspects == Some(self.view)).count();
+        let slow = monitor::may_evict(self.monitor.suspects(), others, self.committee().one_honest());
+        // A request overtaken by more than twice the admission cap of later ones is censorship.
+        let censored = self.pending.overtaken() > 2 * self.parameters().pending_requests_max;
+        if slow || censored {
+            self.monitor.evict(now.monotonic);
+            let next = self.view.next();
+            self.start_view_change(now, next);
+        }
+    }
+
+    /// Tells the monitor of a proposal that was accepted for the first time.
+    pub(super) fn watch_proposal(&mut self, now: Now, proposal: &Proposal) {
+        let before = now.monotonic.saturating_sub(self.relay_delay());
+        let handed = self.pending.handed_over(before);
+        let bytes: usize =
+            proposal.requests().iter().filter_map(|digest| self.bodies.get(digest)).map(|body| body.weight()).sum();
+        // Large requests fill a batch of few.
+        let small = bytes < self.parameters().batch_bytes_max / 4;
+        let stingy = small && monitor::is_stingy(proposal.requests().len(), handed, BATCH_LEAST);
+        self.monitor.proposed(stingy);
     }
 
     fn relay(&mut self, to: Recipients, digests: &[Digest]) {
@@ -127,7 +195,8 @@ impl Replica {
         let timer = self.timer?;
         let relays = [timer.started + self.relay_delay(), timer.started + self.relay_delay() + self.patience() / 2];
         let next_relay = relays.into_iter().find(|at| *at > self.last_step && self.entered && !self.pending.is_empty());
-        Some(next_relay.map_or(timer.deadline, |at| at.min(timer.deadline)))
+        let idle_relay = self.idle_relay_due().filter(|at| *at > self.last_step);
+        [next_relay, idle_relay, Some(timer.deadline)].into_iter().flatten().min()
     }
 
     pub(super) fn check_timer(&mut self, now: Now) {
@@ -455,6 +524,7 @@ impl Replica {
         self.view = view;
         self.entered = true;
         self.timer = None;
+        self.monitor.begin_view(self.last_step);
         self.entered_at = self.executed;
         let reproposed: BTreeMap<Seq, Signed> =
             new_view.pre_prepares().filter_map(|signed| Some((ballot_of(signed.body())?.seq, signed))).collect();

@@ -66,10 +66,10 @@ fn each_is_relayed_once_a_stage() {
     for which in 0..4 {
         admit(&mut pending, 1, which);
     }
-    assert_eq!(pending.to_relay(1, Relayed::ToPrimary, 10_000).len(), 2);
-    assert!(pending.to_relay(1, Relayed::ToPrimary, 10_000).is_empty());
-    assert_eq!(pending.to_relay(3, Relayed::ToAll, 10_000).len(), 4);
-    assert!(pending.to_relay(3, Relayed::ToPrimary, 10_000).is_empty());
+    assert_eq!(pending.to_relay(1, 1, Relayed::ToPrimary, 10_000).len(), 2);
+    assert!(pending.to_relay(1, 1, Relayed::ToPrimary, 10_000).is_empty());
+    assert_eq!(pending.to_relay(3, 3, Relayed::ToAll, 10_000).len(), 4);
+    assert!(pending.to_relay(3, 3, Relayed::ToPrimary, 10_000).is_empty());
 }
 
 #[test]
@@ -144,8 +144,30 @@ fn few_are_relayed_at_a_time() {
     for which in 0..200 {
         admit(&mut pending, 1, which);
     }
-    assert_eq!(pending.to_relay(1_000, Relayed::ToPrimary, usize::MAX).len(), RELAYED_MAX);
-    assert!(pending.to_relay(1_000, Relayed::ToPrimary, usize::MAX).is_empty(), "until they are proposed");
+    assert_eq!(pending.to_relay(1_000, 1_000, Relayed::ToPrimary, usize::MAX).len(), RELAYED_MAX);
+    assert!(pending.to_relay(1_000, 1_000, Relayed::ToPrimary, usize::MAX).is_empty(), "until they are proposed");
     pending.proposed(&digest(1, 0));
-    assert_eq!(pending.to_relay(1_000, Relayed::ToPrimary, usize::MAX), [digest(1, 64)]);
+    assert_eq!(pending.to_relay(1_000, 1_000, Relayed::ToPrimary, usize::MAX), [digest(1, 64)]);
+}
+
+/// A request that later ones pass, again and again, after the primary was handed it: what censorship looks like.
+#[test]
+fn overtaking_is_counted_from_when_the_primary_was_handed_the_oldest() {
+    let mut pending = Pending::new(100, 100);
+    for which in 1..=3 {
+        admit(&mut pending, 1, which);
+    }
+    pending.ordered(&digest(1, 2), &number(1, 2));
+    assert_eq!(pending.overtaken(), 0, "it was not handed over yet");
+    pending.to_relay(10, 10, Relayed::ToPrimary, usize::MAX);
+    pending.ordered(&digest(1, 3), &number(1, 3));
+    assert_eq!(pending.overtaken(), 0, "admitted before that");
+    for which in 20..25 {
+        admit(&mut pending, 2, which);
+        pending.ordered(&digest(2, which), &number(2, which));
+    }
+    assert_eq!(pending.overtaken(), 5);
+    assert_eq!((pending.handed_over(9), pending.handed_over(10)), (0, 1));
+    pending.ordered(&digest(1, 1), &number(1, 1));
+    assert_eq!(pending.overtaken(), 0);
 }
