@@ -8,7 +8,7 @@
 //! | [`arguments`] | flags, variables, help |
 //! | `up` | starting, and the line that goes on while it runs |
 //! | `screen` | tables, steps, colour |
-//! | `status`, `turning`, `processes`, `logs`, `evidence`, `bench` | the other commands |
+//! | `status`, `turning`, `processes`, `logs`, `evidence`, `bench`, `compare` | the other commands |
 
 use std::process::ExitCode;
 
@@ -22,6 +22,7 @@ use crate::launcher::{Directory, LaunchError};
 pub mod arguments;
 
 mod bench;
+mod compare;
 mod evidence;
 mod logs;
 mod processes;
@@ -73,8 +74,9 @@ fn in_runtime(command: Command, directory: &Directory, report: Report) -> Result
         .map_err(|error| Failure::configuration(format!("the system gave no event loop: {error}")))?;
     runtime.block_on(async {
         match command {
-            // It has its own idea of what Ctrl-C means.
+            // These have their own idea of what Ctrl-C means.
             Command::Up(up) => up.run(directory, report).await,
+            Command::Compare(compare) => compare.run(report).await,
             command => tokio::select! {
                 outcome = connected(command, directory, report) => outcome,
                 _ = tokio::signal::ctrl_c() => Err(Failure::interrupted()),
@@ -95,6 +97,7 @@ async fn connected(command: Command, directory: &Directory, report: Report) -> R
         Command::Evidence(evidence) => evidence.run(directory, report),
         Command::Bench(bench) => bench.run(directory, report).await,
         Command::Up(_)
+        | Command::Compare(_)
         | Command::Logs(_)
         | Command::Faults
         | Command::Simulate(_)

@@ -36,6 +36,8 @@ use meter::Reading;
 
 /// Keys written to unless told otherwise.
 pub const DEFAULT_KEYS: u64 = 10_000;
+/// Clients that share a set of links unless told otherwise, as behind a gateway.
+pub const CLIENTS_PER_CONNECTION: usize = 16;
 
 /// What to do.
 #[derive(Clone, Debug, PartialEq)]
@@ -160,7 +162,11 @@ pub async fn run(directory: &Directory, plan: &Plan, mut tell: impl FnMut(Stage)
     Ok(outcome)
 }
 
-fn check(plan: &Plan) -> Result<(), BenchError> {
+/// Says what is wrong with a plan before anything is sent.
+///
+/// # Errors
+/// [`BenchError::Plan`].
+pub fn check(plan: &Plan) -> Result<(), BenchError> {
     let wrong = |sentence: String| Err(BenchError::Plan(sentence));
     let largest = quorate_protocol::request::REQUEST_OPERATIONS_MAX;
     if !(1..=largest).contains(&plan.bundle) {
