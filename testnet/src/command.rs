@@ -8,7 +8,7 @@
 //! | [`arguments`] | flags, variables, help |
 //! | `up` | starting, and the line that goes on while it runs |
 //! | `screen` | tables, steps, colour |
-//! | `status`, `turning`, `processes`, `logs`, `evidence`, `bench`, `drill` | the other commands |
+//! | `status`, `turning`, `processes`, `logs`, `evidence`, `bench`, `drill`, `compare` | the other commands |
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -23,6 +23,7 @@ use crate::launcher::{Directory, LaunchError};
 pub mod arguments;
 
 mod bench;
+mod compare;
 mod drill;
 mod evidence;
 mod logs;
@@ -76,9 +77,10 @@ fn in_runtime(command: Command, directory: &Directory, named: Option<PathBuf>, r
         .map_err(|error| Failure::configuration(format!("the system gave no event loop: {error}")))?;
     runtime.block_on(async {
         match command {
-            // These two have their own idea of what Ctrl-C means.
+            // These have their own idea of what Ctrl-C means.
             Command::Up(up) => up.run(directory, report).await,
             Command::Drill(drill) => drill::run(&drill, named, report).await,
+            Command::Compare(compare) => compare.run(report).await,
             command => tokio::select! {
                 outcome = connected(command, directory, report) => outcome,
                 _ = tokio::signal::ctrl_c() => Err(Failure::interrupted()),
@@ -100,6 +102,7 @@ async fn connected(command: Command, directory: &Directory, report: Report) -> R
         Command::Bench(bench) => bench.run(directory, report).await,
         Command::Up(_)
         | Command::Drill(_)
+        | Command::Compare(_)
         | Command::Logs(_)
         | Command::Faults
         | Command::Simulate(_)

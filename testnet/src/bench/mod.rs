@@ -37,6 +37,8 @@ use meter::Reading;
 
 /// Keys written to unless told otherwise.
 pub const DEFAULT_KEYS: u64 = 10_000;
+/// Clients that share a set of links unless told otherwise, as behind a gateway.
+pub const CLIENTS_PER_CONNECTION: usize = 16;
 
 /// What to do.
 #[derive(Clone, Debug, PartialEq)]

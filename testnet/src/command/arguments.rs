@@ -114,6 +114,11 @@ pub enum Command {
     /// Measure what happens when things break, on a fresh testnet of real processes.
     #[command(subcommand)]
     Drill(Drill),
+    /// Measure a fresh testnet beside a fresh etcd cluster, round by round, on this machine.
+    #[command(
+        after_long_help = "Examples:\n  quorate-testnet compare\n  quorate-testnet compare --etcd ./etcd --duration 5s --rounds 5 --json\n\nBoth keep their data in one temporary directory (TMPDIR says where), which is removed in the end. What does not run\nin a round is paused, so that each has the machine to itself while it is measured."
+    )]
+    Compare(Compare),
     /// Run the same replicas in virtual time: one seed decides everything.
     Simulate(Simulate),
     /// Print a completion script for a shell.
@@ -262,6 +267,26 @@ pub struct Bench {
     /// Keys to write before it is measured, each once.
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub preload: u64,
+}
+
+/// `compare`.
+#[derive(Args, Debug)]
+pub struct Compare {
+    /// The etcd program [default: the one on PATH; without one its rows are skipped].
+    #[arg(long, value_name = "PATH")]
+    pub etcd: Option<PathBuf>,
+    /// Clients of the rows with many clients; 1 client and 16 with bundles have rows of their own.
+    #[arg(long, value_name = "N", default_value_t = 64)]
+    pub clients: usize,
+    /// Bytes of a value.
+    #[arg(long, value_name = "BYTES", default_value_t = 128)]
+    pub value_size: usize,
+    /// How long each row is measured in each round.
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration)]
+    pub duration: Duration,
+    /// How often everything is measured, the systems in turn; 1 to 100.
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=100))]
+    pub rounds: u16,
 }
 
 /// The hidden `replica`. The order of its arguments is how a process is recognised.

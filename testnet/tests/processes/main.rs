@@ -6,6 +6,7 @@
 mod harness;
 
 mod behaviours;
+mod compare;
 mod crashes;
 mod drills;
 mod hostile;

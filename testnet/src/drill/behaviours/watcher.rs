@@ -155,7 +155,11 @@ mod tests {
             version: 1,
             lease: 0,
         };
-        EventList { revision, events: vec![Event { kind: EventKind::Put, kv, prev_kv: None }] }
+        EventList {
+            revision,
+            events: vec![Event { kind: EventKind::Put, kv, prev_kv: None }],
+            previous_values: quorate_kv::PreviousValues::NotRequested,
+        }
     }
 
     #[test]
