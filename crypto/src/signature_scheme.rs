@@ -68,7 +68,7 @@ pub struct RememberingEd25519 {
     points: Mutex<Points>,
 }
 
-/// How many keys are remembered in each of two generations: about 2 MiB both together.
+/// How many keys are remembered in each of two generations: about 3 MiB both together.
 const KEYS_REMEMBERED: usize = 4096;
 
 #[derive(Default)]
