@@ -76,7 +76,7 @@ impl Prefix {
             return place;
         }
         // Keys share long prefixes (a client's key and session), so they are compared eight nibbles at a time.
-        let (mut agreed, mut key_bytes) = (first, &key[(depth + first) / 2..]);
+        let (mut agreed, mut key_bytes) = (first, &key[depth.div_ceil(2)..]);
         while let (Some(expected), Some((bytes, behind))) =
             (nibbles[agreed..].first_chunk::<8>(), key_bytes.split_first_chunk::<4>())
         {
