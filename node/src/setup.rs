@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use quorate_crypto::{Committee, Ed25519, Incarnation, PublicKey, ReplicaId, Verifier};
+use quorate_crypto::{Committee, Incarnation, PublicKey, RememberingEd25519, ReplicaId, Verifier};
 use quorate_keys::{Genesis, Identity, Protocol};
 use quorate_protocol::execution::{Execution, InitialConfiguration};
 use quorate_protocol::parameters::Parameters;
@@ -67,7 +67,7 @@ pub fn replica_setup(genesis: &Genesis, id: ReplicaId, identity: &Identity) -> S
         committee: Arc::new(Committee::clone(genesis.committee())),
         parameters: parameters(genesis),
         signer: Arc::new(identity.consensus.clone()),
-        verifier: Verifier::new(Arc::new(Ed25519)),
+        verifier: Verifier::new(Arc::new(RememberingEd25519::default())),
     }
 }
 
