@@ -179,7 +179,7 @@ struct Author {
 pub(super) struct Number {
     author: AuthorId,
     session: SessionId,
-    number: u64,
+    value: u64,
 }
 
 /// The client's role: one committee, one set of links, one key with one session, and the guests that were added.
@@ -294,8 +294,7 @@ impl ClientRole {
         let span = self.parameters.number_span;
         let Author { session, numbers, .. } = &mut self.authors[author.0];
         numbers.expire(reached);
-        let number =
-            Number { author, session: *session, number: numbers.take(span).ok_or(SubmitError::NumbersUsedUp)? };
+        let number = Number { author, session: *session, value: numbers.take(span).ok_or(SubmitError::NumbersUsedUp)? };
         let request = self.sign(now, number, operations);
         Ok(self.begin(now, Some(number), vec![request], patience))
     }
@@ -427,7 +426,7 @@ impl ClientRole {
         let content = RequestContent {
             client: author.key.public_key(),
             session: number.session,
-            number: number.number,
+            number: number.value,
             acknowledged_below,
             valid_until: self.agreed.estimate(now.wall, &self.committee).saturating_add(self.parameters.lifetime),
             operations,
