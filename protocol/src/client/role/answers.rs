@@ -111,7 +111,7 @@ impl ClientRole {
         {
             let latest = submission.requests().iter().map(|request| request.content().valid_until).max();
             match latest {
-                Some(valid_until) if !settled => numbers.give_up(number.number, valid_until),
+                Some(valid_until) if !settled => numbers.give_up(number.value, valid_until),
                 _ => numbers.settle(number.value),
             }
         }
