@@ -122,6 +122,7 @@ impl Simulate {
             power_cut_at: self.power_cut_at,
             sabotage: self.sabotage,
             trace: self.trace.is_some(),
+            ..Options::default()
         })
     }
 
@@ -204,6 +205,7 @@ impl Simulate {
                 "operations": summary.operations,
                 "seconds": summary.seconds,
                 "counters": counters,
+                "faults": summary.counters.faults,
                 "behaviours": summary.counters.behaviours,
             });
             writeln!(out, "{object}")?;
@@ -246,10 +248,13 @@ fn replay_line(report: &SimulationReport, options: &Options) -> String {
 
 fn print_counters(out: &mut impl std::io::Write, counters: &super::report::Counters) -> anyhow::Result<()> {
     for (name, count) in counters.named() {
-        writeln!(out, "  {:<20} {count:>12}", name.replace('_', " "))?;
+        writeln!(out, "  {:<32} {count:>12}", name.replace('_', " "))?;
+    }
+    for (fault, times) in &counters.faults {
+        writeln!(out, "  {fault:<32} {times:>12}")?;
     }
     for (behaviour, acted) in &counters.behaviours {
-        writeln!(out, "  {behaviour:<20} {acted:>12}")?;
+        writeln!(out, "  {behaviour:<32} {acted:>12}")?;
     }
     Ok(())
 }

@@ -20,8 +20,9 @@
 //! | `breaking` | crashes, blackouts, partitions, pauses, healing |
 //! | `process`, `publishing` | one replica on its disk, and what leaves it |
 //! | `client`, `history` | clients, and what they were told |
-//! | `network`, `disk`, `signing` | what is replaced |
+//! | `network`, `disk`, `damage`, `signing` | what is replaced, and what happens to it |
 //! | `oracle` | what must hold |
+//! | `shrink` | a failing plan without the faults it does not need |
 //! | [`campaign`] | many seeds on many threads |
 //! | [`command`] | the `simulate` subcommand |
 
@@ -30,6 +31,7 @@ pub mod command;
 
 mod breaking;
 mod client;
+mod damage;
 mod disk;
 mod history;
 mod network;
@@ -39,12 +41,14 @@ mod process;
 mod publishing;
 mod queue;
 mod report;
+mod shrink;
 mod signing;
 mod trace;
 mod world;
 
-pub use plan::{Options, Sabotage};
+pub use plan::{CrashPoint, Options, Sabotage};
 pub use report::{Counters, SimulationReport, Violation};
+pub use shrink::{Shrunk, shrink};
 
 /// Runs one seed. A panic of anything inside is a violation like any other.
 pub fn run(seed: u64, options: &Options) -> SimulationReport {
@@ -63,6 +67,8 @@ pub fn run(seed: u64, options: &Options) -> SimulationReport {
             virtual_seconds: 0.0,
             operations: 0,
             counters: Counters::default(),
+            operations_by_replica: Vec::new(),
+            planned: plan::Plan::new(seed, options).planned(),
             trace: Vec::new(),
         }
     })

@@ -10,7 +10,7 @@ use quorate_node::disk::MemoryDisk;
 use quorate_node::driver::{Driver, DriverError, Published};
 use quorate_node::key_value::KeyValue;
 use quorate_node::log::{LogKey, OpenError, Trust};
-use quorate_node::recovery::{OpenReplicaError, StorageSettings, create_replica_storage, open_replica, store_snapshot};
+use quorate_node::recovery::{OpenReplicaError, StorageSettings, create_replica_storage, open_replica, replace_snapshots, store_snapshot};
 use quorate_node::snapshot_store::{SnapshotError, SnapshotStore};
 use quorate_protocol::client::message::{ClientMessage, ReplicaMessage, ReplicaStatus};
 use quorate_protocol::engine::{Decided, Engine, EngineStatus, Input, Now, Step};
@@ -21,9 +21,9 @@ use quorate_protocol::pbft::{Replica, Setup};
 use quorate_protocol::request::Request;
 use quorate_protocol::state::Snapshot;
 
+use super::damage;
 use super::disk::{Power, SimulatedDisk};
-use super::plan::{Ending, Sabotage};
-use super::report::Violation;
+use super::plan::{ClockFault, CrashPoint, Damage, Ending, MILLISECOND, Sabotage};
 use crate::faults::{FaultyReplica, Hands, Switch};
 
 /// The engine the driver drives: the one of the testnet, with an ear for what it decides.
@@ -118,8 +118,34 @@ pub(super) struct Process {
     /// Set when it is about to die at a storage operation.
     pub(super) dying: Option<(Ending, Micros)>,
     pub(super) skew: i64,
+    pub(super) clock: Option<ClockFault>,
+    pub(super) ailments: Ailments,
     pub(super) medium: MemoryDisk,
-    signer: Arc<dyn Signer>,
+    pub(super) signer: Arc<dyn Signer>,
+    settings: StorageSettings,
+    /// The storage operation it is to die at, as the medium counts, and how.
+    crash_point: Option<(u64, Ending)>,
+}
+
+/// What is wrong with a replica's machine, so that an error can be told from one that nobody planned.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Ailments {
+    /// An operation will fail, or has failed, with EIO.
+    pub(super) io_error: bool,
+    /// The disk is full, or nearly so.
+    pub(super) full: bool,
+    /// Syncs are slow until then.
+    pub(super) slow_until: Micros,
+    /// At most this slow.
+    pub(super) slow_most: Micros,
+    /// What its log held was changed behind its back: it counts among the f.
+    pub(super) log_damaged: bool,
+    /// The same of its snapshots, of which nothing was promised.
+    pub(super) snapshots_damaged: bool,
+    /// It has refused to run, or stopped itself, because of that damage, and stays down.
+    pub(super) gone: bool,
+    /// Snapshots given up and fetched anew.
+    pub(super) gave_up_snapshots: u64,
 }
 
 /// What a turn gave.
@@ -141,7 +167,21 @@ impl Process {
         switch: Switch,
         liar: bool,
         skew: i64,
+        clock: Option<ClockFault>,
     ) -> Result<Process, OpenError> {
+        let key = |what: &[u8]| {
+            let parts: [&[u8]; 3] = [what, &cluster.seed.to_be_bytes(), &index.to_be_bytes()];
+            LogKey(Digest::of(Domain::Fingerprint, &parts).0)
+        };
+        let settings = StorageSettings {
+            cluster: cluster.committee.cluster(),
+            replica: ReplicaId(index as u16),
+            trust: Trust::NewCluster,
+            log_segment_bytes: cluster.log_segment_bytes,
+            snapshot_segment_bytes: cluster.log_segment_bytes,
+            log_key: key(b"log"),
+            snapshot_key: key(b"snapshots"),
+        };
         let process = Process {
             index,
             life: 0,
@@ -151,21 +191,12 @@ impl Process {
             paused_until: 0,
             dying: None,
             skew,
+            clock,
+            ailments: Ailments::default(),
             medium: MemoryDisk::new(),
             signer,
-        };
-        let key = |what: &[u8]| {
-            let parts: [&[u8]; 3] = [what, &cluster.seed.to_be_bytes(), &index.to_be_bytes()];
-            LogKey(Digest::of(Domain::Fingerprint, &parts).0)
-        };
-        let settings = StorageSettings {
-            cluster: cluster.committee.cluster(),
-            replica: process.id(),
-            trust: Trust::NewCluster,
-            log_segment_bytes: cluster.log_segment_bytes,
-            snapshot_segment_bytes: cluster.log_segment_bytes,
-            log_key: key(b"log"),
-            snapshot_key: key(b"snapshots"),
+            settings,
+            crash_point: None,
         };
         create_replica_storage(process.disk(cluster, "log"), process.disk(cluster, "snapshots"), &settings)?;
         Ok(process)
@@ -186,7 +217,54 @@ impl Process {
     /// The clocks of this process: the monotonic one starts anew with every life.
     pub(super) fn now(&self, at: Micros) -> Now {
         let wall = EPOCH_MILLISECONDS + at / 1_000;
+        let wall = match self.clock {
+            None => wall,
+            Some(ClockFault::Off(by)) => wall.saturating_add_signed(by),
+            Some(ClockFault::Jumps { period, by }) if (at / period) % 2 == 1 => wall.saturating_add_signed(by),
+            Some(ClockFault::Jumps { .. }) => wall,
+            Some(ClockFault::Frozen { from }) => wall.min(EPOCH_MILLISECONDS + from / 1_000),
+        };
         Now { monotonic: at + self.monotonic_offset(), wall: wall.saturating_add_signed(self.skew) }
+    }
+
+    /// Whether it counts among the f for what its machine does: nobody waits for it, but what it says is still judged.
+    pub(super) const fn is_unwell(&self) -> bool {
+        self.clock.is_some() || self.ailments.log_damaged
+    }
+
+    /// Sees to it that it dies at this storage operation, counted from now on.
+    pub(super) fn die_at(&mut self, point: CrashPoint) {
+        let ending = if point.power_cut { Ending::PowerCut } else { Ending::Kill };
+        self.crash_point = Some((self.medium.operations().saturating_add(point.operation), ending));
+        self.arm();
+    }
+
+    /// Whether it is about to die at its crash point now.
+    pub(super) fn at_crash_point(&self) -> bool {
+        self.crash_point.is_some_and(|(at, _)| self.medium.operations() >= at)
+    }
+
+    pub(super) const fn forget_crash_point(&mut self) {
+        self.crash_point = None;
+    }
+
+    fn arm(&mut self) {
+        match self.crash_point {
+            Some((at, ending)) if self.medium.operations() < at => {
+                self.medium.crash_at(at);
+                self.dying = Some((ending, CRASH_POINT_DOWNTIME));
+            }
+            _ => self.crash_point = None,
+        }
+    }
+
+    /// Changes what its disk holds while it is down.
+    pub(super) fn damage(&mut self, damage: Damage, in_log: bool, choice: u64) -> bool {
+        let directory = if in_log { "log" } else { "snapshots" };
+        let changed = damage::apply(&self.medium.directory(directory), damage, choice);
+        self.ailments.log_damaged |= changed && in_log;
+        self.ailments.snapshots_damaged |= changed && !in_log;
+        changed
     }
 
     /// The virtual time of a monotonic reading.
@@ -217,18 +295,30 @@ impl Process {
         };
         let (switch, sabotage) = (self.switch.clone(), cluster.sabotage);
         let seed = cluster.seed ^ (self.index as u64) << 32 ^ self.life << 48;
-        let opened = open_replica(
-            self.disk(cluster, "log"),
-            self.disk(cluster, "snapshots"),
-            setup,
-            self.now(at),
-            cluster.genesis.clone(),
-            |replica| Observed {
-                engine: FaultyReplica::new(replica, switch, hands, seed),
-                decided: Vec::new(),
-                sabotage,
-            },
-        )?;
+        let open = |process: &Process| {
+            open_replica(
+                process.disk(cluster, "log"),
+                process.disk(cluster, "snapshots"),
+                setup.clone(),
+                process.now(at),
+                cluster.genesis.clone(),
+                |replica| Observed {
+                    engine: FaultyReplica::new(replica, switch.clone(), hands.clone(), seed),
+                    decided: Vec::new(),
+                    sabotage,
+                },
+            )
+        };
+        let opened = match open(self) {
+            // As the node does it: nothing was promised of a snapshot that the log does not know.
+            Err(OpenReplicaError::Snapshots(OpenError::Damaged { .. })) if self.ailments.snapshots_damaged => {
+                replace_snapshots(self.disk(cluster, "snapshots"), &self.settings)
+                    .map_err(OpenReplicaError::Snapshots)?;
+                self.ailments.gave_up_snapshots += 1;
+                open(self)?
+            }
+            opened => opened?,
+        };
         self.running = Some(Running {
             driver: opened.driver,
             snapshots: opened.snapshots,
@@ -252,7 +342,9 @@ impl Process {
         match ending {
             Ending::Kill => self.medium.restart(),
             Ending::PowerCut => self.medium.power_cut(seed),
+            Ending::TornPowerCut => self.medium.power_cut_with_noise(seed),
         }
+        self.arm();
     }
 
     /// One turn of the driver with everything that waits.
@@ -312,6 +404,9 @@ impl Process {
         self.running.as_ref().map(|running| running.driver.engine().status())
     }
 }
+
+/// How long a process that died at its crash point stays down.
+const CRASH_POINT_DOWNTIME: Micros = 20 * MILLISECOND;
 
 /// When simulated wall clocks begin: late 2023, in milliseconds.
 const EPOCH_MILLISECONDS: u64 = 1_700_000_000_000;
@@ -377,9 +472,4 @@ impl Running {
             | ClientMessage::Receipt { .. } => None,
         }
     }
-}
-
-/// An error of the driver that no plan explains.
-pub(super) fn unexpected(replica: usize, error: &dyn std::error::Error) -> Violation {
-    Violation::new("storage", format!("replica {replica}: {error}"))
 }

@@ -1,11 +1,13 @@
 //! The event loop of a run.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use quorate_crypto::encoding::encode;
-use quorate_crypto::{ClusterId, Committee, Digest, Domain, Epoch, FaultModel, Member, PublicKey, ReplicaId, Verifier};
+use quorate_crypto::{ClusterId, Committee, Digest, Domain, Epoch, FaultModel, Member, PublicKey, ReplicaId};
 use quorate_node::driver::Published;
+use quorate_node::failure::NodeError;
 use quorate_node::key_value::KeyValue;
 use quorate_protocol::client::message::ReplicaMessage;
 use quorate_protocol::engine::Engine as _;
@@ -15,13 +17,14 @@ use quorate_protocol::state::Snapshot;
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha12Rng;
 
+use super::breaking::DATA;
 use super::client::Client;
 use super::disk::Power;
 use super::history::History;
 use super::network::Network;
 use super::oracle::{Oracles, liveness};
-use super::plan::{Breakage, Ending, MILLISECOND, Options, Plan};
-use super::process::{Cluster, Incoming, Process, unexpected};
+use super::plan::{Breakage, ClockFault, Ending, MILLISECOND, Options, Plan};
+use super::process::{Cluster, Incoming, Process};
 use super::queue::Queue;
 use super::report::{Counters, SimulationReport, Violation};
 use super::signing::Keyring;
@@ -55,6 +58,7 @@ pub(super) enum Event {
     Unite { partition: u64 },
     Die { replica: usize, life: u64, ending: Ending, downtime: Micros },
     Start { replica: usize, life: u64 },
+    SpaceBack { replica: usize },
     Heal,
     Check,
 }
@@ -74,6 +78,10 @@ pub(super) struct World {
     pub(super) oracles: Oracles,
     pub(super) trace: Trace,
     pub(super) counters: Counters,
+    /// Storage operations that making each replica's storage took.
+    first_operations: Vec<u64>,
+    operations_by_replica: Vec<u64>,
+    planned: Vec<String>,
     pub(super) healed: bool,
     last_asked: Micros,
     turns: u64,
@@ -89,9 +97,8 @@ impl World {
         let client_keys: Vec<PublicKey> =
             (0..plan.clients).map(|index| keys.key(plan.replicas + index).public_key()).collect();
         let genesis = genesis(&plan, &client_keys);
-        let verifier = Verifier::new(keys.scheme());
         let liars: Vec<ReplicaId> = plan.liars.keys().copied().collect();
-        let oracles = Oracles::new(genesis.clone(), &plan.parameters, committee.clone(), verifier, liars);
+        let oracles = Oracles::new(genesis.clone(), &plan.parameters, committee.clone(), keys.scheme(), liars);
         let cluster = Cluster {
             seed,
             committee: Arc::new(committee.clone()),
@@ -107,11 +114,12 @@ impl World {
         let processes = (0..plan.replicas).map(|index| {
             let misbehaviours = plan.liars.get(&ReplicaId(index as u16));
             let switch = Switch::with(misbehaviours.cloned().unwrap_or_default());
-            let (liar, skew) = (misbehaviours.is_some(), plan.skews[index]);
-            Process::create(&cluster, index, keys.key(index), switch, liar, skew)
+            let (liar, skew, clock) = (misbehaviours.is_some(), plan.skews[index], plan.clocks.get(&index).copied());
+            Process::create(&cluster, index, keys.key(index), switch, liar, skew, clock)
                 .unwrap_or_else(|error| panic!("storage of a new replica: {error}"))
         });
-        let processes = processes.collect();
+        let mut processes: Vec<Process> = processes.collect();
+        let first_operations = processes.iter().map(|process| process.medium.operations()).collect();
         let clients = (0..plan.clients)
             .map(|index| Client::new(&plan, index, committee.clone(), keys.key(plan.replicas + index), random.random()))
             .collect();
@@ -120,8 +128,11 @@ impl World {
         if let Some(operation) = plan.power_cut_at {
             cluster.power.cut_at(operation);
         }
+        if let Some(point) = plan.crash_point {
+            processes[point.replica].die_at(point);
+        }
         World {
-            network: Network::new(plan.weather),
+            network: Network::new(plan.replicas, plan.weather, plan.link_weather.clone(), plan.garbling),
             by_key: client_keys.iter().enumerate().map(|(index, key)| (*key, index)).collect(),
             cluster,
             processes,
@@ -132,7 +143,10 @@ impl World {
             history: History::default(),
             oracles,
             trace: Trace::new(options.trace),
-            counters: Counters::default(),
+            counters: clock_counters(&plan),
+            first_operations,
+            operations_by_replica: Vec::new(),
+            planned: plan.planned(),
             healed: false,
             last_asked: 0,
             turns: 0,
@@ -226,7 +240,11 @@ impl World {
                 self.die(replica, ending, downtime);
             }
             Event::Start { replica, life } => self.start(replica, life),
-            Event::Heal => self.heal(),
+            Event::SpaceBack { replica } => self.space_back(replica),
+            Event::Heal => {
+                self.operations_by_replica = self.operations_so_far();
+                self.heal();
+            }
             Event::Check => self.look_for_the_end(),
             // Addressed to a process that is no more.
             _ => {}
@@ -267,7 +285,7 @@ impl World {
         }
         let turned = match process.turn(&self.cluster, self.now) {
             Ok(turned) => turned,
-            Err(error) => return self.storage_failed(replica, &error),
+            Err(error) => return self.storage_failed(replica, &NodeError::from_driver(Path::new(DATA), &error)),
         };
         if let Some((from, error)) = &turned.refused
             && !self.processes[*from].liar
@@ -287,6 +305,10 @@ impl World {
         let mut cost = TURN_COST;
         for _ in 0..turned.syncs {
             cost += self.random.random_range(100..=self.plan.sync_max);
+            let ailments = &self.processes[replica].ailments;
+            if self.now < ailments.slow_until {
+                cost += self.random.random_range(0..=ailments.slow_most);
+            }
         }
         let until = self.now + cost;
         let life = self.processes[replica].life;
@@ -340,17 +362,6 @@ impl World {
         }
     }
 
-    /// A storage error ends the process. It must be one that was planned.
-    pub(super) fn storage_failed(&mut self, replica: usize, error: &dyn std::error::Error) {
-        if self.cluster.power.is_off() {
-            self.blackout();
-        } else if let Some((ending, downtime)) = self.processes[replica].dying {
-            self.die(replica, ending, downtime);
-        } else {
-            self.fail(unexpected(replica, error));
-        }
-    }
-
     fn client_act(&mut self, client: usize) {
         if self.clients[client].act(self.now, &mut self.random, &mut self.history) {
             self.last_asked = self.now;
@@ -391,7 +402,7 @@ impl World {
 
     fn look_for_the_end(&mut self) {
         let mut honest = Vec::new();
-        for process in self.processes.iter().filter(|process| !process.liar) {
+        for process in self.processes.iter().filter(|process| !process.liar && !process.is_unwell()) {
             honest.extend(process.status().map(|status| (process.id(), status)));
         }
         let waiting = self.clients.iter().any(|client| client.left > 0);
@@ -402,7 +413,10 @@ impl World {
                 .processes
                 .iter()
                 .filter(|process| !process.liar)
-                .filter_map(|process| Some((process.id(), process.running.as_ref()?.driver.execution())))
+                .filter_map(|process| Some((process, process.running.as_ref()?.driver.execution())))
+                // Nobody waits for who is unwell; where it did catch up, it has the same state as all.
+                .filter(|(process, execution)| !process.is_unwell() || execution.seq() == self.oracles.last())
+                .map(|(process, execution)| (process.id(), execution))
                 .collect();
             let verdict = self.oracles.finish(&self.history, &states);
             return self.check(verdict);
@@ -416,10 +430,31 @@ impl World {
         self.queue.push(self.now + CHECK_INTERVAL, Event::Check);
     }
 
+    fn operations_so_far(&self) -> Vec<u64> {
+        let made = self.first_operations.iter();
+        self.processes.iter().zip(made).map(|(process, made)| process.medium.operations() - made).collect()
+    }
+
     fn report(mut self) -> SimulationReport {
         let views = self.processes.iter().filter(|process| !process.liar);
         self.counters.views = views.filter_map(Process::status).map(|status| status.view.0).max().unwrap_or(0);
-        self.counters.lost = self.network.lost;
+        let done = self.network.done;
+        self.counters.lost = done.lost + done.cut;
+        for (name, times) in [
+            ("messages lost by weather", done.lost),
+            ("messages lost by partitions", done.cut),
+            ("messages duplicated", done.duplicated),
+            ("messages out of order", done.reordered),
+            ("messages held up", done.held_up),
+            ("frames of garbage", done.garbage),
+            ("frames truncated", done.truncated),
+            ("frames bit-flipped", done.flipped),
+        ] {
+            self.counters.happened_times(name, times);
+        }
+        for (name, times) in self.oracles.work() {
+            self.counters.happened_times(name, times);
+        }
         self.counters.batches = self.oracles.last().0;
         self.counters.storage_operations = if self.counters.storage_operations == 0 {
             self.cluster.power.operations()
@@ -440,9 +475,25 @@ impl World {
             virtual_seconds: self.now as f64 / 1e6,
             operations: self.history.ended(),
             counters: self.counters,
+            operations_by_replica: self.operations_by_replica,
+            planned: self.planned,
             trace,
         }
     }
+}
+
+/// Clocks are wrong, and links have weather of their own, from the beginning on.
+fn clock_counters(plan: &Plan) -> Counters {
+    let mut counters = Counters::default();
+    for fault in plan.clocks.values() {
+        counters.happened(match fault {
+            ClockFault::Off(_) => "clock off",
+            ClockFault::Jumps { .. } => "clock jumps",
+            ClockFault::Frozen { .. } => "clock frozen",
+        });
+    }
+    counters.happened_times("links with weather of their own", plan.link_weather.len() as u64);
+    counters
 }
 
 fn committee(plan: &Plan, keys: &Keyring) -> Committee {

@@ -10,13 +10,16 @@
 //! | [`exactly_once`] | no request executes twice, and every answer to one is the same |
 //! | [`validity`] | what executes was signed by a client |
 //! | [`contradiction`] | no honest replica ever signs two things that contradict each other |
+//! | [`certificates`] | what an honest replica proves follows from the paper, derived anew |
 //! | [`evidence`] | evidence verifies, and convicts only liars |
 //! | [`durability`] | what a client was told is still so at the end |
 //! | [`linearizability`] | the clients' history fits one order that respects real time |
 //! | [`memory`] | nothing grows without bound |
 //! | [`liveness`] | once everything is well, everything ends |
 
-use quorate_crypto::{Committee, ReplicaId, Seq, Verifier};
+use std::sync::Arc;
+
+use quorate_crypto::{Committee, ReplicaId, Seq, SignatureScheme, Verifier};
 use quorate_node::key_value::KeyValue;
 use quorate_protocol::engine::{Decided, EngineStatus};
 use quorate_protocol::execution::Execution;
@@ -30,6 +33,7 @@ use super::history::History;
 use super::report::Violation;
 
 pub(super) mod agreement;
+pub(super) mod certificates;
 pub(super) mod contradiction;
 pub(super) mod durability;
 pub(super) mod evidence;
@@ -49,6 +53,7 @@ pub(super) struct Oracles {
     once: exactly_once::ExactlyOnce,
     pub(super) validity: validity::Validity,
     contradiction: contradiction::NoContradiction,
+    certificates: certificates::Certificates,
     evidence: evidence::EvidenceCheck,
     memory: memory::BoundedMemory,
 }
@@ -58,7 +63,7 @@ impl Oracles {
         genesis: Execution<KeyValue>,
         parameters: &Parameters,
         committee: Committee,
-        verifier: Verifier,
+        scheme: Arc<dyn SignatureScheme>,
         liars: Vec<ReplicaId>,
     ) -> Oracles {
         Oracles {
@@ -67,7 +72,8 @@ impl Oracles {
             once: exactly_once::ExactlyOnce::default(),
             validity: validity::Validity::default(),
             contradiction: contradiction::NoContradiction::default(),
-            evidence: evidence::EvidenceCheck::new(committee, parameters.window, verifier, liars),
+            certificates: certificates::Certificates::new(committee.clone(), Arc::clone(&scheme), parameters.window),
+            evidence: evidence::EvidenceCheck::new(committee, parameters.window, Verifier::new(scheme), liars),
             memory: memory::BoundedMemory::new(parameters),
         }
     }
@@ -86,7 +92,30 @@ impl Oracles {
 
     /// A message of an honest replica left it.
     pub(super) fn left(&mut self, replica: ReplicaId, message: &Message) -> Verdict {
-        self.contradiction.left(replica, message)
+        self.contradiction.left(replica, message)?;
+        self.certificates.left(replica, message)
+    }
+
+    /// Anybody sends a message.
+    pub(super) fn seen(&mut self, message: &Message) {
+        self.certificates.seen(message);
+    }
+
+    /// A replica counts among the f from now on although it does not lie: it may be convicted.
+    pub(super) fn count_among_faulty(&mut self, replica: ReplicaId) {
+        self.evidence.count_among_faulty(replica);
+    }
+
+    /// How often the checks that wait for rare things were made.
+    pub(super) fn work(&self) -> Vec<(&'static str, u64)> {
+        let derived = self.certificates.derived;
+        vec![
+            ("checked commit certificates", derived.commit),
+            ("checked prepared certificates", derived.prepared),
+            ("checked checkpoint certificates", derived.checkpoint),
+            ("checked VIEW-CHANGEs", derived.view_change),
+            ("checked NEW-VIEWs", derived.new_view),
+        ]
     }
 
     /// An honest replica answers a client.
