@@ -129,6 +129,10 @@ impl World {
                 self.counters.happened("damaged log refused");
                 self.stay_down(replica);
             }
+            NodeError::Data(_) if self.forked => {
+                self.counters.happened("beyond f: honest replica stopped itself");
+                self.stay_down(replica);
+            }
             other => {
                 let what = format!("replica {replica} ends with exit code {}: {other}", other.exit_code());
                 self.fail(Violation::new("storage", what));

@@ -18,11 +18,13 @@
 //! | `plan` | what the seed decides beforehand |
 //! | `world`, `queue` | the event loop |
 //! | `breaking` | crashes, blackouts, partitions, pauses, healing |
-//! | `process`, `publishing` | one replica on its disk, and what leaves it |
+//! | `process`, `publishing`, `serving` | one replica on its disk, what leaves it, what it tells clients |
+//! | `conspiracy` | more than f liars, and who is convicted when agreement breaks |
 //! | `client`, `history` | clients, and what they were told |
 //! | `network`, `disk`, `damage`, `signing` | what is replaced, and what happens to it |
 //! | `oracle` | what must hold |
 //! | `shrink` | a failing plan without the faults it does not need |
+//! | [`crash_points`] | every storage operation as the last one |
 //! | [`campaign`] | many seeds on many threads |
 //! | [`command`] | the `simulate` subcommand |
 
@@ -31,8 +33,11 @@ pub mod command;
 
 mod breaking;
 mod client;
+mod conspiracy;
+pub mod crash_points;
 mod damage;
 mod disk;
+mod fingerprint;
 mod history;
 mod network;
 mod oracle;
@@ -41,6 +46,7 @@ mod process;
 mod publishing;
 mod queue;
 mod report;
+mod serving;
 mod shrink;
 mod signing;
 mod trace;

@@ -202,6 +202,8 @@ pub(super) struct Plan {
     pub(super) keys: usize,
     pub(super) think_max: Micros,
     pub(super) in_flight: usize,
+    /// Clients also watch, read without ordering and ask for receipts.
+    pub(super) curious: bool,
     /// Validity of requests, milliseconds.
     pub(super) lifetime: u64,
     pub(super) power_cut_at: Option<u64>,
@@ -268,13 +270,15 @@ impl Plan {
             dies_in_recovery: (crashes_on || options.crash_point.is_some()) && random.random_bool(0.5),
             heals_at,
             sync_max: pick(random, &[200, 1_000, 2_000]),
-            log_segment_bytes: pick(random, &[32, 64, 256]) * 1024,
+            // Small, so that a run goes through many: making and reading them is most of what a disk costs here.
+            log_segment_bytes: pick(random, &[16, 32, 64]) * 1024,
             skews,
             clients: random.random_range(1..=4),
             operations_per_client: random.random_range(4..=40),
             keys: random.random_range(1..=5),
             think_max: pick(random, &[2, 20, 80, 200]) * MILLISECOND,
             in_flight: pick(random, &[1, 1, 4, 16]),
+            curious: random.random_bool(0.5),
             lifetime: pick(random, &[60_000, 60_000, 60_000, 1_000]),
             power_cut_at: options.power_cut_at,
             crash_point: options.crash_point,

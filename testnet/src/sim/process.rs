@@ -24,6 +24,7 @@ use quorate_protocol::state::Snapshot;
 use super::damage;
 use super::disk::{Power, SimulatedDisk};
 use super::plan::{ClockFault, CrashPoint, Damage, Ending, MILLISECOND, Sabotage};
+use super::serving::Serving;
 use crate::faults::{FaultyReplica, Hands, Switch};
 
 /// The engine the driver drives: the one of the testnet, with an ear for what it decides.
@@ -82,6 +83,7 @@ pub(super) enum Incoming {
 pub(super) struct Running {
     pub(super) driver: Driver<SimulatedDisk, Observed>,
     snapshots: SnapshotStore<SimulatedDisk>,
+    serving: Serving,
     verifier: Verifier,
     pub(super) inbox: Vec<Incoming>,
     /// The turn under way, its sync included, ends then.
@@ -322,6 +324,7 @@ impl Process {
         self.running = Some(Running {
             driver: opened.driver,
             snapshots: opened.snapshots,
+            serving: Serving::default(),
             verifier,
             inbox: Vec::new(),
             busy_until: at,
@@ -367,7 +370,7 @@ impl Process {
                     }
                 }
                 Incoming::Client { client, bytes } => {
-                    let answer = running.serve(cluster, own, now, &bytes, &mut turned.published);
+                    let answer = running.serve(cluster, own, now, client, &bytes, &mut turned.published)?;
                     turned.answers.extend(answer.map(|answer| (client, answer)));
                 }
                 Incoming::LinkUp(peer) => running.driver.input(Input::LinkUp(ReplicaId(peer as u16))),
@@ -379,6 +382,8 @@ impl Process {
         running.driver.turn(now, &mut turned.published)?;
         running.driver.log_mut().maintain()?;
         turned.syncs = running.driver.log_work().0 - before;
+        let Running { serving, driver, .. } = running;
+        serving.serve(driver.execution().service(), now.monotonic, &mut turned.answers);
         turned.decided = std::mem::take(&mut running.driver.engine_mut().decided);
         Ok(turned)
     }
@@ -441,13 +446,100 @@ impl Running {
         cluster: &Cluster,
         own: ReplicaId,
         now: Now,
+        client: usize,
         bytes: &[u8],
         published: &mut Published,
-    ) -> Option<ReplicaMessage> {
-        match decode(bytes, quorate_protocol::client::message::CLIENT_FRAME_MAX).ok()? {
+    ) -> Result<Option<ReplicaMessage>, DriverError> {
+        let Ok(message) = decode(bytes, quorate_protocol::client::message::CLIENT_FRAME_MAX) else { return Ok(None) };
+        let at = now.monotonic;
+        Ok(match message {
             ClientMessage::Submit(request) => {
-                let verified = self.verifier.verify(request, &cluster.committee, &()).ok()?;
-                self.driver.submit(verified, now.wall, published);
+                if let Ok(verified) = self.verifier.verify(request, &cluster.committee, &()) {
+                    self.driver.submit(verified, now.wall, published);
+                }
+                None
+            }
+            ClientMessage::Status { id } => {
+                let status = self.driver.engine().status();
+                let execution = self.driver.execution();
+                let status = ReplicaStatus {
+                    replica: own,
+                    view: status.view,
+                    primary: status.primary,
+                    executed: status.executed,
+                    revision: quorate_protocol::execution::Service::revision(execution.service()),
+                    time: execution.time(),
+                    checkpoint: status.stable,
+                    checkpoint_digest: status.stable_digest,
+                };
+                Some(ReplicaMessage::Status { id, status })
+            }
+            ClientMessage::Read { id, operation, revision } => {
+                self.serving.read(client, id, &operation, revision.unwrap_or(0), at);
+                None
+            }
+            ClientMessage::Watch { id, range, from_revision } => {
+                self.serving.watch(client, id, &range, from_revision, at);
+                None
+            }
+            ClientMessage::Unwatch { id } => {
+                self.serving.unwatch(client, id);
+                None
+            }
+            ClientMessage::Receipt { id, seq, index } => {
+                Some(ReplicaMessage::Receipt { id, receipt: self.driver.receipt(seq, index)? })
+            }
+        })
+    }
+}
+
+/// How long a process that died at its crash point stays down.
+const CRASH_POINT_DOWNTIME: Micros = 20 * MILLISECOND;
+
+/// When simulated wall clocks begin: late 2023, in milliseconds.
+const EPOCH_MILLISECONDS: u64 = 1_700_000_000_000;
+
+impl Running {
+    /// A frame from a peer: decoded and verified as the node does it.
+    fn receive(&mut self, cluster: &Cluster, now: Now, from: usize, bytes: &[u8]) -> Result<(), String> {
+        let committee = cluster.committee.as_ref();
+        let limits = MessageLimits { window: cluster.parameters.window };
+        let message: Message = decode(bytes, cluster.parameters.frame_bytes_max).map_err(|error| error.to_string())?;
+        let verified = self.verifier.verify(message, committee, &limits).map_err(|error| error.to_string())?;
+        let from = ReplicaId(from as u16);
+        if !matches!(&*verified, Message::Requests(_)) {
+            self.driver.input(Input::Message { from, message: verified });
+            return Ok(());
+        }
+        let Message::Requests(requests) = verified.into_inner() else { return Ok(()) };
+        let mut good = Vec::with_capacity(requests.len());
+        for request in requests {
+            match self.verifier.verify(request.clone(), committee, &()) {
+                Ok(request) => good.push(request),
+                Err(_) => self.driver.input(Input::InvalidRequest(Box::new(request))),
+            }
+        }
+        self.driver.relayed(from, good, now.wall);
+        Ok(())
+    }
+
+    /// A frame from a client.
+    fn serve(
+        &mut self,
+        cluster: &Cluster,
+        own: ReplicaId,
+        now: Now,
+        client: usize,
+        bytes: &[u8],
+        published: &mut Published,
+    ) -> Result<Option<ReplicaMessage>, DriverError> {
+        let Ok(message) = decode(bytes, quorate_protocol::client::message::CLIENT_FRAME_MAX) else { return Ok(None) };
+        let at = now.monotonic;
+        Ok(match message {
+            ClientMessage::Submit(request) => {
+                if let Ok(verified) = self.verifier.verify(request, &cluster.committee, &()) {
+                    self.driver.submit(verified, now.wall, published);
+                }
                 None
             }
             ClientMessage::Status { id } => {

@@ -11,6 +11,7 @@ use quorate_node::failure::NodeError;
 use quorate_protocol::client::message::ReplicaMessage;
 use quorate_protocol::engine::{Halt, Recipients};
 use quorate_protocol::message::Message;
+use quorate_protocol::parameters::Micros;
 use quorate_protocol::state::Snapshot;
 use rand::RngExt as _;
 
@@ -45,6 +46,10 @@ impl World {
             // A log that was damaged behind its back lacks promises, and peers may say so: then it must stop.
             if *halt == Halt::LostLog && self.processes[replica].ailments.log_damaged {
                 self.counters.happened("damaged log noticed by peers");
+                return self.stay_down(replica);
+            }
+            if self.plan.beyond_f {
+                self.counters.happened("beyond f: honest replica stopped itself");
                 return self.stay_down(replica);
             }
             self.fail(Violation::new("no-halt", format!("replica {replica}: {halt}")));
@@ -94,6 +99,12 @@ impl World {
             self.trace.line(self.now, || format!("{from} -> {recipients:?} {}", describe(message)));
         }
         let liar = self.processes[from].liar;
+        if self.plan.beyond_f
+            && liar
+            && let Message::PrePrepare(message) = message
+        {
+            self.conspire(&recipients, message);
+        }
         for to in recipients {
             if to == from || to >= self.processes.len() {
                 continue;
@@ -113,13 +124,35 @@ impl World {
     fn answer(&mut self, replica: usize, client: usize, message: ReplicaMessage) {
         let key = self.cluster.clients[client];
         let liar = self.processes[replica].liar;
+        if let ReplicaMessage::Receipt { receipt: Some((signed, _)), .. } = &message
+            && !liar
+            && !self.processes[replica].ailments.log_damaged
+        {
+            let verdict = self.oracles.left(ReplicaId(replica as u16), &Message::Executed(*signed));
+            self.check(verdict);
+        }
         for message in self.processes[replica].answer(self.now, &key, message) {
             let bytes = Arc::new(encode(&message));
+            if matches!(message, ReplicaMessage::Watch { .. }) {
+                // A watch is a stream on a link, which loses and reorders nothing while it is up.
+                let at = self.stream_arrival(replica, client);
+                let bytes = if liar { self.network.garble(&mut self.random, &bytes) } else { bytes };
+                self.queue.push(at, Event::ToClient { from: replica, client, bytes });
+                continue;
+            }
             for delay in self.network.delays(&mut self.random) {
                 let bytes = if liar { self.network.garble(&mut self.random, &bytes) } else { Arc::clone(&bytes) };
                 self.queue.push(self.now + delay, Event::ToClient { from: replica, client, bytes });
             }
         }
+    }
+
+    /// When the next message of a stream arrives: after the last one.
+    pub(super) fn stream_arrival(&mut self, replica: usize, client: usize) -> Micros {
+        let at = self.now + self.network.stream_delay(&mut self.random);
+        let last = self.streams.entry((replica, client)).or_default();
+        *last = at.max(*last + 1);
+        *last
     }
 
     fn plan_store(&mut self, replica: usize, snapshot: Snapshot) {

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use quorate_crypto::encoding::encode;
+use quorate_crypto::encoding::{decode, encode};
 use quorate_crypto::{ClusterId, Committee, Digest, Domain, Epoch, FaultModel, Member, PublicKey, ReplicaId};
 use quorate_node::driver::Published;
 use quorate_node::failure::NodeError;
 use quorate_node::key_value::KeyValue;
-use quorate_protocol::client::message::ReplicaMessage;
+use quorate_protocol::client::message::{ClientMessage, ReplicaMessage};
 use quorate_protocol::engine::Engine as _;
 use quorate_protocol::execution::{Execution, ExecutionParameters, InitialConfiguration};
 use quorate_protocol::parameters::Micros;
@@ -19,6 +19,7 @@ use rand_chacha::ChaCha12Rng;
 
 use super::breaking::DATA;
 use super::client::Client;
+use super::conspiracy::Forensics;
 use super::disk::Power;
 use super::history::History;
 use super::network::Network;
@@ -41,6 +42,22 @@ const TURN_COST: Micros = 20;
 const RESTLESS_MAX: u32 = 1_000;
 /// Turns between two looks at a replica's sizes.
 const STATUS_EVERY: u64 = 32;
+
+/// Beyond f nothing needs to end: how long a run goes on after everything healed.
+const AFTERMATH: Micros = 2_000 * MILLISECOND;
+/// Streams of clients to replicas are named apart from those of replicas to clients.
+const CLIENT_STREAMS: usize = 1 << 16;
+/// Oracles that compare with the one order, which there need not be beyond f.
+const RESTS_ON_AGREEMENT: [&str; 8] = [
+    "agreement",
+    "state-digest",
+    "exactly-once",
+    "durability",
+    "linearizability",
+    "accusation",
+    "told",
+    "validity",
+];
 
 /// What can happen.
 pub(super) enum Event {
@@ -82,6 +99,11 @@ pub(super) struct World {
     first_operations: Vec<u64>,
     operations_by_replica: Vec<u64>,
     planned: Vec<String>,
+    /// When the last message of a replica's stream to a client, or of a client's to a replica, arrives.
+    pub(super) streams: BTreeMap<(usize, usize), Micros>,
+    forensics: Forensics,
+    /// Agreement broke, as it may beyond f. Nothing that rests on the one order is judged any more.
+    pub(super) forked: bool,
     pub(super) healed: bool,
     last_asked: Micros,
     turns: u64,
@@ -147,6 +169,9 @@ impl World {
             first_operations,
             operations_by_replica: Vec::new(),
             planned: plan.planned(),
+            streams: BTreeMap::new(),
+            forensics: Forensics::new(committee.clone(), keys.scheme()),
+            forked: false,
             healed: false,
             last_asked: 0,
             turns: 0,
@@ -191,9 +216,32 @@ impl World {
     }
 
     pub(super) fn check(&mut self, verdict: Result<(), Violation>) {
-        if let Err(violation) = verdict {
+        let Err(violation) = verdict else { return };
+        if self.plan.beyond_f && RESTS_ON_AGREEMENT.contains(&violation.oracle) {
+            self.trace.line(self.now, || format!("AGREEMENT BROKE {violation}"));
+            self.forked = true;
+        } else {
             self.fail(violation);
         }
+    }
+
+    /// Beyond f: if agreement broke, what honest replicas hold convicts at least f + 1, and no honest one.
+    fn judge_conspiracy(&mut self) {
+        let liars: Vec<ReplicaId> = self.plan.liars.keys().copied().collect();
+        let guilty = self.forensics.guilty().clone();
+        if let Some(innocent) = guilty.iter().find(|id| !liars.contains(id)) {
+            self.fail(Violation::new("evidence", format!("honest replica {innocent} is convicted")));
+        }
+        if self.forked {
+            self.counters.happened("beyond f: agreement broke");
+            self.counters.happened_times("beyond f: convicted", guilty.len() as u64);
+            let needed = self.cluster.committee.one_honest();
+            if guilty.len() < needed {
+                let what = format!("agreement broke, but only {guilty:?} of {liars:?} are convicted, {needed} must be");
+                self.fail(Violation::new("guilty-named", what));
+            }
+        }
+        self.done = true;
     }
 
     fn lives(&self, replica: usize, life: u64) -> bool {
@@ -210,6 +258,12 @@ impl World {
             Event::ToReplica { from, to, life, bytes } if self.lives(to, life) => {
                 self.counters.messages += 1;
                 self.trace.event(self.now, "deliver", from as u64, to as u64, &bytes);
+                if self.plan.beyond_f
+                    && !self.processes[to].liar
+                    && let Ok(message) = decode(&bytes, self.cluster.parameters.frame_bytes_max)
+                {
+                    self.forensics.received(&message);
+                }
                 self.incoming(to, Incoming::Peer { from, bytes });
             }
             Event::FromClient { client, to, life, bytes } if self.lives(to, life) => {
@@ -223,7 +277,8 @@ impl World {
             }
             Event::ToClient { from, client, bytes } => {
                 self.trace.event(self.now, "answer", from as u64, client as u64, &bytes);
-                self.clients[client].receive(self.now, ReplicaId(from as u16), &bytes);
+                let liar = self.processes[from].liar;
+                self.clients[client].receive(self.now, ReplicaId(from as u16), &bytes, liar, &mut self.oracles);
                 self.drain_client(client);
             }
             Event::ClientWake { client } if self.clients[client].wake_at == Some(self.now) => {
@@ -294,7 +349,7 @@ impl World {
             self.fail(Violation::new("honest-messages", what));
         }
         if !self.processes[replica].liar {
-            for decided in &turned.decided {
+            for decided in turned.decided.iter().filter(|_| !self.forked) {
                 self.trace.line(self.now, || {
                     format!("replica {replica} decided {:?} {:?}", decided.seq, decided.proposal.digest())
                 });
@@ -363,8 +418,11 @@ impl World {
     }
 
     fn client_act(&mut self, client: usize) {
-        if self.clients[client].act(self.now, &mut self.random, &mut self.history) {
-            self.last_asked = self.now;
+        let asked = self.history.count();
+        if self.clients[client].act(self.now, &mut self.random, &mut self.history, &mut self.oracles) {
+            if self.history.count() > asked {
+                self.last_asked = self.now;
+            }
             self.drain_client(client);
         }
         if self.clients[client].left > 0 {
@@ -376,10 +434,19 @@ impl World {
 
     pub(super) fn drain_client(&mut self, client: usize) {
         let outgoing = self.clients[client].drain(self.now, &mut self.history, &mut self.oracles);
+        let verdict = self.clients[client].verdict();
+        self.check(verdict);
         for one in outgoing {
             let bytes = Arc::new(encode(&one.message));
+            let stream = matches!(one.message, ClientMessage::Watch { .. } | ClientMessage::Unwatch { .. });
             for replica in one.to {
                 let to = replica.index();
+                if stream {
+                    let (at, life) = (self.stream_arrival(to, CLIENT_STREAMS + client), self.processes[to].life);
+                    let bytes = Arc::clone(&bytes);
+                    self.queue.push(at, Event::FromClient { client, to, life, bytes });
+                    continue;
+                }
                 for delay in self.network.delays(&mut self.random) {
                     let (life, bytes) = (self.processes[to].life, Arc::clone(&bytes));
                     self.queue.push(self.now + delay, Event::FromClient { client, to, life, bytes });
@@ -389,7 +456,7 @@ impl World {
         for replica in std::mem::take(&mut self.clients[client].accused) {
             if !self.processes[replica.index()].liar {
                 let what = format!("client {client} finds honest replica {replica} contradicting f + 1 others");
-                self.fail(Violation::new("accusation", what));
+                self.check(Err(Violation::new("accusation", what)));
             }
         }
         let Some(wake) = self.clients[client].wake() else { return };
@@ -401,6 +468,12 @@ impl World {
     }
 
     fn look_for_the_end(&mut self) {
+        if self.plan.beyond_f {
+            if self.now >= self.plan.heals_at + AFTERMATH {
+                return self.judge_conspiracy();
+            }
+            return self.queue.push(self.now + CHECK_INTERVAL, Event::Check);
+        }
         let mut honest = Vec::new();
         for process in self.processes.iter().filter(|process| !process.liar && !process.is_unwell()) {
             honest.extend(process.status().map(|status| (process.id(), status)));

@@ -14,6 +14,8 @@
 //! | [`evidence`] | evidence verifies, and convicts only liars |
 //! | [`durability`] | what a client was told is still so at the end |
 //! | [`linearizability`] | the clients' history fits one order that respects real time |
+//! | [`wing_gong`] | and some order explains it without looking at the replicas' |
+//! | [`told`] | reads, watches and receipts say what the order says |
 //! | [`memory`] | nothing grows without bound |
 //! | [`liveness`] | once everything is well, everything ends |
 
@@ -42,7 +44,9 @@ pub(super) mod linearizability;
 pub(super) mod liveness;
 pub(super) mod memory;
 pub(super) mod state_digest;
+pub(super) mod told;
 pub(super) mod validity;
+pub(super) mod wing_gong;
 
 type Verdict = Result<(), Violation>;
 
@@ -56,6 +60,8 @@ pub(super) struct Oracles {
     certificates: certificates::Certificates,
     evidence: evidence::EvidenceCheck,
     memory: memory::BoundedMemory,
+    pub(super) told: told::WhatClientsAreTold,
+    searched: wing_gong::Searched,
 }
 
 impl Oracles {
@@ -66,6 +72,7 @@ impl Oracles {
         scheme: Arc<dyn SignatureScheme>,
         liars: Vec<ReplicaId>,
     ) -> Oracles {
+        let told = told::WhatClientsAreTold::new(committee.clone(), Arc::clone(&scheme));
         Oracles {
             agreement: agreement::Agreement::default(),
             state: state_digest::StateDigest::new(genesis, parameters.checkpoint_interval),
@@ -75,6 +82,8 @@ impl Oracles {
             certificates: certificates::Certificates::new(committee.clone(), Arc::clone(&scheme), parameters.window),
             evidence: evidence::EvidenceCheck::new(committee, parameters.window, Verifier::new(scheme), liars),
             memory: memory::BoundedMemory::new(parameters),
+            told,
+            searched: wing_gong::Searched::default(),
         }
     }
 
@@ -86,6 +95,7 @@ impl Oracles {
             }
             let outcome = self.state.execute(decided);
             self.once.executed(decided, &outcome)?;
+            self.told.executed(decided.seq, outcome.results_root, self.state.reference());
         }
         Ok(())
     }
@@ -108,13 +118,21 @@ impl Oracles {
 
     /// How often the checks that wait for rare things were made.
     pub(super) fn work(&self) -> Vec<(&'static str, u64)> {
-        let derived = self.certificates.derived;
+        let (derived, told) = (self.certificates.derived, self.told.told);
         vec![
             ("checked commit certificates", derived.commit),
             ("checked prepared certificates", derived.prepared),
             ("checked checkpoint certificates", derived.checkpoint),
             ("checked VIEW-CHANGEs", derived.view_change),
             ("checked NEW-VIEWs", derived.new_view),
+            ("checked serializable reads", told.reads),
+            ("reads without agreement", told.reads_without_agreement),
+            ("checked watch revisions", told.watched_revisions),
+            ("checked watch progress", told.watch_progress),
+            ("watches of compacted history", told.watches_compacted),
+            ("checked receipts", told.receipts),
+            ("histories searched", self.searched.decided),
+            ("histories too long to search", self.searched.undecided),
         ]
     }
 
@@ -154,7 +172,8 @@ impl Oracles {
             self.state.finished(*replica, execution)?;
         }
         durability::check(history, &self.once, self.state.reference())?;
-        linearizability::check(history, &self.once)
+        linearizability::check(history, &self.once)?;
+        wing_gong::check(history, &mut self.searched)
     }
 }
 
