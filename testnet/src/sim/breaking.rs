@@ -61,7 +61,7 @@ impl World {
             Breakage::IoError { replica, operations } => {
                 let process = &mut self.processes[replica];
                 process.medium.fail_at(process.medium.operations() + operations, Fault::Io);
-                process.ailments.io_error = true;
+                process.ailments.io_errors += 1;
             }
             Breakage::DiskFull { replica, more, lasts } => {
                 let process = &mut self.processes[replica];
@@ -114,8 +114,8 @@ impl World {
         }
         let downtime = self.random.random_range(1..60) * MILLISECOND;
         match failure {
-            NodeError::Storage { .. } if process.ailments.io_error => {
-                process.ailments.io_error = false;
+            NodeError::Storage { .. } if process.ailments.io_errors > 0 => {
+                process.ailments.io_errors -= 1;
                 self.counters.happened("disk input/output error");
                 // After a failed sync the machine may go on with pages that count as clean, or be switched off.
                 let ending = if self.random.random_bool(0.5) { Ending::Kill } else { Ending::PowerCut };
@@ -267,7 +267,7 @@ impl World {
             process.medium.forget_faults();
             process.medium.set_capacity(None);
             process.ailments.full = false;
-            process.ailments.io_error = false;
+            process.ailments.io_errors = 0;
             process.ailments.slow_until = 0;
             if process.ailments.gone {
                 continue;

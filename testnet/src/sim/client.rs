@@ -26,8 +26,8 @@ use super::report::Violation;
 /// Longer than any run.
 const PATIENCE: Micros = 1_000_000_000_000;
 
-/// Serializable reads under way at once.
-const READS_MAX: usize = 8;
+/// Serializable reads of one client in a run.
+const READS_OF_A_CLIENT: usize = 10;
 /// How long a serializable read may take.
 const READ_PATIENCE: Micros = 3_000_000;
 
@@ -45,6 +45,7 @@ pub(super) struct Client {
     pub(super) wake_at: Option<Micros>,
     /// Whether it asks more than requests.
     curious: bool,
+    reads_left: usize,
     reads: BTreeMap<Ticket, Vec<u8>>,
     watch: Option<(Ticket, KeyRange)>,
     /// Receipts asked for, by the id of the question.
@@ -89,6 +90,7 @@ impl Client {
             last_value: Vec::new(),
             wake_at: None,
             curious: plan.curious,
+            reads_left: READS_OF_A_CLIENT,
             reads: BTreeMap::new(),
             watch: None,
             receipts: BTreeMap::new(),
@@ -142,9 +144,10 @@ impl Client {
                 asked = true;
             }
         }
-        if random.random_bool(0.3) && self.reads.len() < READS_MAX {
+        if self.reads_left > 0 && random.random_bool(0.3) {
             let operation = range_of(&KeyRange::single(key.clone()));
             if let Ok(ticket) = self.role.read(now(at), operation, None, READ_PATIENCE) {
+                self.reads_left -= 1;
                 self.reads.insert(ticket, key);
                 asked = true;
             }

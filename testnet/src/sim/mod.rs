@@ -16,9 +16,9 @@
 //! | file | what it is |
 //! |---|---|
 //! | `plan` | what the seed decides beforehand |
-//! | `world`, `queue` | the event loop |
+//! | `world`, `queue`, `ending` | the event loop, and when it is over |
 //! | `breaking` | crashes, blackouts, partitions, pauses, healing |
-//! | `process`, `publishing`, `serving` | one replica on its disk, what leaves it, what it tells clients |
+//! | `process`, `receiving`, `publishing`, `serving` | one replica on its disk, what reaches it, what leaves it, what it tells clients |
 //! | `conspiracy` | more than f liars, and who is convicted when agreement breaks |
 //! | `client`, `history` | clients, and what they were told |
 //! | `network`, `disk`, `damage`, `signing` | what is replaced, and what happens to it |
@@ -37,6 +37,7 @@ mod conspiracy;
 pub mod crash_points;
 mod damage;
 mod disk;
+mod ending;
 mod fingerprint;
 mod history;
 mod network;
@@ -45,6 +46,7 @@ mod plan;
 mod process;
 mod publishing;
 mod queue;
+mod receiving;
 mod report;
 mod serving;
 mod shrink;

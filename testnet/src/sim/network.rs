@@ -30,7 +30,7 @@ pub(super) struct Weathered {
 }
 
 /// Copies of one message on their way: none if it is lost, two if it is duplicated.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(super) struct Copies([Option<Micros>; 2]);
 
 impl Iterator for Copies {
@@ -106,7 +106,7 @@ impl Network {
         }
         let weather = self.links.get(&(from, to)).copied().unwrap_or(self.weather);
         let copies = self.delays_in(random, &weather);
-        for delay in copies {
+        for delay in copies.clone() {
             let last = &mut self.last_arrival[from * self.replicas + to];
             self.done.reordered += u64::from(now + delay < *last);
             *last = (*last).max(now + delay);

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use quorate_crypto::encoding::decode;
 use quorate_crypto::{
     Committee, Digest, Domain, PublicKey, ReplicaId, SignatureScheme, Signed, Signer, Verified, Verifier,
 };
@@ -12,10 +11,9 @@ use quorate_node::key_value::KeyValue;
 use quorate_node::log::{LogKey, OpenError, Trust};
 use quorate_node::recovery::{OpenReplicaError, StorageSettings, create_replica_storage, open_replica, replace_snapshots, store_snapshot};
 use quorate_node::snapshot_store::{SnapshotError, SnapshotStore};
-use quorate_protocol::client::message::{ClientMessage, ReplicaMessage, ReplicaStatus};
+use quorate_protocol::client::message::ReplicaMessage;
 use quorate_protocol::engine::{Decided, Engine, EngineStatus, Input, Now, Step};
 use quorate_protocol::execution::Execution;
-use quorate_protocol::message::{Message, MessageLimits};
 use quorate_protocol::parameters::{Micros, Parameters};
 use quorate_protocol::pbft::{Replica, Setup};
 use quorate_protocol::request::Request;
@@ -83,8 +81,8 @@ pub(super) enum Incoming {
 pub(super) struct Running {
     pub(super) driver: Driver<SimulatedDisk, Observed>,
     snapshots: SnapshotStore<SimulatedDisk>,
-    serving: Serving,
-    verifier: Verifier,
+    pub(super) serving: Serving,
+    pub(super) verifier: Verifier,
     pub(super) inbox: Vec<Incoming>,
     /// The turn under way, its sync included, ends then.
     pub(super) busy_until: Micros,
@@ -132,8 +130,8 @@ pub(super) struct Process {
 /// What is wrong with a replica's machine, so that an error can be told from one that nobody planned.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Ailments {
-    /// An operation will fail, or has failed, with EIO.
-    pub(super) io_error: bool,
+    /// So many operations will fail with EIO.
+    pub(super) io_errors: u32,
     /// The disk is full, or nearly so.
     pub(super) full: bool,
     /// Syncs are slow until then.
@@ -415,153 +413,3 @@ const CRASH_POINT_DOWNTIME: Micros = 20 * MILLISECOND;
 
 /// When simulated wall clocks begin: late 2023, in milliseconds.
 const EPOCH_MILLISECONDS: u64 = 1_700_000_000_000;
-
-impl Running {
-    /// A frame from a peer: decoded and verified as the node does it.
-    fn receive(&mut self, cluster: &Cluster, now: Now, from: usize, bytes: &[u8]) -> Result<(), String> {
-        let committee = cluster.committee.as_ref();
-        let limits = MessageLimits { window: cluster.parameters.window };
-        let message: Message = decode(bytes, cluster.parameters.frame_bytes_max).map_err(|error| error.to_string())?;
-        let verified = self.verifier.verify(message, committee, &limits).map_err(|error| error.to_string())?;
-        let from = ReplicaId(from as u16);
-        if !matches!(&*verified, Message::Requests(_)) {
-            self.driver.input(Input::Message { from, message: verified });
-            return Ok(());
-        }
-        let Message::Requests(requests) = verified.into_inner() else { return Ok(()) };
-        let mut good = Vec::with_capacity(requests.len());
-        for request in requests {
-            match self.verifier.verify(request.clone(), committee, &()) {
-                Ok(request) => good.push(request),
-                Err(_) => self.driver.input(Input::InvalidRequest(Box::new(request))),
-            }
-        }
-        self.driver.relayed(from, good, now.wall);
-        Ok(())
-    }
-
-    /// A frame from a client.
-    fn serve(
-        &mut self,
-        cluster: &Cluster,
-        own: ReplicaId,
-        now: Now,
-        client: usize,
-        bytes: &[u8],
-        published: &mut Published,
-    ) -> Result<Option<ReplicaMessage>, DriverError> {
-        let Ok(message) = decode(bytes, quorate_protocol::client::message::CLIENT_FRAME_MAX) else { return Ok(None) };
-        let at = now.monotonic;
-        Ok(match message {
-            ClientMessage::Submit(request) => {
-                if let Ok(verified) = self.verifier.verify(request, &cluster.committee, &()) {
-                    self.driver.submit(verified, now.wall, published);
-                }
-                None
-            }
-            ClientMessage::Status { id } => {
-                let status = self.driver.engine().status();
-                let execution = self.driver.execution();
-                let status = ReplicaStatus {
-                    replica: own,
-                    view: status.view,
-                    primary: status.primary,
-                    executed: status.executed,
-                    revision: quorate_protocol::execution::Service::revision(execution.service()),
-                    time: execution.time(),
-                    checkpoint: status.stable,
-                    checkpoint_digest: status.stable_digest,
-                };
-                Some(ReplicaMessage::Status { id, status })
-            }
-            ClientMessage::Read { id, operation, revision } => {
-                self.serving.read(client, id, &operation, revision.unwrap_or(0), at);
-                None
-            }
-            ClientMessage::Watch { id, range, from_revision } => {
-                self.serving.watch(client, id, &range, from_revision, at);
-                None
-            }
-            ClientMessage::Unwatch { id } => {
-                self.serving.unwatch(client, id);
-                None
-            }
-            ClientMessage::Receipt { id, seq, index } => {
-                Some(ReplicaMessage::Receipt { id, receipt: self.driver.receipt(seq, index)? })
-            }
-        })
-    }
-}
-
-/// How long a process that died at its crash point stays down.
-const CRASH_POINT_DOWNTIME: Micros = 20 * MILLISECOND;
-
-/// When simulated wall clocks begin: late 2023, in milliseconds.
-const EPOCH_MILLISECONDS: u64 = 1_700_000_000_000;
-
-impl Running {
-    /// A frame from a peer: decoded and verified as the node does it.
-    fn receive(&mut self, cluster: &Cluster, now: Now, from: usize, bytes: &[u8]) -> Result<(), String> {
-        let committee = cluster.committee.as_ref();
-        let limits = MessageLimits { window: cluster.parameters.window };
-        let message: Message = decode(bytes, cluster.parameters.frame_bytes_max).map_err(|error| error.to_string())?;
-        let verified = self.verifier.verify(message, committee, &limits).map_err(|error| error.to_string())?;
-        let from = ReplicaId(from as u16);
-        if !matches!(&*verified, Message::Requests(_)) {
-            self.driver.input(Input::Message { from, message: verified });
-            return Ok(());
-        }
-        let Message::Requests(requests) = verified.into_inner() else { return Ok(()) };
-        let mut good = Vec::with_capacity(requests.len());
-        for request in requests {
-            match self.verifier.verify(request.clone(), committee, &()) {
-                Ok(request) => good.push(request),
-                Err(_) => self.driver.input(Input::InvalidRequest(Box::new(request))),
-            }
-        }
-        self.driver.relayed(from, good, now.wall);
-        Ok(())
-    }
-
-    /// A frame from a client.
-    fn serve(
-        &mut self,
-        cluster: &Cluster,
-        own: ReplicaId,
-        now: Now,
-        client: usize,
-        bytes: &[u8],
-        published: &mut Published,
-    ) -> Result<Option<ReplicaMessage>, DriverError> {
-        let Ok(message) = decode(bytes, quorate_protocol::client::message::CLIENT_FRAME_MAX) else { return Ok(None) };
-        let at = now.monotonic;
-        Ok(match message {
-            ClientMessage::Submit(request) => {
-                if let Ok(verified) = self.verifier.verify(request, &cluster.committee, &()) {
-                    self.driver.submit(verified, now.wall, published);
-                }
-                None
-            }
-            ClientMessage::Status { id } => {
-                let status = self.driver.engine().status();
-                let execution = self.driver.execution();
-                let status = ReplicaStatus {
-                    replica: own,
-                    view: status.view,
-                    primary: status.primary,
-                    executed: status.executed,
-                    revision: quorate_protocol::execution::Service::revision(execution.service()),
-                    time: execution.time(),
-                    checkpoint: status.stable,
-                    checkpoint_digest: status.stable_digest,
-                };
-                Some(ReplicaMessage::Status { id, status })
-            }
-            // Simulated clients ask for none of these.
-            ClientMessage::Read { .. }
-            | ClientMessage::Watch { .. }
-            | ClientMessage::Unwatch { .. }
-            | ClientMessage::Receipt { .. } => None,
-        }
-    }
-}

@@ -27,8 +27,11 @@ impl World {
     /// The turn's sync is over: what it published leaves.
     pub(super) fn publish(&mut self, replica: usize, published: Published, answers: Vec<(usize, ReplicaMessage)>) {
         let (id, liar) = (ReplicaId(replica as u16), self.processes[replica].liar);
+        for (_, message) in &published.sends {
+            let verdict = self.oracles.seen(message);
+            self.check(verdict);
+        }
         for (to, message) in published.sends {
-            self.oracles.seen(&message);
             if !liar && !self.processes[replica].ailments.log_damaged {
                 let verdict = self.oracles.left(id, &message);
                 self.check(verdict);

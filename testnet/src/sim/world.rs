@@ -23,7 +23,7 @@ use super::conspiracy::Forensics;
 use super::disk::Power;
 use super::history::History;
 use super::network::Network;
-use super::oracle::{Oracles, liveness};
+use super::oracle::Oracles;
 use super::plan::{Breakage, ClockFault, Ending, MILLISECOND, Options, Plan};
 use super::process::{Cluster, Incoming, Process};
 use super::queue::Queue;
@@ -34,8 +34,6 @@ use crate::faults::Switch;
 
 /// More events than any sound run has: a replica that wakes itself without end is stopped here.
 const EVENTS_MAX: u64 = 3_000_000;
-/// How often the end of the liveness phase is looked for.
-const CHECK_INTERVAL: Micros = 20 * MILLISECOND;
 /// Processor time of a turn, beside its syncs.
 const TURN_COST: Micros = 20;
 /// A replica may ask to be woken at a moment that has passed so often in a row.
@@ -43,21 +41,11 @@ const RESTLESS_MAX: u32 = 1_000;
 /// Turns between two looks at a replica's sizes.
 const STATUS_EVERY: u64 = 32;
 
-/// Beyond f nothing needs to end: how long a run goes on after everything healed.
-const AFTERMATH: Micros = 2_000 * MILLISECOND;
 /// Streams of clients to replicas are named apart from those of replicas to clients.
 const CLIENT_STREAMS: usize = 1 << 16;
 /// Oracles that compare with the one order, which there need not be beyond f.
-const RESTS_ON_AGREEMENT: [&str; 8] = [
-    "agreement",
-    "state-digest",
-    "exactly-once",
-    "durability",
-    "linearizability",
-    "accusation",
-    "told",
-    "validity",
-];
+const RESTS_ON_AGREEMENT: [&str; 7] =
+    ["agreement", "state-digest", "exactly-once", "durability", "linearizability", "accusation", "told"];
 
 /// What can happen.
 pub(super) enum Event {
@@ -101,14 +89,14 @@ pub(super) struct World {
     planned: Vec<String>,
     /// When the last message of a replica's stream to a client, or of a client's to a replica, arrives.
     pub(super) streams: BTreeMap<(usize, usize), Micros>,
-    forensics: Forensics,
+    pub(super) forensics: Forensics,
     /// Agreement broke, as it may beyond f. Nothing that rests on the one order is judged any more.
     pub(super) forked: bool,
     pub(super) healed: bool,
-    last_asked: Micros,
+    pub(super) last_asked: Micros,
     turns: u64,
     pub(super) violation: Option<Violation>,
-    done: bool,
+    pub(super) done: bool,
 }
 
 impl World {
@@ -225,25 +213,6 @@ impl World {
         }
     }
 
-    /// Beyond f: if agreement broke, what honest replicas hold convicts at least f + 1, and no honest one.
-    fn judge_conspiracy(&mut self) {
-        let liars: Vec<ReplicaId> = self.plan.liars.keys().copied().collect();
-        let guilty = self.forensics.guilty().clone();
-        if let Some(innocent) = guilty.iter().find(|id| !liars.contains(id)) {
-            self.fail(Violation::new("evidence", format!("honest replica {innocent} is convicted")));
-        }
-        if self.forked {
-            self.counters.happened("beyond f: agreement broke");
-            self.counters.happened_times("beyond f: convicted", guilty.len() as u64);
-            let needed = self.cluster.committee.one_honest();
-            if guilty.len() < needed {
-                let what = format!("agreement broke, but only {guilty:?} of {liars:?} are convicted, {needed} must be");
-                self.fail(Violation::new("guilty-named", what));
-            }
-        }
-        self.done = true;
-    }
-
     fn lives(&self, replica: usize, life: u64) -> bool {
         self.processes[replica].life == life && self.processes[replica].running.is_some()
     }
@@ -349,7 +318,10 @@ impl World {
             self.fail(Violation::new("honest-messages", what));
         }
         if !self.processes[replica].liar {
-            for decided in turned.decided.iter().filter(|_| !self.forked) {
+            for decided in &turned.decided {
+                if self.forked {
+                    break;
+                }
                 self.trace.line(self.now, || {
                     format!("replica {replica} decided {:?} {:?}", decided.seq, decided.proposal.digest())
                 });
@@ -465,42 +437,6 @@ impl World {
             self.clients[client].wake_at = Some(at);
             self.queue.push(at, Event::ClientWake { client });
         }
-    }
-
-    fn look_for_the_end(&mut self) {
-        if self.plan.beyond_f {
-            if self.now >= self.plan.heals_at + AFTERMATH {
-                return self.judge_conspiracy();
-            }
-            return self.queue.push(self.now + CHECK_INTERVAL, Event::Check);
-        }
-        let mut honest = Vec::new();
-        for process in self.processes.iter().filter(|process| !process.liar && !process.is_unwell()) {
-            honest.extend(process.status().map(|status| (process.id(), status)));
-        }
-        let waiting = self.clients.iter().any(|client| client.left > 0);
-        let unfinished = liveness::unfinished(&self.history, &honest, self.oracles.last());
-        if unfinished.is_none() && !waiting {
-            self.done = true;
-            let states: Vec<(ReplicaId, &Execution<KeyValue>)> = self
-                .processes
-                .iter()
-                .filter(|process| !process.liar)
-                .filter_map(|process| Some((process, process.running.as_ref()?.driver.execution())))
-                // Nobody waits for who is unwell; where it did catch up, it has the same state as all.
-                .filter(|(process, execution)| !process.is_unwell() || execution.seq() == self.oracles.last())
-                .map(|(process, execution)| (process.id(), execution))
-                .collect();
-            let verdict = self.oracles.finish(&self.history, &states);
-            return self.check(verdict);
-        }
-        let faults = self.cluster.committee.faults();
-        let bound = self.plan.liveness_bound(faults, 2_400_000);
-        if self.now > self.plan.heals_at.max(self.last_asked) + bound {
-            let violation = unfinished.unwrap_or_else(|| Violation::new("liveness", "clients cannot ask"));
-            return self.fail(violation);
-        }
-        self.queue.push(self.now + CHECK_INTERVAL, Event::Check);
     }
 
     fn operations_so_far(&self) -> Vec<u64> {

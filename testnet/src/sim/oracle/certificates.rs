@@ -41,6 +41,8 @@ pub(in crate::sim) struct Certificates {
     right: BTreeSet<Digest>,
     /// VIEW-CHANGEs that left anybody, by author and digest.
     view_changes: BTreeMap<(ReplicaId, Digest), ViewChange>,
+    /// NEW-VIEWs of honest replicas that name a VIEW-CHANGE nobody has sent yet: receivers fetch it, and then it is judged.
+    waiting: Vec<(ReplicaId, NewView)>,
     pub(super) derived: Derived,
 }
 
@@ -58,17 +60,28 @@ impl Certificates {
             window,
             right: BTreeSet::new(),
             view_changes: BTreeMap::new(),
+            waiting: Vec::new(),
             derived: Derived::default(),
         }
     }
 
     /// A VIEW-CHANGE left somebody, honest or not. A NEW-VIEW may rest on it.
-    pub(super) fn seen(&mut self, message: &Message) {
-        if let Message::ViewChange(message) = message
-            && self.view_changes.len() < VIEW_CHANGES_MAX
-        {
-            self.view_changes.entry((message.author(), message.digest())).or_insert_with(|| message.clone());
+    pub(super) fn seen(&mut self, message: &Message) -> Result<(), Violation> {
+        let Message::ViewChange(message) = message else { return Ok(()) };
+        let name = (message.author(), message.digest());
+        if self.view_changes.len() >= VIEW_CHANGES_MAX || self.view_changes.contains_key(&name) {
+            return Ok(());
         }
+        self.view_changes.insert(name, message.clone());
+        for (replica, waiting) in std::mem::take(&mut self.waiting) {
+            self.left(replica, &Message::NewView(waiting))?;
+        }
+        Ok(())
+    }
+
+    /// NEW-VIEWs of which not everything they rest on was ever sent.
+    pub(super) const fn unjudged(&self) -> u64 {
+        self.waiting.len() as u64
     }
 
     /// A message left an honest replica: every certificate in it proves what it claims.
@@ -85,6 +98,14 @@ impl Certificates {
         }
         let digest = Digest::of(Domain::Trace, &[&encode(message)]);
         if self.right.contains(&digest) {
+            return Ok(());
+        }
+        if let Message::NewView(message) = message
+            && !message.body().view_changes.iter().all(|name| self.view_changes.contains_key(name))
+        {
+            if !self.waiting.iter().any(|(_, other)| other == message) {
+                self.waiting.push((replica, message.clone()));
+            }
             return Ok(());
         }
         let finding = match message {
@@ -343,7 +364,7 @@ mod tests {
         ];
         for message in &view_changes {
             let message = Message::ViewChange(message.clone());
-            four.oracle.seen(&message);
+            assert_eq!(four.oracle.seen(&message), Ok(()));
             assert_eq!(four.judge(&message), Ok(()));
         }
         let null = Proposal::NULL.digest();
@@ -360,9 +381,12 @@ mod tests {
         }
         let too_few = four.new_view(6, &view_changes[..2], &[(Seq(1), null), (Seq(2), high)]);
         assert!(four.judge(&too_few).is_err(), "two VIEW-CHANGEs");
-        let unknown = four.view_change(2, 6, Vec::new());
-        let invented = four.new_view(6, &[view_changes[0].clone(), view_changes[1].clone(), unknown], &[]);
-        assert!(four.judge(&invented).is_err(), "a VIEW-CHANGE that nobody sent");
+        // What nobody has sent yet is judged when it is sent.
+        let late = four.view_change(2, 6, vec![four.prepared(5, 3, low)]);
+        let named = [view_changes[0].clone(), view_changes[1].clone(), late.clone()];
+        let hiding = four.new_view(6, &named, &[(Seq(1), null), (Seq(2), high)]);
+        assert_eq!((four.judge(&hiding), four.oracle.unjudged()), (Ok(()), 1));
+        assert!(four.oracle.seen(&Message::ViewChange(late)).is_err(), "it leaves number 3 out");
     }
 
     #[test]

@@ -107,8 +107,8 @@ impl Oracles {
     }
 
     /// Anybody sends a message.
-    pub(super) fn seen(&mut self, message: &Message) {
-        self.certificates.seen(message);
+    pub(super) fn seen(&mut self, message: &Message) -> Verdict {
+        self.certificates.seen(message)
     }
 
     /// A replica counts among the f from now on although it does not lie: it may be convicted.
@@ -125,6 +125,7 @@ impl Oracles {
             ("checked checkpoint certificates", derived.checkpoint),
             ("checked VIEW-CHANGEs", derived.view_change),
             ("checked NEW-VIEWs", derived.new_view),
+            ("NEW-VIEWs that nobody could check", self.certificates.unjudged()),
             ("checked serializable reads", told.reads),
             ("reads without agreement", told.reads_without_agreement),
             ("checked watch revisions", told.watched_revisions),

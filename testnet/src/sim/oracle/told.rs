@@ -9,7 +9,9 @@ use std::sync::Arc;
 use quorate_crypto::encoding::{DECODE_CEILING, decode};
 use quorate_crypto::merkle_tree::MerklePath;
 use quorate_crypto::{Committee, Digest, ReplicaId, Seq, SignatureScheme, Signed, StatementBody};
-use quorate_kv::{Event, EventKind, EventList, KeyRange, OperationResult, Outcome as KvOutcome};
+use quorate_kv::{
+    Event, EventKind, EventList, KeyRange, KeyValue as Pair, Operation, OperationResult, Outcome as KvOutcome, RangeRequest,
+};
 use quorate_node::key_value::KeyValue;
 use quorate_protocol::client::{Delivery, ReadEnding};
 use quorate_protocol::execution::Execution;
@@ -31,6 +33,9 @@ pub(in crate::sim) struct Told {
 /// The events of the one order, and where each watch stands.
 pub(in crate::sim) struct WhatClientsAreTold {
     events: BTreeMap<u64, Vec<Event>>,
+    /// Where a batch compacted what it had written itself, nobody can read before its end: the revision before the batch,
+    /// and the pairs at the end of it, by the revision there.
+    bases: BTreeMap<u64, (u64, Vec<Pair>)>,
     revision: u64,
     roots: BTreeMap<Seq, Digest>,
     /// The lowest revision not delivered, by client; none until the watch has begun to deliver.
@@ -48,6 +53,7 @@ impl WhatClientsAreTold {
     pub(super) fn new(committee: Committee, scheme: Arc<dyn SignatureScheme>) -> WhatClientsAreTold {
         WhatClientsAreTold {
             events: BTreeMap::new(),
+            bases: BTreeMap::new(),
             revision: 1,
             roots: BTreeMap::new(),
             watches: BTreeMap::new(),
@@ -61,8 +67,14 @@ impl WhatClientsAreTold {
     pub(super) fn executed(&mut self, seq: Seq, results: Digest, reference: &Execution<KeyValue>) {
         self.roots.insert(seq, results);
         let store = reference.service().store();
-        // What is compacted in the very batch that wrote it was there for nobody.
-        let from = (self.revision + 1).max(store.compact_revision());
+        let (next, compacted) = (self.revision + 1, store.compact_revision());
+        let from = next.max(compacted);
+        if compacted > next {
+            let all = Operation::Range(RangeRequest::new(KeyRange::all()));
+            if let KvOutcome::Range(range) = store.read(&all, 0).outcome {
+                self.bases.insert(store.current_revision(), (self.revision, range.kvs));
+            }
+        }
         if let Ok(page) = store.events_since(from, &KeyRange::all(), 0, false) {
             for list in page.lists {
                 self.events.insert(list.revision, list.events);
@@ -89,9 +101,18 @@ impl WhatClientsAreTold {
         if *revision > self.revision || result.revision != *revision {
             return broken(format!("client {client} read at {revision}, the order has come to {}", self.revision));
         }
-        let events = self.events.range(..=revision).rev();
+        let compacted_away = |(end, (begin, _)): (&u64, &(u64, Vec<Pair>))| (begin + 1..*end).contains(revision);
+        if self.bases.iter().any(compacted_away) {
+            return Ok(());
+        }
+        let base = self.bases.range(..=revision).next_back();
+        let above = base.map_or(0, |(end, _)| end + 1);
+        let events = self.events.range(above..=*revision).rev();
         let last = events.flat_map(|(_, events)| events.iter().rev()).find(|event| event.kv.key == key);
-        let expected = last.filter(|event| event.kind == EventKind::Put).map(|event| &event.kv);
+        let expected = match last {
+            Some(event) => (event.kind == EventKind::Put).then_some(&event.kv),
+            None => base.and_then(|(_, (_, pairs))| pairs.iter().find(|pair| pair.key == key)),
+        };
         self.told.reads += 1;
         if range.kvs.first() == expected {
             return Ok(());
@@ -179,7 +200,7 @@ impl WhatClientsAreTold {
 mod tests {
     use quorate_crypto::encoding::encode;
     use quorate_crypto::{ClusterId, Epoch, FaultModel, Member};
-    use quorate_kv::{KeyValue as Pair, PreviousValues};
+    use quorate_kv::PreviousValues;
 
     use super::*;
     use crate::sim::signing::Keyring;
@@ -206,6 +227,22 @@ mod tests {
     fn events(revision: u64, of: u64) -> Delivery {
         let list = EventList { revision, previous_values: PreviousValues::NotRequested, events: vec![event(of)] };
         Delivery::Events { revision, events: encode(&list) }
+    }
+
+    #[test]
+    fn a_read_of_another_state_is_seen() {
+        let read_as = |revision: u64, of: Option<u64>| {
+            let kvs: Vec<Pair> = of.map(|of| event(of).kv).into_iter().collect();
+            let range = quorate_kv::RangeResponse { count: kvs.len() as u64, more: false, kvs };
+            let result = OperationResult { revision, outcome: KvOutcome::Range(range) }.to_bytes();
+            oracle().read(0, b"a", &ReadEnding::Read { revision, result, matching: 2 })
+        };
+        assert_eq!(read_as(1, None), Ok(()));
+        assert_eq!(read_as(4, Some(3)), Ok(()));
+        assert!(read_as(4, Some(2)).is_err(), "an older state");
+        assert!(read_as(4, Some(5)).is_err(), "a later state");
+        assert!(read_as(4, None).is_err(), "nothing");
+        assert!(read_as(6, Some(5)).is_err(), "a revision that there is not");
     }
 
     #[test]
