@@ -233,7 +233,7 @@ mod tests {
     fn a_read_of_another_state_is_seen() {
         let read_as = |revision: u64, of: Option<u64>| {
             let kvs: Vec<Pair> = of.map(|of| event(of).kv).into_iter().collect();
-            let range = quorate_kv::RangeResponse { count: kvs.len() as u64, more: false, kvs };
+            let range = quorate_kv::RangeResponse { count: kvs.len() as u64, kvs, ..quorate_kv::RangeResponse::default() };
             let result = OperationResult { revision, outcome: KvOutcome::Range(range) }.to_bytes();
             oracle().read(0, b"a", &ReadEnding::Read { revision, result, matching: 2 })
         };
