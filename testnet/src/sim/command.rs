@@ -11,8 +11,10 @@ use quorate_crypto::ReplicaId;
 use serde_json::json;
 
 use super::campaign::{Extent, Summary, power_cuts, seeds};
-use super::plan::{Options, Sabotage};
+use super::crash_points::crash_points;
+use super::plan::{CrashPoint, Options, Plan, Sabotage};
 use super::report::SimulationReport;
+use super::shrink::shrink;
 use crate::faults::Behaviour;
 
 /// Exit code when a rule did not hold.
@@ -54,10 +56,35 @@ pub struct Simulate {
     /// Cut the power at this storage operation.
     #[arg(long)]
     pub power_cut_at: Option<u64>,
+    /// Let one replica die at one storage operation, a run for every operation and replica of one seed's workload.
+    #[arg(long, conflicts_with_all = ["seed", "seeds", "minutes", "power_cuts", "power_cut_at"])]
+    pub crash_points: bool,
+    /// Take only so many crash points, sampled from as many seeds as it needs.
+    #[arg(long, requires = "crash_points")]
+    pub limit: Option<u64>,
+    /// Let one replica die at this storage operation of its own: `2@317` is killed, `2@317!` loses power.
+    #[arg(long, value_parser = crash_point, value_name = "REPLICA@OPERATION", requires = "seed")]
+    pub crash_point: Option<CrashPoint>,
+    /// Let f + 1 replicas lie and work together: agreement may break, and the evidence must name them.
+    #[arg(long, conflicts_with_all = ["faults", "power_cuts", "crash_points"])]
+    pub beyond_f: bool,
+    /// Leave planned faults of these numbers out, as a shrunk failure names them.
+    #[arg(long, value_delimiter = ',', requires = "seed")]
+    pub without: Vec<usize>,
+    /// Nothing breaks and nobody lies: such a run never fails.
+    #[arg(long)]
+    pub calm: bool,
+    /// Do not look for the planned faults that a failure needs.
+    #[arg(long)]
+    pub no_shrink: bool,
+    /// Print the trace hash of every seed, one a line.
+    #[arg(long, hide = true, requires = "seeds")]
+    pub hashes: bool,
     /// Write a line for every event of the seed to this file.
     #[arg(long, requires = "seed")]
     pub trace: Option<PathBuf>,
-    /// Build in a defect, to see the oracles find it: `lost-sync` or `send-before-record`.
+    /// Build in a defect, to see the oracles find it: `lost-sync`, `send-before-record`, or the
+    /// `canary` that always fails.
     #[arg(long, value_parser = sabotage)]
     pub sabotage: Option<Sabotage>,
     /// Threads of a campaign; all processors if not given.
@@ -94,7 +121,18 @@ fn fault(text: &str) -> Result<(u16, Behaviour), String> {
 }
 
 fn sabotage(text: &str) -> Result<Sabotage, String> {
-    Sabotage::by_name(text).ok_or_else(|| "lost-sync or send-before-record".to_owned())
+    Sabotage::by_name(text).ok_or_else(|| "lost-sync, send-before-record or canary".to_owned())
+}
+
+fn crash_point(text: &str) -> Result<CrashPoint, String> {
+    let wrong = || "write REPLICA@OPERATION, as in 2@317, with a ! behind it for a power cut".to_owned();
+    let (replica, operation) = text.split_once('@').ok_or_else(wrong)?;
+    let (operation, power_cut) = operation.strip_suffix('!').map_or((operation, false), |operation| (operation, true));
+    Ok(CrashPoint {
+        replica: replica.parse().map_err(|_| wrong())?,
+        operation: operation.parse().map_err(|_| wrong())?,
+        power_cut,
+    })
 }
 
 impl Simulate {
@@ -115,7 +153,17 @@ impl Simulate {
         if liars.len() > faults {
             anyhow::bail!("{} replicas lie, a cluster of {smallest} tolerates {faults}", liars.len());
         }
+        if let (Some(point), Some(seed)) = (self.crash_point, self.seed) {
+            let replicas = replicas_of(seed, size);
+            if point.replica >= replicas {
+                anyhow::bail!("replica {} does not exist in the cluster of seed {seed}, which has {replicas}", point.replica);
+            }
+        }
         Ok(Options {
+            crash_point: self.crash_point,
+            beyond_f: self.beyond_f,
+            calm: self.calm,
+            without: self.without.iter().copied().collect(),
             replicas: size,
             faults: self.faults.iter().map(|(replica, behaviour)| (ReplicaId(*replica), *behaviour)).collect(),
             ed25519: self.ed25519,
@@ -131,10 +179,15 @@ impl Simulate {
     /// A trace file that cannot be written, options that contradict each other.
     pub fn run(&self) -> anyhow::Result<u8> {
         let options = self.options()?;
-        match self.seed {
+        // A panic inside a run is a verdict, told with its seed.
+        std::panic::set_hook(Box::new(|_| {}));
+        let code = match self.seed {
             Some(seed) => self.run_one(seed, &options),
+            None if self.hashes => self.print_hashes(&options),
             None => self.run_many(&options),
-        }
+        };
+        let _ = std::panic::take_hook();
+        code
     }
 
     fn run_one(&self, seed: u64, options: &Options) -> anyhow::Result<u8> {
@@ -153,7 +206,16 @@ impl Simulate {
             print_counters(&mut out, &report.counters)?;
             writeln!(out, "trace {}", report.trace_hash.to_hex())?;
         }
-        tell_failure(&report, options)
+        self.tell_failure(&report, options)
+    }
+
+    /// For comparing builds: what a seed's hash is depends on nothing but the seed and the sources.
+    fn print_hashes(&self, options: &Options) -> anyhow::Result<u8> {
+        let mut out = anstream::stdout();
+        for seed in self.start..self.start.saturating_add(self.seeds.unwrap_or(DEFAULT_SEEDS)) {
+            writeln!(out, "{seed} {}", super::run(seed, options).trace_hash.to_hex())?;
+        }
+        Ok(0)
     }
 
     fn run_many(&self, options: &Options) -> anyhow::Result<u8> {
@@ -165,8 +227,6 @@ impl Simulate {
         let threads =
             self.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get));
         let bar = progress(extent);
-        // A panic inside a run is a verdict, told with its seed.
-        std::panic::set_hook(Box::new(|_| {}));
         let tell = |summary: &Summary| {
             match extent {
                 Extent::Seeds(_) => bar.set_position(summary.runs),
@@ -176,14 +236,14 @@ impl Simulate {
         };
         let summary = match self.power_cuts {
             Some(points) => power_cuts(self.start, points, options, threads, FAILURES_MAX, tell),
+            None if self.crash_points => crash_points(self.start, self.limit, options, threads, FAILURES_MAX, tell),
             None => seeds(self.start, extent, options, threads, FAILURES_MAX, tell),
         };
-        let _ = std::panic::take_hook();
         bar.finish_and_clear();
         self.tell_summary(&summary)?;
         let mut code = 0;
         for (report, options) in &summary.failed {
-            code = code.max(tell_failure(report, options)?);
+            code = code.max(self.tell_failure(report, options)?);
         }
         Ok(code)
     }
@@ -199,11 +259,12 @@ impl Simulate {
                 "runs": summary.runs,
                 "verdict": if summary.failed.is_empty() { "ok" } else { "violation" },
                 "failed": failed,
-                "power_cut_points": summary.points,
+                "points": summary.points,
                 "virtual_seconds": summary.virtual_seconds,
                 "operations": summary.operations,
                 "seconds": summary.seconds,
                 "counters": counters,
+                "faults": summary.counters.faults,
                 "behaviours": summary.counters.behaviours,
             });
             writeln!(out, "{object}")?;
@@ -218,19 +279,44 @@ impl Simulate {
             summary.failed.len()
         )?;
         writeln!(out, "virtual time {:.0} s  operations {}", summary.virtual_seconds, summary.operations)?;
-        if self.power_cuts.is_some() {
-            writeln!(out, "power-cut points {}", summary.points)?;
+        if self.power_cuts.is_some() || self.crash_points {
+            writeln!(out, "points taken {}", summary.points)?;
         }
         print_counters(&mut out, &summary.counters)
     }
+
+    /// What failed, the one line that replays it, and the planned faults that it takes.
+    fn tell_failure(&self, report: &SimulationReport, options: &Options) -> anyhow::Result<u8> {
+        let Some(violation) = &report.violation else { return Ok(0) };
+        let mut err = anstream::stderr();
+        writeln!(err, "seed {}: {violation}", report.seed)?;
+        writeln!(err, "replay: {}", replay_line(report, options))?;
+        if self.no_shrink {
+            return Ok(EXIT_VIOLATION);
+        }
+        let untraced = Options { trace: false, ..options.clone() };
+        let shrunk = shrink(report.seed, &untraced, violation.oracle);
+        writeln!(
+            err,
+            "  {} of {} planned faults are needed, found in {} runs:",
+            shrunk.kept.len(),
+            report.planned.len(),
+            shrunk.runs
+        )?;
+        for (number, fault) in &shrunk.kept {
+            writeln!(err, "    {number:>3}  {fault}")?;
+        }
+        if !shrunk.without.is_empty() {
+            let numbers: Vec<String> = shrunk.without.iter().map(usize::to_string).collect();
+            writeln!(err, "  the others are left out with --without {}", numbers.join(","))?;
+        }
+        Ok(EXIT_VIOLATION)
+    }
 }
 
-fn tell_failure(report: &SimulationReport, options: &Options) -> anyhow::Result<u8> {
-    let Some(violation) = &report.violation else { return Ok(0) };
-    let mut err = anstream::stderr();
-    writeln!(err, "seed {}: {violation}", report.seed)?;
-    writeln!(err, "replay: {}", replay_line(report, options))?;
-    Ok(EXIT_VIOLATION)
+/// How many replicas the cluster of a seed has.
+fn replicas_of(seed: u64, given: Option<usize>) -> usize {
+    Plan::new(seed, &Options { replicas: given, ..Options::default() }).replicas
 }
 
 /// The one line that replays a run.
@@ -240,16 +326,29 @@ fn replay_line(report: &SimulationReport, options: &Options) -> String {
     words.extend(options.faults.iter().map(|(replica, behaviour)| format!("--fault {replica}={behaviour}")));
     words.extend(options.ed25519.then(|| "--ed25519".to_owned()));
     words.extend(options.sabotage.map(|sabotage| format!("--sabotage {}", sabotage.name())));
+    words.extend(options.crash_point.map(|point| {
+        let power_cut = if point.power_cut { "!" } else { "" };
+        format!("--crash-point {}@{}{power_cut}", point.replica, point.operation)
+    }));
+    words.extend(options.beyond_f.then(|| "--beyond-f".to_owned()));
+    words.extend(options.calm.then(|| "--calm".to_owned()));
+    if !options.without.is_empty() {
+        let numbers: Vec<String> = options.without.iter().map(usize::to_string).collect();
+        words.push(format!("--without {}", numbers.join(",")));
+    }
     words.extend(options.power_cut_at.map(|operation| format!("--power-cut-at {operation}")));
     words.join(" ")
 }
 
 fn print_counters(out: &mut impl std::io::Write, counters: &super::report::Counters) -> anyhow::Result<()> {
     for (name, count) in counters.named() {
-        writeln!(out, "  {:<20} {count:>12}", name.replace('_', " "))?;
+        writeln!(out, "  {:<32} {count:>12}", name.replace('_', " "))?;
+    }
+    for (fault, times) in &counters.faults {
+        writeln!(out, "  {fault:<32} {times:>12}")?;
     }
     for (behaviour, acted) in &counters.behaviours {
-        writeln!(out, "  {behaviour:<20} {acted:>12}")?;
+        writeln!(out, "  {behaviour:<32} {acted:>12}")?;
     }
     Ok(())
 }

@@ -63,6 +63,10 @@ impl History {
         self.asked.iter()
     }
 
+    pub(super) const fn count(&self) -> usize {
+        self.asked.len()
+    }
+
     pub(super) fn ended(&self) -> u64 {
         self.asked.iter().filter(|asked| asked.ended.is_some()).count() as u64
     }

@@ -56,11 +56,25 @@ pub struct Counters {
     pub batches: u64,
     /// Storage operations of all replicas.
     pub storage_operations: u64,
+    /// How often each kind of fault happened, by its name.
+    pub faults: BTreeMap<&'static str, u64>,
     /// How often each behaviour acted.
     pub behaviours: BTreeMap<&'static str, u64>,
 }
 
 impl Counters {
+    /// A fault of this name happened, or a check of this name was made.
+    pub(super) fn happened(&mut self, fault: &'static str) {
+        self.happened_times(fault, 1);
+    }
+
+    /// So many times.
+    pub(super) fn happened_times(&mut self, fault: &'static str, times: u64) {
+        if times > 0 {
+            *self.faults.entry(fault).or_default() += times;
+        }
+    }
+
     /// Adds another run's.
     pub fn add(&mut self, other: &Counters) {
         self.messages += other.messages;
@@ -76,6 +90,9 @@ impl Counters {
         self.evidence += other.evidence;
         self.batches += other.batches;
         self.storage_operations += other.storage_operations;
+        for (fault, times) in &other.faults {
+            self.happened_times(fault, *times);
+        }
         for (behaviour, acted) in &other.behaviours {
             *self.behaviours.entry(behaviour).or_default() += acted;
         }
@@ -118,6 +135,10 @@ pub struct SimulationReport {
     pub operations: u64,
     /// How often things happened.
     pub counters: Counters,
+    /// Storage operations of each replica until everything healed.
+    pub operations_by_replica: Vec<u64>,
+    /// What the seed planned to go wrong, a line each; the place in the list is the number that `--without` takes.
+    pub planned: Vec<String>,
     /// A line for every event, if asked for.
     pub trace: Vec<String>,
 }
@@ -142,6 +163,7 @@ impl SimulationReport {
             "virtual_seconds": self.virtual_seconds,
             "operations": self.operations,
             "counters": counters,
+            "faults": self.counters.faults,
             "behaviours": self.counters.behaviours,
         })
     }
