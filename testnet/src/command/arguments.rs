@@ -7,8 +7,9 @@ use clap::{Args, Parser, Subcommand};
 use quorate_crypto::ReplicaId;
 use quorate_keys::Protocol;
 
+use crate::faults::Trigger;
 use crate::launcher::Directory;
-use crate::launcher::control::{Turned, parse_trigger};
+use crate::launcher::control::Turned;
 use crate::sim::command::Simulate;
 
 const EXAMPLE: &str = "\
@@ -59,10 +60,10 @@ pub enum Command {
     Status,
     /// Make a replica lie, crash or pause while it runs, or be honest again.
     #[command(
-        after_long_help = "Examples:\n  quorate-testnet fault 0 equivocate\n  quorate-testnet fault 0 silent --when primary --for 20s\n  quorate-testnet fault 0 heal\n\n`quorate-testnet faults` lists what there is."
+        after_long_help = "Examples:\n  quorate-testnet fault 0 equivocate\n  quorate-testnet fault 0 silent --when primary --for 20s\n  quorate-testnet fault 2 vote-many --when seq:100-200\n  quorate-testnet fault 0 heal\n\n`quorate-testnet faults` lists what there is."
     )]
     Fault(Fault),
-    /// List the behaviours a replica can be given.
+    /// List the behaviours that replicas and clients can be given.
     Faults,
     /// End a replica's process at once, as a power cut would.
     #[command(after_long_help = "Example:\n  quorate-testnet kill 2")]
@@ -161,7 +162,8 @@ pub struct Fault {
     /// What it is to do from now on, in place of what it did; heal makes it honest.
     #[arg(required = true, value_name = "BEHAVIOUR")]
     pub behaviours: Vec<String>,
-    /// When it acts: always, primary (while it leads), or a percentage of the opportunities such as 25%.
+    /// When it acts: always, primary (while it leads), a percentage of the opportunities such as 25%, in views such as
+    /// view:3 or view:3-9, or at sequence numbers such as seq:100-200.
     #[arg(long, value_name = "WHEN", default_value = "always", value_parser = trigger)]
     pub when: String,
     /// Honest again after this time: 20s, 500ms, 2m.
@@ -278,7 +280,7 @@ fn parameter(text: &str) -> Result<(String, u64), String> {
 }
 
 fn trigger(text: &str) -> Result<String, String> {
-    parse_trigger(text).map(|_| text.to_owned())
+    text.parse::<Trigger>().map(|when| when.to_string()).map_err(|error| error.to_string())
 }
 
 /// `10s`, `500ms`, `2m`, or seconds.

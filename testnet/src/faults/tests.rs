@@ -2,11 +2,13 @@ use super::*;
 
 #[test]
 fn every_behaviour_is_found_by_its_name() {
-    for (behaviour, name, line) in CATALOGUE {
-        assert_eq!(name.parse::<Behaviour>(), Ok(*behaviour));
-        assert_eq!(behaviour.name(), *name);
-        assert!(!line.is_empty());
+    for entry in CATALOGUE {
+        assert_eq!(entry.name.parse::<Behaviour>(), Ok(entry.behaviour));
+        assert_eq!(entry.behaviour.name(), entry.name);
+        assert!(!entry.line.is_empty());
     }
+    let names: std::collections::BTreeSet<&str> = CATALOGUE.iter().map(|entry| entry.name).collect();
+    assert_eq!(names.len(), CATALOGUE.len());
     assert!("honest-to-god".parse::<Behaviour>().is_err());
 }
 

@@ -13,12 +13,16 @@ use serde_json::json;
 use super::campaign::{Extent, Summary, power_cuts, seeds};
 use super::plan::{Options, Sabotage};
 use super::report::SimulationReport;
-use crate::faults::Behaviour;
+use crate::faults::Misbehaviour;
+use crate::faults::client::ClientBehaviour;
+use crate::faults::phase::{Phase, all_names};
 
 /// Exit code when a rule did not hold.
 pub const EXIT_VIOLATION: u8 = 5;
 /// Seeds without any other word.
 const DEFAULT_SEEDS: u64 = 500;
+/// A campaign of so many runs of all sizes fails if a possible pair of behaviour and phase never came up.
+const COVERAGE_RUNS: u64 = 5_000;
 /// A campaign stops after so many failing seeds.
 const FAILURES_MAX: usize = 10;
 
@@ -42,9 +46,12 @@ pub struct Simulate {
     /// Replicas: 4 to 7, or `all` to let each seed decide.
     #[arg(short = 'n', long = "replicas", value_parser = replicas, default_value = "all")]
     pub replicas: Replicas,
-    /// Make a replica lie: `2=equivocate`. May be given for up to f replicas.
+    /// Make a replica lie: `2=equivocate`, `2=vote-many:view:1-3`. May be given for up to f replicas.
     #[arg(long = "fault", value_parser = fault, value_name = "REPLICA=BEHAVIOUR")]
-    pub faults: Vec<(u16, Behaviour)>,
+    pub faults: Vec<(u16, Misbehaviour)>,
+    /// Make a client misbehave: `flood`. May be given several times.
+    #[arg(long = "client-fault", value_parser = client_fault, value_name = "BEHAVIOUR")]
+    pub client_faults: Vec<ClientBehaviour>,
     /// Use ed25519 in every run instead of one in fifty.
     #[arg(long)]
     pub ed25519: bool,
@@ -87,10 +94,14 @@ fn replicas(text: &str) -> Result<Replicas, String> {
     }
 }
 
-fn fault(text: &str) -> Result<(u16, Behaviour), String> {
+fn client_fault(text: &str) -> Result<ClientBehaviour, String> {
+    text.parse().map_err(|error: crate::faults::client::UnknownClientBehaviour| error.to_string())
+}
+
+fn fault(text: &str) -> Result<(u16, Misbehaviour), String> {
     let (replica, behaviour) = text.split_once('=').ok_or("write REPLICA=BEHAVIOUR, as in 2=equivocate")?;
     let replica = replica.parse().map_err(|_| format!("{replica:?} is no replica number"))?;
-    Ok((replica, behaviour.parse().map_err(|error: crate::faults::UnknownBehaviour| error.to_string())?))
+    Ok((replica, behaviour.parse().map_err(|error: crate::faults::MisbehaviourError| error.to_string())?))
 }
 
 fn sabotage(text: &str) -> Result<Sabotage, String> {
@@ -117,7 +128,9 @@ impl Simulate {
         }
         Ok(Options {
             replicas: size,
-            faults: self.faults.iter().map(|(replica, behaviour)| (ReplicaId(*replica), *behaviour)).collect(),
+            faults: self.faults.iter().map(|(replica, one)| (ReplicaId(*replica), one.clone())).collect(),
+            client_faults: self.client_faults.clone(),
+            first_behaviours: false,
             ed25519: self.ed25519,
             power_cut_at: self.power_cut_at,
             sabotage: self.sabotage,
@@ -181,7 +194,7 @@ impl Simulate {
         let _ = std::panic::take_hook();
         bar.finish_and_clear();
         self.tell_summary(&summary)?;
-        let mut code = 0;
+        let mut code = self.tell_coverage(&summary)?;
         for (report, options) in &summary.failed {
             code = code.max(tell_failure(report, options)?);
         }
@@ -205,6 +218,7 @@ impl Simulate {
                 "seconds": summary.seconds,
                 "counters": counters,
                 "behaviours": summary.counters.behaviours,
+                "phases": summary.counters.phases_to_json(),
             });
             writeln!(out, "{object}")?;
             return Ok(());
@@ -221,7 +235,26 @@ impl Simulate {
         if self.power_cuts.is_some() {
             writeln!(out, "power-cut points {}", summary.points)?;
         }
-        print_counters(&mut out, &summary.counters)
+        print_counters(&mut out, &summary.counters)?;
+        print_matrix(&mut out, &summary.counters)
+    }
+
+    /// Whether the campaign is large and free enough that every pair of behaviour and phase must have come up.
+    fn must_cover(&self, summary: &Summary) -> bool {
+        let free = self.replicas == Replicas::All && self.faults.is_empty() && self.client_faults.is_empty();
+        free && self.power_cuts.is_none() && summary.runs >= COVERAGE_RUNS && summary.failed.is_empty()
+    }
+
+    fn tell_coverage(&self, summary: &Summary) -> anyhow::Result<u8> {
+        let missing = summary.counters.never_happened();
+        if missing.is_empty() || !self.must_cover(summary) {
+            return Ok(0);
+        }
+        let mut err = anstream::stderr();
+        for (behaviour, phase) in missing {
+            writeln!(err, "{behaviour} never acted in phase {phase}, in {} runs", summary.runs)?;
+        }
+        Ok(EXIT_VIOLATION)
     }
 }
 
@@ -237,6 +270,7 @@ fn tell_failure(report: &SimulationReport, options: &Options) -> anyhow::Result<
 fn replay_line(report: &SimulationReport, options: &Options) -> String {
     let mut words = vec![format!("quorate-testnet simulate --seed {}", report.seed)];
     words.extend(options.replicas.map(|replicas| format!("-n {replicas}")));
+    words.extend(options.client_faults.iter().map(|behaviour| format!("--client-fault {behaviour}")));
     words.extend(options.faults.iter().map(|(replica, behaviour)| format!("--fault {replica}={behaviour}")));
     words.extend(options.ed25519.then(|| "--ed25519".to_owned()));
     words.extend(options.sabotage.map(|sabotage| format!("--sabotage {}", sabotage.name())));
@@ -250,6 +284,26 @@ fn print_counters(out: &mut impl std::io::Write, counters: &super::report::Count
     }
     for (behaviour, acted) in &counters.behaviours {
         writeln!(out, "  {behaviour:<20} {acted:>12}")?;
+    }
+    Ok(())
+}
+
+/// What acted in which phase, a row a behaviour; `-` where nothing did.
+fn print_matrix(out: &mut impl std::io::Write, counters: &super::report::Counters) -> anyhow::Result<()> {
+    write!(out, "  {:<20}", "BEHAVIOUR x PHASE")?;
+    for phase in Phase::ALL {
+        write!(out, " {:>12}", phase.name())?;
+    }
+    writeln!(out)?;
+    for name in all_names() {
+        write!(out, "  {name:<20}")?;
+        for phase in Phase::ALL {
+            match counters.phases.get(&(name, phase.name())) {
+                Some(acted) => write!(out, " {acted:>12}")?,
+                None => write!(out, " {:>12}", "-")?,
+            }
+        }
+        writeln!(out)?;
     }
     Ok(())
 }

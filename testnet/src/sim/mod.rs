@@ -20,6 +20,7 @@
 //! | `breaking` | crashes, blackouts, partitions, pauses, healing |
 //! | `process`, `publishing` | one replica on its disk, and what leaves it |
 //! | `client`, `history` | clients, and what they were told |
+//! | `faulty` | faulty clients, and what the cluster is busy with while somebody lies |
 //! | `network`, `disk`, `signing` | what is replaced |
 //! | `oracle` | what must hold |
 //! | [`campaign`] | many seeds on many threads |
@@ -31,6 +32,7 @@ pub mod command;
 mod breaking;
 mod client;
 mod disk;
+mod faulty;
 mod history;
 mod network;
 mod oracle;

@@ -10,7 +10,8 @@ use quorate_protocol::parameters::{Micros, Parameters};
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha12Rng;
 
-use crate::faults::{Behaviour, CATALOGUE, Misbehaviour, Trigger};
+use crate::faults::client::ClientBehaviour;
+use crate::faults::{CATALOGUE, Entry, Misbehaviour, Trigger};
 
 /// One millisecond of virtual time.
 pub(super) const MILLISECOND: Micros = 1_000;
@@ -45,7 +46,12 @@ pub struct Options {
     /// n; by the seed (4 to 7) if none.
     pub replicas: Option<usize>,
     /// Replicas that lie, with what; by the seed if empty.
-    pub faults: Vec<(ReplicaId, Behaviour)>,
+    pub faults: Vec<(ReplicaId, Misbehaviour)>,
+    /// Clients that misbehave, one each; by the seed if empty.
+    pub client_faults: Vec<ClientBehaviour>,
+    /// Liars draw from the first behaviours of the catalogue only and no client misbehaves, as when the simulator was
+    /// young: the seeds that failed then keep their meaning.
+    pub first_behaviours: bool,
     /// Real ed25519 signatures; one seed in fifty uses them anyway.
     pub ed25519: bool,
     /// Power fails for the whole cluster at this storage operation of the run. Other crashes are off then.
@@ -107,6 +113,7 @@ pub(super) struct Plan {
     pub(super) parameters: Parameters,
     pub(super) compaction_retention: u64,
     pub(super) liars: BTreeMap<ReplicaId, Vec<Misbehaviour>>,
+    pub(super) faulty_clients: Vec<ClientBehaviour>,
     pub(super) ed25519: bool,
     pub(super) weather: Weather,
     pub(super) breakages: Vec<(Micros, Breakage)>,
@@ -144,11 +151,21 @@ impl Plan {
         let heals_at = random.random_range(500..3_000) * MILLISECOND;
         let crashes_on = random.random_bool(0.6) && options.power_cut_at.is_none();
         let breakages = breakages(random, replicas, heals_at, crashes_on);
-        let by_seed = liars(random, replicas);
+        // Drawn whether they are wanted or not, so that everything after them is as it was.
+        let first = first_liars(random, replicas);
+        let lies = &mut ChaCha12Rng::seed_from_u64(seed ^ LIES);
+        let by_seed = if options.first_behaviours { first } else { liars(lies, replicas) };
         let mut liars = if options.faults.is_empty() { by_seed } else { BTreeMap::new() };
-        for (replica, behaviour) in &options.faults {
-            liars.entry(*replica).or_default().push(Misbehaviour::always(*behaviour));
+        for (replica, misbehaviour) in &options.faults {
+            liars.entry(*replica).or_default().push(misbehaviour.clone());
         }
+        let faulty_clients = match options {
+            Options { first_behaviours: true, .. } => Vec::new(),
+            Options { client_faults, .. } if !client_faults.is_empty() => client_faults.clone(),
+            // Behaviours chosen by name are looked at alone.
+            Options { faults, .. } if !faults.is_empty() => Vec::new(),
+            _ => faulty_clients(lies),
+        };
         let skewed = random.random_bool(0.3);
         let skews = (0..replicas).map(|_| if skewed { random.random_range(-200..=200) } else { 0 }).collect();
         Plan {
@@ -157,6 +174,7 @@ impl Plan {
             parameters,
             compaction_retention: pick(random, &[0, 0, 5, 50]),
             liars,
+            faulty_clients,
             ed25519: options.ed25519 || seed.is_multiple_of(50),
             weather: weather(random),
             breakages,
@@ -214,7 +232,12 @@ fn weather(random: &mut ChaCha12Rng) -> Weather {
     }
 }
 
-fn liars(random: &mut ChaCha12Rng, replicas: usize) -> BTreeMap<ReplicaId, Vec<Misbehaviour>> {
+/// Behaviours there were when the simulator was young.
+const FIRST_BEHAVIOURS: usize = 6;
+/// Tells the generator of lies from the one of everything else.
+const LIES: u64 = 0x11e5;
+
+fn first_liars(random: &mut ChaCha12Rng, replicas: usize) -> BTreeMap<ReplicaId, Vec<Misbehaviour>> {
     let faults = (replicas - 1) / 3;
     let mut liars = BTreeMap::new();
     if !random.random_bool(0.6) {
@@ -225,7 +248,7 @@ fn liars(random: &mut ChaCha12Rng, replicas: usize) -> BTreeMap<ReplicaId, Vec<M
         let replica = if random.random_bool(0.5) { 0 } else { random.random_range(0..replicas) };
         let mut behaviours = Vec::new();
         for _ in 0..random.random_range(1..=2) {
-            let (behaviour, ..) = CATALOGUE[random.random_range(0..CATALOGUE.len())];
+            let Entry { behaviour, .. } = CATALOGUE[random.random_range(0..FIRST_BEHAVIOURS)];
             let when = match random.random_range(0..4) {
                 0 => Trigger::WhilePrimary,
                 1 => Trigger::Percent(random.random_range(5..95)),
@@ -237,6 +260,46 @@ fn liars(random: &mut ChaCha12Rng, replicas: usize) -> BTreeMap<ReplicaId, Vec<M
         liars.insert(ReplicaId(replica as u16), behaviours);
     }
     liars
+}
+
+/// Who lies in what way: from the whole catalogue, with every kind of trigger.
+fn liars(random: &mut ChaCha12Rng, replicas: usize) -> BTreeMap<ReplicaId, Vec<Misbehaviour>> {
+    let faults = (replicas - 1) / 3;
+    let mut liars: BTreeMap<ReplicaId, Vec<Misbehaviour>> = BTreeMap::new();
+    if !random.random_bool(0.7) {
+        return liars;
+    }
+    for _ in 0..random.random_range(1..=faults) {
+        // Low ids lead the first views, where most happens.
+        let replica = if random.random_bool(0.6) { random.random_range(0..2) } else { random.random_range(0..replicas) };
+        let behaviours = (0..random.random_range(1..=2)).map(|_| misbehaviour(random)).collect();
+        liars.insert(ReplicaId(replica as u16), behaviours);
+    }
+    liars
+}
+
+fn misbehaviour(random: &mut ChaCha12Rng) -> Misbehaviour {
+    let Entry { behaviour, acts_as_primary, .. } = CATALOGUE[random.random_range(0..CATALOGUE.len())];
+    let when = match random.random_range(0..8) {
+        0 if acts_as_primary => Trigger::WhilePrimary,
+        1 => Trigger::Percent(random.random_range(5..95)),
+        2 => {
+            let from = random.random_range(0..3);
+            Trigger::Views(from..=from + random.random_range(0..3))
+        }
+        3 => {
+            let from = random.random_range(1..40);
+            Trigger::Numbers(from..=from + random.random_range(1..40))
+        }
+        _ => Trigger::Always,
+    };
+    let until = random.random_bool(0.2).then(|| random.random_range(1_200..4_000) * MILLISECOND);
+    Misbehaviour { behaviour, when, until }
+}
+
+fn faulty_clients(random: &mut ChaCha12Rng) -> Vec<ClientBehaviour> {
+    let count = if random.random_bool(0.3) { random.random_range(1..=2) } else { 0 };
+    (0..count).map(|_| pick(random, &ClientBehaviour::ALL)).collect()
 }
 
 fn breakages(random: &mut ChaCha12Rng, replicas: usize, heals_at: Micros, crashes_on: bool) -> Vec<(Micros, Breakage)> {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use quorate_crypto::encoding::decode;
 use quorate_crypto::{
-    Committee, Digest, Domain, PublicKey, ReplicaId, SignatureScheme, Signed, Signer, Verified, Verifier,
+    Committee, Digest, Domain, PublicKey, ReplicaId, SignatureScheme, Signed, Verified, Verifier,
 };
 use quorate_node::disk::MemoryDisk;
 use quorate_node::driver::{Driver, DriverError, Published};
@@ -24,7 +24,7 @@ use quorate_protocol::state::Snapshot;
 use super::disk::{Power, SimulatedDisk};
 use super::plan::{Ending, Sabotage};
 use super::report::Violation;
-use crate::faults::{FaultyReplica, Hands, Switch};
+use crate::faults::{FaultyReplica, Hands, ManySignatures, Switch};
 
 /// The engine the driver drives: the one of the testnet, with an ear for what it decides.
 pub(super) struct Observed {
@@ -114,12 +114,14 @@ pub(super) struct Process {
     pub(super) running: Option<Running>,
     pub(super) switch: Switch,
     pub(super) liar: bool,
+    /// It has restarted and not yet executed what the others have.
+    pub(super) recovering: bool,
     pub(super) paused_until: Micros,
     /// Set when it is about to die at a storage operation.
     pub(super) dying: Option<(Ending, Micros)>,
     pub(super) skew: i64,
     pub(super) medium: MemoryDisk,
-    signer: Arc<dyn Signer>,
+    signer: Arc<dyn ManySignatures>,
 }
 
 /// What a turn gave.
@@ -137,7 +139,7 @@ impl Process {
     pub(super) fn create(
         cluster: &Cluster,
         index: usize,
-        signer: Arc<dyn Signer>,
+        signer: Arc<dyn ManySignatures>,
         switch: Switch,
         liar: bool,
         skew: i64,
@@ -148,6 +150,7 @@ impl Process {
             running: None,
             switch,
             liar,
+            recovering: false,
             paused_until: 0,
             dying: None,
             skew,
@@ -206,7 +209,7 @@ impl Process {
             incarnation: quorate_crypto::Incarnation(0),
             committee: Arc::clone(&cluster.committee),
             parameters: cluster.parameters.clone(),
-            signer: Arc::clone(&self.signer),
+            signer: self.signer.clone(),
             verifier: verifier.clone(),
         };
         let hands = Hands {
@@ -214,6 +217,7 @@ impl Process {
             incarnation: setup.incarnation,
             committee: Arc::clone(&cluster.committee),
             signer: Arc::clone(&self.signer),
+            parameters: cluster.parameters.clone(),
         };
         let (switch, sabotage) = (self.switch.clone(), cluster.sabotage);
         let seed = cluster.seed ^ (self.index as u64) << 32 ^ self.life << 48;
@@ -247,6 +251,7 @@ impl Process {
     pub(super) fn end(&mut self, ending: Ending, seed: u64) {
         self.running = None;
         self.life += 1;
+        self.recovering = true;
         self.dying = None;
         self.paused_until = 0;
         match ending {
