@@ -8,7 +8,7 @@
 //! | [`arguments`] | flags, variables, help |
 //! | `up` | starting, and the line that goes on while it runs |
 //! | `screen` | tables, steps, colour |
-//! | `status`, `turning`, `processes`, `logs`, `evidence`, `bench` | the other commands |
+//! | `status`, `turning`, `processes`, `logs`, `evidence`, `attack`, `bench` | the other commands |
 
 use std::process::ExitCode;
 
@@ -21,6 +21,7 @@ use crate::launcher::{Directory, LaunchError};
 
 pub mod arguments;
 
+mod attack;
 mod bench;
 mod evidence;
 mod logs;
@@ -93,6 +94,7 @@ async fn connected(command: Command, directory: &Directory, report: Report) -> R
         Command::Restart(restart) => processes::restart(directory, &restart, report).await,
         Command::Down(down) => processes::down(directory, &down, report),
         Command::Evidence(evidence) => evidence.run(directory, report),
+        Command::Attack(attack) => attack.run(directory, report).await,
         Command::Bench(bench) => bench.run(directory, report).await,
         Command::Up(_)
         | Command::Logs(_)

@@ -8,6 +8,7 @@ use quorate_crypto::ReplicaId;
 use quorate_keys::Protocol;
 
 use crate::faults::Trigger;
+use crate::faults::client::{ClientBehaviour, UnknownClientBehaviour};
 use crate::launcher::Directory;
 use crate::launcher::control::Turned;
 use crate::sim::command::Simulate;
@@ -88,6 +89,11 @@ pub enum Command {
         after_long_help = "Examples:\n  quorate-testnet evidence --json\n  quorate-testnet evidence export e-1 -o e1.json && quorate verify e1.json --genesis testnet/genesis.toml"
     )]
     Evidence(Evidence),
+    /// Attack the running testnet with a client that misbehaves.
+    #[command(
+        after_long_help = "Examples:\n  quorate-testnet attack flood --for 20s --rate 500\n  quorate-testnet attack same-number --json\n\n`quorate-testnet faults` lists what there is."
+    )]
+    Attack(Attack),
     /// Put load on the running testnet and report what it took.
     #[command(
         after_long_help = "Examples:\n  quorate-testnet bench --clients 64 --value-size 128 --duration 10s\n  quorate-testnet bench --clients 16 --bundle 64\n  quorate-testnet bench --rate 2000 --json"
@@ -213,6 +219,20 @@ pub enum EvidenceAction {
     },
 }
 
+/// `attack`.
+#[derive(Args, Debug)]
+pub struct Attack {
+    /// What the client does wrong.
+    #[arg(value_name = "BEHAVIOUR", value_parser = client_behaviour)]
+    pub behaviour: ClientBehaviour,
+    /// How long: 20s, 500ms, 2m; ten minutes at most.
+    #[arg(long = "for", value_name = "TIME", default_value = "10s", value_parser = duration)]
+    pub time: Duration,
+    /// How often it acts a second, 2000 times at most.
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    pub rate: u32,
+}
+
 /// `bench`.
 #[derive(Args, Debug)]
 pub struct Bench {
@@ -277,6 +297,10 @@ fn parameter(text: &str) -> Result<(String, u64), String> {
     let form = || "give a name and a number, for example view_timeout_ms=500".to_owned();
     let (name, value) = text.split_once('=').ok_or_else(form)?;
     Ok((name.to_owned(), value.parse().map_err(|_| form())?))
+}
+
+fn client_behaviour(text: &str) -> Result<ClientBehaviour, String> {
+    text.parse().map_err(|error: UnknownClientBehaviour| error.to_string())
 }
 
 fn trigger(text: &str) -> Result<String, String> {

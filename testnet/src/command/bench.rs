@@ -30,24 +30,28 @@ impl Bench {
         };
         let mut progress = Progress::new();
         let outcome = bench::run(directory, &plan, |stage| progress.tell(stage)).await;
-        progress.bar.finish_and_clear();
-        let outcome = outcome.map_err(|error| match error {
-            BenchError::Client(error) => Failure::from(error),
-            BenchError::Nothing(_) => Failure::unknown(error.to_string()),
-            BenchError::Launch(_) | BenchError::Plan(_) => Failure::configuration(error.to_string()),
-        })?;
+        progress.finish();
+        let outcome = outcome.map_err(failure)?;
         if report.json { json(&outcome, &plan, report) } else { say(&outcome, &plan, report) }
     }
 }
 
+pub(super) fn failure(error: BenchError) -> Failure {
+    match error {
+        BenchError::Client(error) => Failure::from(error),
+        BenchError::Nothing(_) => Failure::unknown(error.to_string()),
+        BenchError::Launch(_) | BenchError::Plan(_) => Failure::configuration(error.to_string()),
+    }
+}
+
 /// A bar on stderr, for people only.
-struct Progress {
+pub(super) struct Progress {
     bar: ProgressBar,
     stage: std::mem::Discriminant<Stage>,
 }
 
 impl Progress {
-    fn new() -> Progress {
+    pub(super) fn new() -> Progress {
         let target =
             if std::io::stderr().is_terminal() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
         let bar = ProgressBar::with_draw_target(Some(1), target);
@@ -57,7 +61,11 @@ impl Progress {
         Progress { bar, stage: std::mem::discriminant(&Stage::Removing) }
     }
 
-    fn tell(&mut self, stage: Stage) {
+    pub(super) fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
+
+    pub(super) fn tell(&mut self, stage: Stage) {
         let (message, done, total) = match stage {
             Stage::Registering(done, total) => ("registering", done, total),
             Stage::Connecting(done, total) => ("connecting", done, total),

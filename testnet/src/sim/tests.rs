@@ -1,3 +1,5 @@
+mod behaviours;
+
 use super::*;
 
 #[test]
