@@ -148,7 +148,7 @@ pub const CATALOGUE: &[Entry] = &[
     entry(Behaviour::TimerGames, "timer-games", Group::ViewChange, "VIEW-CHANGE and NEW-VIEW just before the timers"),
     entry(Behaviour::EarlyViewChange, "early-view-change", Group::ViewChange, "asks for the next view as soon as a view begins"),
     entry(Behaviour::WrongCheckpoint, "wrong-checkpoint", Group::Checkpoint, "CHECKPOINTs of a state that is not the one executed"),
-    entry(Behaviour::TwoCheckpoints, "two-checkpoints", Group::Checkpoint, "two CHECKPOINTs of one number, each for half of the others"),
+    entry(Behaviour::TwoCheckpoints, "two-checkpoints", Group::Checkpoint, "a true and a false CHECKPOINT of one number, the false one first to half of the others"),
     entry(Behaviour::GreatHeight, "great-height", Group::Checkpoint, "says that it is far ahead, and serves nothing"),
     entry(Behaviour::CorruptChunks, "corrupt-chunks", Group::Checkpoint, "serves states with bytes changed"),
     entry(Behaviour::MisindexedChunks, "misindexed-chunks", Group::Checkpoint, "serves a part of the state in another's place"),

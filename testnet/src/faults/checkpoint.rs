@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use quorate_crypto::encoding::{decode, encode};
 use quorate_crypto::merkle_map::Chunk;
-use quorate_crypto::{Signed, StatementBody};
+use quorate_crypto::{ReplicaId, Signed, StatementBody};
+use quorate_protocol::engine::{Recipients, Send};
 use quorate_protocol::message::Message;
 use quorate_protocol::parameters::Micros;
 use quorate_protocol::state::TableId;
@@ -33,15 +34,7 @@ impl Checkpoint {
                 let hands = act.hands;
                 divert(hands, act.sends, |_, message| Some(wrong(hands, message)))
             }
-            Behaviour::TwoCheckpoints => {
-                let hands = act.hands;
-                let others = hands.others();
-                let half = others.len().div_ceil(2);
-                divert(hands, act.sends, |to, message| {
-                    let first = others.iter().position(|id| *id == to).is_some_and(|place| place < half);
-                    Some(if first { wrong(hands, message) } else { message.clone() })
-                })
-            }
+            Behaviour::TwoCheckpoints => two(act),
             Behaviour::GreatHeight => boast(act),
             Behaviour::CorruptChunks => corrupt(act),
             Behaviour::MisindexedChunks => self.misindex(act),
@@ -86,6 +79,35 @@ fn wrong(hands: &Hands, message: &Message) -> Message {
         }
         other => other.clone(),
     }
+}
+
+/// A true and a false CHECKPOINT of every number: half of the others hear the false one first.
+fn two(act: &mut Act<'_>) -> u64 {
+    let others = act.hands.others();
+    let half = others.len().div_ceil(2);
+    let mut acted = 0;
+    let mut out = Vec::with_capacity(act.sends.len());
+    for send in std::mem::take(act.sends) {
+        let lie = wrong(act.hands, &send.message);
+        if lie == send.message {
+            out.push(send);
+            continue;
+        }
+        acted += 1;
+        let told: Vec<ReplicaId> = match send.to {
+            Recipients::Others => others.clone(),
+            Recipients::One(id) => vec![id],
+        };
+        for id in told {
+            let mut pair = [lie.clone(), send.message.clone()];
+            if others.iter().position(|other| *other == id).is_some_and(|place| place >= half) {
+                pair.reverse();
+            }
+            out.extend(pair.map(|message| Send { to: Recipients::One(id), message, after: send.after }));
+        }
+    }
+    *act.sends = out;
+    acted
 }
 
 /// Says in every STATUS that it is far ahead, and answers no question.

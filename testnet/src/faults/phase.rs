@@ -43,16 +43,12 @@ pub fn impossible(behaviour: Behaviour, phase: Phase) -> Option<&'static str> {
     match (behaviour, phase) {
         (Behaviour::ForgeWatch, _) => Some("simulated clients do not watch"),
         (
-            Behaviour::SeveralViewChanges
-            | Behaviour::FalseCertificates
-            | Behaviour::OmitCertificates
-            | Behaviour::NewViewTooFew
+            Behaviour::NewViewTooFew
             | Behaviour::NewViewWrongValues
             | Behaviour::NewViewLowerView
-            | Behaviour::NewViewToSome
-            | Behaviour::TimerGames,
+            | Behaviour::NewViewToSome,
             Phase::Normal,
-        ) => Some("a view change is under way when these are sent"),
+        ) => Some("a view is opened on VIEW-CHANGEs of honest replicas, who have entered no view then"),
         (Behaviour::CorruptChunks | Behaviour::MisindexedChunks | Behaviour::SlowDrip, Phase::Normal) => {
             Some("a state is being fetched when parts of it are served")
         }

@@ -14,6 +14,8 @@ use rand_chacha::ChaCha8Rng;
 
 use super::*;
 
+mod acts;
+
 #[test]
 fn every_behaviour_is_found_by_its_name() {
     for entry in CATALOGUE {

@@ -321,3 +321,44 @@ fn progress(extent: Extent) -> ProgressBar {
     bar.set_style(ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar()));
     bar
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::command::arguments::{Arguments, Command};
+    use crate::faults::phase::possible_pairs;
+
+    fn simulate(words: &[&str]) -> Simulate {
+        let arguments = ["quorate-testnet", "simulate"].iter().chain(words);
+        match Arguments::try_parse_from(arguments).expect("accepted").command {
+            Command::Simulate(simulate) => simulate,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_large_campaign_must_have_seen_every_pair() {
+        let nothing = |runs| Summary { runs, ..Summary::default() };
+        let mut everything = nothing(COVERAGE_RUNS);
+        for (behaviour, phase) in possible_pairs() {
+            everything.counters.acted_in(behaviour, phase, 1);
+        }
+        let free = simulate(&["--seeds", "5000"]);
+        assert_eq!(free.tell_coverage(&nothing(COVERAGE_RUNS)).expect("told"), EXIT_VIOLATION);
+        assert_eq!(free.tell_coverage(&everything).expect("told"), 0);
+        assert_eq!(free.tell_coverage(&nothing(COVERAGE_RUNS - 1)).expect("told"), 0, "a small one is only told");
+        for chosen in [["-n", "4"], ["--fault", "0=silent"], ["--client-fault", "flood"]] {
+            assert_eq!(simulate(&chosen).tell_coverage(&nothing(COVERAGE_RUNS)).expect("told"), 0, "{chosen:?}");
+        }
+    }
+
+    #[test]
+    fn a_replay_line_names_every_liar() {
+        let simulate = simulate(&["-n", "4", "--fault", "1=vote-many:view:2-4", "--client-fault", "same-number"]);
+        let report = crate::sim::run(5, &simulate.options().expect("options"));
+        let line = replay_line(&report, &simulate.options().expect("options"));
+        assert!(line.contains("-n 4 --client-fault same-number --fault 1=vote-many:view:2-4"), "{line}");
+    }
+}

@@ -11,7 +11,7 @@ use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha12Rng;
 
 use crate::faults::client::ClientBehaviour;
-use crate::faults::{CATALOGUE, Entry, Misbehaviour, Trigger};
+use crate::faults::{Behaviour, CATALOGUE, Entry, Misbehaviour, Trigger};
 
 /// One millisecond of virtual time.
 pub(super) const MILLISECOND: Micros = 1_000;
@@ -272,8 +272,10 @@ fn liars(random: &mut ChaCha12Rng, replicas: usize) -> BTreeMap<ReplicaId, Vec<M
     for _ in 0..random.random_range(1..=faults) {
         // Low ids lead the first views, where most happens.
         let replica = if random.random_bool(0.6) { random.random_range(0..2) } else { random.random_range(0..replicas) };
-        let behaviours = (0..random.random_range(1..=2)).map(|_| misbehaviour(random)).collect();
-        liars.insert(ReplicaId(replica as u16), behaviours);
+        let behaviours: Vec<Misbehaviour> = (0..random.random_range(1..=4)).map(|_| misbehaviour(random)).collect();
+        // Who says nothing has no occasion for anything else.
+        let silent = behaviours.iter().find(|one| one.behaviour == Behaviour::Silent).cloned();
+        liars.insert(ReplicaId(replica as u16), silent.map_or(behaviours, |silent| vec![silent]));
     }
     liars
 }

@@ -3,7 +3,7 @@
 use quorate_crypto::ReplicaId;
 
 use crate::faults::client::ClientBehaviour;
-use crate::faults::{Behaviour, CATALOGUE, Group, Misbehaviour};
+use crate::faults::{Behaviour, CATALOGUE, Group, Misbehaviour, Trigger};
 use crate::sim::{Counters, Options, run};
 
 /// Seeds run at least, and most until a behaviour has acted.
@@ -51,7 +51,9 @@ fn liars(behaviour: Behaviour, replicas: usize) -> Vec<(ReplicaId, Misbehaviour)
     let liar = if behaviour.group() == Group::ViewChange { 1 } else { 0 };
     let mut liars = vec![(ReplicaId(liar), Misbehaviour::always(behaviour))];
     if behaviour.group() == Group::ViewChange && replicas == 7 {
-        liars.push((ReplicaId(0), Misbehaviour::always(Behaviour::Silent)));
+        // Not from the start: something must have been prepared before.
+        let when = Trigger::Numbers(6..=u64::MAX);
+        liars.push((ReplicaId(0), Misbehaviour { behaviour: Behaviour::Silent, when, until: None }));
     }
     liars
 }
