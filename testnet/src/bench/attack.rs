@@ -20,7 +20,7 @@ use crate::launcher::Directory;
 /// Most times a second that an attacker acts: about ten times what a correct client of a small cluster does.
 pub const RATE_MAX: u32 = 2_000;
 /// Longest attack.
-pub const TIME_MAX: Duration = Duration::from_secs(600);
+pub const TIME_MAX: Duration = Duration::from_mins(10);
 /// How long the first link may take.
 const LINKING_MAX: Duration = Duration::from_secs(10);
 /// How long taking leave may take.
@@ -74,11 +74,7 @@ impl Aftermath {
 ///
 /// # Errors
 /// A rate or time out of bounds, no testnet, no quorum to register the key.
-pub async fn run(
-    directory: &Directory,
-    attack: &Attack,
-    mut tell: impl FnMut(Stage),
-) -> Result<Aftermath, BenchError> {
+pub async fn run(directory: &Directory, attack: &Attack, mut tell: impl FnMut(Stage)) -> Result<Aftermath, BenchError> {
     if attack.rate == 0 || attack.rate > RATE_MAX {
         return Err(BenchError::Plan(format!("--rate {} is out of bounds: give 1 to {RATE_MAX}", attack.rate)));
     }
@@ -121,7 +117,8 @@ async fn with_key(
 
     // Replicas that lag do not know the key yet and refuse it until they do.
     let linking = Instant::now();
-    while replicas.iter().any(|replica| links.state(*replica) != Some(LinkState::Up)) && linking.elapsed() < LINKING_MAX {
+    while replicas.iter().any(|replica| links.state(*replica) != Some(LinkState::Up)) && linking.elapsed() < LINKING_MAX
+    {
         tell(Stage::Connecting(0, 1));
         let _ = tokio::time::timeout(Duration::from_millis(50), events.recv()).await;
     }

@@ -30,7 +30,9 @@ impl ManySignatures for SecretKey {
         let secret = Scalar::from_bytes_mod_order(clamp_integer(secret));
         let wide = |parts: [&[u8]; 3]| {
             let mut hasher = Sha512::new();
-            parts.iter().for_each(|part| hasher.update(part));
+            for part in parts {
+                hasher.update(part);
+            }
             Scalar::from_bytes_mod_order_wide(&hasher.finalize().into())
         };
         let secret_nonce = wide([prefix, &nonce.to_be_bytes(), message]);

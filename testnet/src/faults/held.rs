@@ -71,7 +71,11 @@ mod tests {
     use super::*;
 
     fn send(mark: usize) -> Send {
-        Send { to: Recipients::One(ReplicaId(0)), message: Message::FetchRequests(Vec::with_capacity(mark)), after: None }
+        Send {
+            to: Recipients::One(ReplicaId(0)),
+            message: Message::FetchRequests(Vec::with_capacity(mark)),
+            after: None,
+        }
     }
 
     #[test]

@@ -57,10 +57,9 @@ impl Leader {
             Behaviour::InTheDark => in_the_dark(act),
             Behaviour::ForgeRequest => self.propose_otherwise(act, behaviour) + self.serve_forged(act),
             Behaviour::ReplayRequest => self.propose_otherwise(act, behaviour) + serve_replayed(act),
-            Behaviour::DuplicateRequest
-            | Behaviour::WrongNumber
-            | Behaviour::WrongView
-            | Behaviour::OversizedBatch => self.propose_otherwise(act, behaviour),
+            Behaviour::DuplicateRequest | Behaviour::WrongNumber | Behaviour::WrongView | Behaviour::OversizedBatch => {
+                self.propose_otherwise(act, behaviour)
+            }
             _ => 0,
         }
     }

@@ -34,17 +34,19 @@ impl NewViews {
                 continue;
             }
             let view = honest.view();
-            if !self.lies.contains_key(&view) {
-                let honest = honest.clone();
-                let Some(lie) = lie(behaviour, act, &honest) else { continue };
-                self.lies.insert(view, lie);
-                while self.lies.len() > VIEWS_KEPT {
-                    self.lies.pop_first();
+            let told = match self.lies.get(&view) {
+                Some(told) => told.clone(),
+                None => {
+                    let honest = honest.clone();
+                    let Some(lie) = lie(behaviour, act, &honest) else { continue };
+                    lie
                 }
-            }
-            if let Some(lie) = self.lies.get(&view) {
-                act.sends[index].message = Message::NewView(lie.clone());
-                acted += 1;
+            };
+            act.sends[index].message = Message::NewView(told.clone());
+            acted += 1;
+            self.lies.insert(view, told);
+            while self.lies.len() > VIEWS_KEPT {
+                self.lies.pop_first();
             }
         }
         acted

@@ -9,6 +9,7 @@ use quorate_protocol::request::Request;
 use rand::SeedableRng as _;
 use rand_chacha::ChaCha8Rng;
 
+use super::Switch;
 use super::act::Act;
 use super::catalogue::{Behaviour, Group};
 use super::checkpoint::Checkpoint;
@@ -21,7 +22,6 @@ use super::seen::{Heard, Seen};
 use super::trigger::{Misbehaviour, Standing};
 use super::view_change::ViewChanges;
 use super::voter::Voter;
-use super::Switch;
 
 /// An engine whose words are rewritten by the behaviours its [`Switch`] has on. With none on it is the engine inside.
 pub struct FaultyReplica<E> {

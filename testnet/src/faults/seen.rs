@@ -62,7 +62,9 @@ impl Seen {
     pub(super) fn hear(&mut self, input: &Input, quorum: usize) -> Heard {
         match input {
             Input::Requests { requests, .. } => {
-                requests.iter().for_each(|request| self.request(request));
+                for request in requests {
+                    self.request(request);
+                }
                 Heard::Nothing
             }
             Input::Message { from, message } => {

@@ -2,8 +2,8 @@ use std::sync::Arc;
 
 use quorate_crypto::statement::Ballot;
 use quorate_crypto::{
-    Certificate, ClusterId, Committee, Digest, Ed25519, Epoch, FaultModel, Incarnation, Member, ReplicaId, SecretKey, Seq,
-    Signed, Signer as _, Statement, StatementBody, Verifier, View,
+    Certificate, ClusterId, Committee, Digest, Ed25519, Epoch, FaultModel, Incarnation, Member, ReplicaId, SecretKey,
+    Seq, Signed, Signer as _, Statement, StatementBody, Verifier, View,
 };
 use quorate_protocol::message::{Committed, Message, MessageLimits};
 use quorate_protocol::parameters::Parameters;
@@ -64,9 +64,14 @@ fn many() -> Misbehaviour {
 fn a_trigger_hits_where_it_says() {
     let mut random = ChaCha8Rng::seed_from_u64(1);
     let standing = Standing { leads: false, view: View(3), next: Seq(100) };
-    for (text, hits) in
-        [("always", true), ("primary", false), ("view:3", true), ("view:4-9", false), ("seq:90-100", true), ("seq:101", false)]
-    {
+    for (text, hits) in [
+        ("always", true),
+        ("primary", false),
+        ("view:3", true),
+        ("view:4-9", false),
+        ("seq:90-100", true),
+        ("seq:101", false),
+    ] {
         let trigger: Trigger = text.parse().expect("a trigger");
         assert_eq!(trigger.hits(&standing, &mut random), hits, "{text}");
     }
@@ -101,7 +106,9 @@ fn committed(hands: &Hands, authors: u16) -> Committed {
     let proposal = Proposal { time: 5, payload: Payload::Batch(Vec::new()) };
     let body = StatementBody::Commit(Ballot { view: View(2), seq: Seq(9), digest: proposal.digest() });
     let signed: Vec<Signed> = (0..authors)
-        .map(|id| Statement { signer: ReplicaId(id), ..hands.statement(body) }.sign(hands.committee.cluster(), &key(id)))
+        .map(|id| {
+            Statement { signer: ReplicaId(id), ..hands.statement(body) }.sign(hands.committee.cluster(), &key(id))
+        })
         .collect();
     Committed { certificate: Certificate::collect(&signed).expect("a certificate"), proposal }
 }
@@ -142,7 +149,10 @@ fn a_mutated_message_differs_in_something() {
         if let Some(mutant) = mutation::mutate(&hands, &honest, &mut random) {
             assert_ne!(mutant, honest);
             // Nobody but its author could sign it anew, and every field of a certificate is signed.
-            assert!(!verifies(&hands, mutant.clone()) || !matches!(mutant, Message::CommitCertificate(_)), "{mutant:?}");
+            assert!(
+                !verifies(&hands, mutant.clone()) || !matches!(mutant, Message::CommitCertificate(_)),
+                "{mutant:?}"
+            );
             changed += 1;
         }
     }
@@ -183,8 +193,7 @@ fn faulty_clients_submit_what_their_name_says() {
     let verifier = Verifier::new(Arc::new(Ed25519));
     for behaviour in ClientBehaviour::ALL {
         assert_eq!(behaviour.name().parse(), Ok(behaviour));
-        let mut client =
-            FaultyClient::new(behaviour, Arc::new(key(9)), hands.committee.cluster(), replicas.clone(), 4);
+        let mut client = FaultyClient::new(behaviour, Arc::new(key(9)), hands.committee.cluster(), replicas.clone(), 4);
         let submissions: Vec<_> = (0..40).flat_map(|_| client.act(1_000)).collect();
         for one in &submissions {
             let verified = verifier.verify(one.request.clone(), &hands.committee, &()).is_ok();
@@ -196,7 +205,9 @@ fn faulty_clients_submit_what_their_name_says() {
             ClientBehaviour::Flood => assert!(submissions.len() > 100),
             ClientBehaviour::SameNumber => assert!(numbers.chunks(2).all(|pair| pair[0] == pair[1])),
             ClientBehaviour::NumberRewind => assert!(numbers.windows(2).any(|pair| pair[1] < pair[0])),
-            ClientBehaviour::NumberJump => assert!(numbers.windows(2).any(|pair| pair[1] > pair[0].saturating_add(1_000))),
+            ClientBehaviour::NumberJump => {
+                assert!(numbers.windows(2).any(|pair| pair[1] > pair[0].saturating_add(1_000)))
+            }
             ClientBehaviour::OneBackup => assert!(submissions.iter().all(|one| one.to.len() == 1)),
             ClientBehaviour::HugeValues => {
                 assert!(submissions.iter().any(|one| !one.valid) && submissions.iter().any(|one| one.valid));

@@ -29,7 +29,7 @@ const LATE_TENTHS: u64 = 8;
 pub(super) struct ViewChanges {
     new_views: NewViews,
     /// The VIEW-CHANGE it sends in place of the honest one: sent again, it is the same.
-    false_ones: BTreeMap<View, ViewChange>,
+    told: BTreeMap<View, ViewChange>,
     /// When what is held back may leave.
     due: BTreeMap<(View, bool), Micros>,
 }
@@ -55,20 +55,19 @@ impl ViewChanges {
     }
 
     /// Sends one false VIEW-CHANGE a view in place of the honest one.
-    fn replace(&mut self, act: &mut Act<'_>, lie: fn(&mut Act<'_>, &ViewChangeBody) -> Option<ViewChangeBody>) -> u64 {
+    fn replace(&mut self, act: &mut Act<'_>, lie: fn(&mut Act<'_>, &ViewChangeBody) -> ViewChangeBody) -> u64 {
         let mut acted = 0;
         for index in 0..act.sends.len() {
             let Some(body) = own_body(act.hands, &act.sends[index].message) else { continue };
-            if !self.false_ones.contains_key(&body.view) {
-                let Some(false_one) = lie(act, &body) else { continue };
-                self.false_ones.insert(body.view, sign(act.hands, false_one));
-                while self.false_ones.len() > VIEWS_KEPT {
-                    self.false_ones.pop_first();
-                }
-            }
-            if let Some(false_one) = self.false_ones.get(&body.view) {
-                act.sends[index].message = Message::ViewChange(false_one.clone());
-                acted += 1;
+            let told = match self.told.get(&body.view) {
+                Some(told) => told.clone(),
+                None => sign(act.hands, lie(act, &body)),
+            };
+            act.sends[index].message = Message::ViewChange(told.clone());
+            acted += 1;
+            self.told.insert(body.view, told);
+            while self.told.len() > VIEWS_KEPT {
+                self.told.pop_first();
             }
         }
         acted
@@ -205,7 +204,7 @@ fn variant(act: &Act<'_>, body: &ViewChangeBody) -> Option<ViewChangeBody> {
 }
 
 /// A proof that does not hold in place of one that does, or of none.
-fn false_certificates(act: &mut Act<'_>, body: &ViewChangeBody) -> Option<ViewChangeBody> {
+fn false_certificates(act: &mut Act<'_>, body: &ViewChangeBody) -> ViewChangeBody {
     let mut body = body.clone();
     let honest = body.slots.pop();
     let lowest = body.slots.last().map_or(body.stable_seq(), |proof| proof.ballot().seq);
@@ -247,6 +246,5 @@ fn false_certificates(act: &mut Act<'_>, body: &ViewChangeBody) -> Option<ViewCh
         }
     };
     body.slots.push(lie);
-    Some(body)
+    body
 }
-

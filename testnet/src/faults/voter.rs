@@ -64,7 +64,7 @@ impl Voter {
                 act.withhold(|message| matches!(message, Message::Commit(_) | Message::CommitCertificate(_)))
             }
             Behaviour::StaleVotes => more_votes(act, stale),
-            Behaviour::FutureVotes => more_votes(act, future),
+            Behaviour::FutureVotes => more_votes(act, |act, ballot| Some(future(act, ballot))),
             Behaviour::ForgedCertificate => forge(act),
             Behaviour::Impersonate => impersonate(act),
             Behaviour::Replay => replay(act),
@@ -141,14 +141,14 @@ fn stale(act: &mut Act<'_>, ballot: &Ballot) -> Option<Ballot> {
 }
 
 /// The next view, one far ahead, or a number far ahead.
-fn future(act: &mut Act<'_>, ballot: &Ballot) -> Option<Ballot> {
+fn future(act: &mut Act<'_>, ballot: &Ballot) -> Ballot {
     let far = act.random.random_range(2..FAR);
-    Some(match act.random.random_range(0..4) {
+    match act.random.random_range(0..4) {
         0 => Ballot { view: ballot.view.next(), ..*ballot },
         1 => Ballot { view: View(ballot.view.0 + far), ..*ballot },
         2 => Ballot { seq: ballot.seq.plus(act.random.random_range(1..2 * act.hands.parameters.window)), ..*ballot },
         _ => Ballot { seq: ballot.seq.plus(far), ..*ballot },
-    })
+    }
 }
 
 fn forge(act: &mut Act<'_>) -> u64 {

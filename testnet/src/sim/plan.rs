@@ -271,7 +271,8 @@ fn liars(random: &mut ChaCha12Rng, replicas: usize) -> BTreeMap<ReplicaId, Vec<M
     }
     for _ in 0..random.random_range(1..=faults) {
         // Low ids lead the first views, where most happens.
-        let replica = if random.random_bool(0.6) { random.random_range(0..2) } else { random.random_range(0..replicas) };
+        let replica =
+            if random.random_bool(0.6) { random.random_range(0..2) } else { random.random_range(0..replicas) };
         let behaviours: Vec<Misbehaviour> = (0..random.random_range(1..=4)).map(|_| misbehaviour(random)).collect();
         // Who says nothing has no occasion for anything else.
         let silent = behaviours.iter().find(|one| one.behaviour == Behaviour::Silent).cloned();

@@ -3,9 +3,7 @@
 use std::sync::Arc;
 
 use quorate_crypto::encoding::decode;
-use quorate_crypto::{
-    Committee, Digest, Domain, PublicKey, ReplicaId, SignatureScheme, Signed, Verified, Verifier,
-};
+use quorate_crypto::{Committee, Digest, Domain, PublicKey, ReplicaId, SignatureScheme, Signed, Verified, Verifier};
 use quorate_node::disk::MemoryDisk;
 use quorate_node::driver::{Driver, DriverError, Published};
 use quorate_node::key_value::KeyValue;

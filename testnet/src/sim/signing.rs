@@ -83,7 +83,10 @@ impl Keyring {
             .map(|index| Digest::of(Domain::Fingerprint, &[b"secret", &seed.to_be_bytes(), &index.to_be_bytes()]).0)
             .collect();
         if ed25519 {
-            let keys = secrets.iter().map(|secret| Arc::new(SecretKey::from_seed(secret)) as Arc<dyn ManySignatures>).collect();
+            let keys = secrets
+                .iter()
+                .map(|secret| Arc::new(SecretKey::from_seed(secret)) as Arc<dyn ManySignatures>)
+                .collect();
             return Keyring { keys, scheme: Arc::new(Ed25519) };
         }
         let simulated: Vec<SimulatedKey> = secrets

@@ -132,7 +132,8 @@ fn other_liars_are_tolerated_on_real_links_too() {
         testnet.testnet(&["fault", "0", behaviour]).well();
         let written = testnet.put_all(behaviour, 4, 5);
         testnet.assert_all_there(behaviour, &written);
-        let acted = |replicas: &[serde_json::Value]| replicas[0]["acted"][behaviour].as_u64().is_some_and(|times| times > 0);
+        let acted =
+            |replicas: &[serde_json::Value]| replicas[0]["acted"][behaviour].as_u64().is_some_and(|times| times > 0);
         testnet.wait(&format!("{behaviour} in action"), acted);
     }
     testnet.assert_agreement(&[1, 2, 3]);
@@ -142,7 +143,9 @@ fn other_liars_are_tolerated_on_real_links_too() {
 #[test]
 fn faulty_clients_keep_nobody_from_being_served() {
     let testnet = Testnet::started();
-    for behaviour in ["bad-signatures", "flood", "same-number", "number-rewind", "number-jump", "one-backup", "huge-values"] {
+    for behaviour in
+        ["bad-signatures", "flood", "same-number", "number-rewind", "number-jump", "one-backup", "huge-values"]
+    {
         let attack = ["attack", behaviour, "--for", "800ms", "--rate", "100", "--json"];
         let attack = testnet.testnet_in_background(&attack);
         let written = testnet.put_all(behaviour, 2, 10);

@@ -136,7 +136,8 @@ fn the_honest_messages_are_accepted() {
 #[test]
 fn a_slow_primary_and_players_with_timers_hold_back_for_less_than_the_timer() {
     let timeout = hands().parameters.view_timeout;
-    for (behaviour, messages) in [(Behaviour::Slow, proposes as fn(&Hands) -> Vec<Message>), (Behaviour::TimerGames, opens_a_view)]
+    for (behaviour, messages) in
+        [(Behaviour::Slow, proposes as fn(&Hands) -> Vec<Message>), (Behaviour::TimerGames, opens_a_view)]
     {
         let mut opportunity = Opportunity::new(messages);
         assert_eq!(opportunity.take(behaviour, 1), 1);
@@ -190,7 +191,10 @@ fn f_replicas_are_kept_in_the_dark() {
         })
         .collect();
     assert_eq!(told.len(), 2, "{told:?}");
-    assert!(opportunity.sends.iter().filter(|send| send.to == Recipients::Others).count() == 2, "votes go to everybody");
+    assert!(
+        opportunity.sends.iter().filter(|send| send.to == Recipients::Others).count() == 2,
+        "votes go to everybody"
+    );
 }
 
 #[test]
@@ -286,7 +290,12 @@ fn states_and_heights_are_lied_about() {
     }
     let chunk = map.chunk(&[], 100_000).expect("a chunk");
     let served = |_: &Hands| {
-        vec![Message::Chunk { seq: Seq(64), table: TableId(3), path: Vec::new(), chunk: map.chunk(&[], 100_000).expect("one") }]
+        vec![Message::Chunk {
+            seq: Seq(64),
+            table: TableId(3),
+            path: Vec::new(),
+            chunk: map.chunk(&[], 100_000).expect("one"),
+        }]
     };
     let mut corrupt = Opportunity::new(served);
     assert_eq!(corrupt.take(Behaviour::CorruptChunks, 1), 1);
