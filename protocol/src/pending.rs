@@ -200,6 +200,17 @@ impl Pending {
         self.queue.values().next()
     }
 
+    /// The oldest requests, proposed or not: `count` at most, and beyond the first only as far as `bytes_max` goes.
+    pub fn oldest_few(&self, count: usize, bytes_max: usize) -> Vec<Digest> {
+        let mut bytes = 0;
+        let few = self.queue.values().take(count).take_while(|admitted| {
+            let fits = bytes == 0 || bytes + admitted.weight <= bytes_max;
+            bytes += admitted.weight;
+            fits
+        });
+        few.map(|admitted| admitted.digest).collect()
+    }
+
     /// A timer starts on this request: it is relayed anew, since it may have found no room when it was relayed with others.
     pub fn relay_again(&mut self, digest: &Digest) {
         if let Some(admitted) = self.by_digest.get(digest).and_then(|ticket| self.queue.get_mut(ticket)) {

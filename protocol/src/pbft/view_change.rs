@@ -11,7 +11,7 @@ use crate::pbft::safety::{self, Choice, NewViewError};
 use crate::pbft::slot::ballot_of;
 use crate::pbft::view_change_message::{NewView, ViewChange, ViewChangeBody};
 use crate::pbft::{AwaitedNewView, KeptNewView, Replica, ViewTimer};
-use crate::pending::Relayed;
+use crate::pending::{Relayed, VOUCHED_MAX};
 use crate::proposal::Proposal;
 use crate::record::Record;
 
@@ -102,6 +102,9 @@ impl Replica {
     }
 
     pub(super) fn tend_relays(&mut self, now: Now) {
+        if !self.entered {
+            return self.relay_while_moving(now);
+        }
         let Some(timer) = self.timer.filter(|_| self.entered) else { return };
         let waited = now.monotonic.saturating_sub(timer.started);
         let before = now.monotonic.saturating_sub(self.relay_delay());
@@ -113,6 +116,18 @@ impl Replica {
             let relay = self.pending.to_relay(before, Relayed::ToAll, RELAY_BYTES_MAX);
             self.relay(Recipients::Others, &relay);
         }
+    }
+
+    /// Who has left a view takes part in no order there, and those who stayed need not follow: what it alone has pending
+    /// would wait until something else makes them leave. So its oldest requests go to everybody, as many as find room
+    /// in any case, again and again, since it cannot know what arrived.
+    fn relay_while_moving(&mut self, now: Now) {
+        if now.monotonic < self.next_moving_relay {
+            return;
+        }
+        self.next_moving_relay = now.monotonic + self.parameters().view_timeout;
+        let oldest = self.pending.oldest_few(VOUCHED_MAX, RELAY_BYTES_MAX);
+        self.relay(Recipients::Others, &oldest);
     }
 
     fn relay(&mut self, to: Recipients, digests: &[Digest]) {
@@ -155,6 +170,8 @@ impl Replica {
         self.view_changes_started += 1;
         self.view = view;
         self.entered = false;
+        // A view change that ends in time costs no relays.
+        self.next_moving_relay = now.monotonic + self.parameters().view_timeout;
         self.timer = None;
         // Above the window there can only be what others decided; a VIEW-CHANGE that named it would be refused.
         let window = self.stable().next()..=self.stable().plus(self.parameters().window);

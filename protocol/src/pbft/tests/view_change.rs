@@ -177,3 +177,23 @@ fn a_new_view_whose_view_changes_were_lost_is_completed_by_fetching() {
     assert!(cluster.has_decided(3, &request));
     assert_eq!(cluster.view(3), cluster.view(1));
 }
+
+/// Its timer alone fired, and nobody has a reason to follow it: what only it has pending is ordered all the same.
+#[test]
+fn requests_that_only_a_lone_replica_in_a_view_change_holds_are_executed() {
+    let mut cluster = Cluster::new(4);
+    let alone = ReplicaId(3);
+    cluster.filter = Box::new(move |from, to, _| from != alone && to != alone);
+    cluster.submit_to(3, &request(1, 1));
+    cluster.run(500);
+    assert_eq!((cluster.view(0), cluster.view(3)), (0, 1));
+    cluster.filter = Box::new(|_, _, _| true);
+    cluster.submit_to(3, &request(2, 1));
+    cluster.run(1_500);
+    for id in 0..4 {
+        assert!(cluster.has_decided(id, &request(1, 1)), "replica {id} lacks what was lost before");
+        assert!(cluster.has_decided(id, &request(2, 1)), "replica {id} lacks what came afterwards");
+    }
+    assert_eq!(cluster.replicas[&alone].status().pending, 0);
+    cluster.assert_agreement();
+}
