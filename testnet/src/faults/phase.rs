@@ -12,7 +12,7 @@ pub enum Phase {
     ViewChange,
     /// An honest replica has executed up to a checkpoint that is not stable yet.
     Checkpoint,
-    /// An honest replica fetches a state.
+    /// An honest replica fetches a state, or is so far behind that nothing else can help it.
     Transfer,
     /// An honest replica is down, or has restarted and not yet executed what the others have.
     Recovery,
@@ -48,7 +48,7 @@ pub fn impossible(behaviour: Behaviour, phase: Phase) -> Option<&'static str> {
             | Behaviour::NewViewLowerView
             | Behaviour::NewViewToSome,
             Phase::Normal,
-        ) => Some("a view is opened on VIEW-CHANGEs of honest replicas, who have entered no view then"),
+        ) => Some("honest replicas whose VIEW-CHANGEs open a view have entered none; at most another liar still waits for it"),
         (Behaviour::CorruptChunks | Behaviour::MisindexedChunks | Behaviour::SlowDrip, Phase::Normal) => {
             Some("a state is being fetched when parts of it are served")
         }

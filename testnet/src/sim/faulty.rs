@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use quorate_crypto::encoding::encode;
-use quorate_crypto::{ClusterId, ReplicaId};
+use quorate_crypto::{ClusterId, ReplicaId, Seq};
 use quorate_protocol::parameters::Micros;
 use rand::RngExt as _;
 
@@ -19,8 +19,9 @@ use crate::faults::phase::Phase;
 const STUBBORN: Micros = 1_000 * MILLISECOND;
 /// Longest time between two submissions of a faulty client.
 const IDLE_MAX: Micros = 50 * MILLISECOND;
-/// Huge requests of one client in a run: they cost the simulator more than they show.
-const HUGE_MAX: usize = 6;
+/// Huge requests of one client in a run, and the longest time between two: they cost the simulator more than they show.
+const HUGE_MAX: usize = 8;
+const HUGE_IDLE_MAX: Micros = 800 * MILLISECOND;
 
 /// Faulty clients of a run, with keys beside those of the correct ones.
 pub(super) fn clients(plan: &Plan, keys: &Keyring, cluster: ClusterId) -> Vec<FaultyClient> {
@@ -66,7 +67,8 @@ impl World {
             }
         }
         self.last_asked = self.last_asked.max(self.now);
-        let at = self.now + self.random.random_range(MILLISECOND..IDLE_MAX);
+        let idle = if behaviour == ClientBehaviour::HugeValues { HUGE_IDLE_MAX } else { IDLE_MAX };
+        let at = self.now + self.random.random_range(MILLISECOND..idle);
         self.queue.push(at, Event::FaultyClientAct { client, left: left - 1 });
     }
 
@@ -78,8 +80,9 @@ impl World {
     /// What the cluster is busy with, judged by its honest replicas.
     pub(super) fn phases(&mut self) -> BTreeSet<Phase> {
         let last = self.oracles.last();
-        let interval = self.plan.parameters.checkpoint_interval;
+        let (interval, window) = (self.plan.parameters.checkpoint_interval, self.plan.parameters.window);
         let mut phases = BTreeSet::new();
+        let (mut stable, mut lowest) = (Seq(0), Seq(u64::MAX));
         for process in self.processes.iter_mut().filter(|process| !process.liar) {
             let Some(status) = process.status() else {
                 phases.insert(Phase::Recovery);
@@ -98,6 +101,11 @@ impl World {
             if status.executed.0 - status.executed.0 % interval > status.stable.0 {
                 phases.insert(Phase::Checkpoint);
             }
+            stable = stable.max(status.stable);
+            lowest = lowest.min(status.decided);
+        }
+        if lowest.plus(window) < stable {
+            phases.insert(Phase::Transfer);
         }
         if phases.is_empty() {
             phases.insert(Phase::Normal);

@@ -147,14 +147,17 @@ impl Plan {
         let random = &mut ChaCha12Rng::seed_from_u64(seed);
         let by_seed = if random.random_bool(0.5) { 4 } else { random.random_range(4..=7) };
         let replicas = options.replicas.unwrap_or(by_seed);
-        let parameters = parameters(random);
+        let mut parameters = parameters(random);
         let heals_at = random.random_range(500..3_000) * MILLISECOND;
         let crashes_on = random.random_bool(0.6) && options.power_cut_at.is_none();
-        let breakages = breakages(random, replicas, heals_at, crashes_on);
+        let mut breakages = breakages(random, replicas, heals_at, crashes_on);
         // Drawn whether they are wanted or not, so that everything after them is as it was.
         let first = first_liars(random, replicas);
         let lies = &mut ChaCha12Rng::seed_from_u64(seed ^ LIES);
         let by_seed = if options.first_behaviours { first } else { liars(lies, replicas) };
+        if !options.first_behaviours && lies.random_bool(0.4) {
+            fall_behind(lies, replicas, heals_at, &mut parameters, &mut breakages);
+        }
         let mut liars = if options.faults.is_empty() { by_seed } else { BTreeMap::new() };
         for (replica, misbehaviour) in &options.faults {
             liars.entry(*replica).or_default().push(misbehaviour.clone());
@@ -279,6 +282,24 @@ fn liars(random: &mut ChaCha12Rng, replicas: usize) -> BTreeMap<ReplicaId, Vec<M
         liars.insert(ReplicaId(replica as u16), silent.map_or(behaviours, |silent| vec![silent]));
     }
     liars
+}
+
+/// Small windows and a replica that stands still: it must fetch the state, from whoever serves it, and be waited for or
+/// not in the meantime. Without this, lies that meet a transfer would be too rare.
+fn fall_behind(
+    random: &mut ChaCha12Rng,
+    replicas: usize,
+    heals_at: Micros,
+    parameters: &mut Parameters,
+    breakages: &mut Vec<(Micros, Breakage)>,
+) {
+    parameters.checkpoint_interval = 4;
+    parameters.window = 8;
+    parameters.batch_requests_max = pick(random, &[1, 3]);
+    let at = random.random_range(10 * MILLISECOND..heals_at / 2);
+    let lasts = random.random_range(heals_at / 4..heals_at);
+    breakages.push((at, Breakage::Pause { replica: random.random_range(0..replicas), lasts }));
+    breakages.sort_by_key(|(at, _)| *at);
 }
 
 fn misbehaviour(random: &mut ChaCha12Rng) -> Misbehaviour {

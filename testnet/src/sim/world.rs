@@ -152,6 +152,7 @@ impl World {
 
     /// Runs to the end, or to the first rule that does not hold.
     pub(super) fn run(mut self) -> SimulationReport {
+        self.trace.line(0, || format!("LIARS {:?} FAULTY CLIENTS {:?}", self.plan.liars, self.plan.faulty_clients));
         for replica in 0..self.processes.len() {
             self.queue.push(0, Event::Start { replica, life: 0 });
         }
