@@ -48,7 +48,9 @@ pub fn impossible(behaviour: Behaviour, phase: Phase) -> Option<&'static str> {
             | Behaviour::NewViewLowerView
             | Behaviour::NewViewToSome,
             Phase::Normal,
-        ) => Some("honest replicas whose VIEW-CHANGEs open a view have entered none; at most another liar still waits for it"),
+        ) => Some(
+            "honest replicas whose VIEW-CHANGEs open a view have entered none; at most another liar still waits for it",
+        ),
         (Behaviour::CorruptChunks | Behaviour::MisindexedChunks | Behaviour::SlowDrip, Phase::Normal) => {
             Some("a state is being fetched when parts of it are served")
         }

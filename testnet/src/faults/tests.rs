@@ -206,7 +206,7 @@ fn faulty_clients_submit_what_their_name_says() {
             ClientBehaviour::SameNumber => assert!(numbers.chunks(2).all(|pair| pair[0] == pair[1])),
             ClientBehaviour::NumberRewind => assert!(numbers.windows(2).any(|pair| pair[1] < pair[0])),
             ClientBehaviour::NumberJump => {
-                assert!(numbers.windows(2).any(|pair| pair[1] > pair[0].saturating_add(1_000)))
+                assert!(numbers.windows(2).any(|pair| pair[1] > pair[0].saturating_add(1_000)));
             }
             ClientBehaviour::OneBackup => assert!(submissions.iter().all(|one| one.to.len() == 1)),
             ClientBehaviour::HugeValues => {

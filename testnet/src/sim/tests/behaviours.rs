@@ -48,7 +48,7 @@ fn evidence(behaviour: Behaviour) -> Evidence {
 
 /// Who lies, and beside whom: views must change for a lie in a view change, and it is the second replica's turn then.
 fn liars(behaviour: Behaviour, replicas: usize) -> Vec<(ReplicaId, Misbehaviour)> {
-    let liar = if behaviour.group() == Group::ViewChange { 1 } else { 0 };
+    let liar = u16::from(behaviour.group() == Group::ViewChange);
     let mut liars = vec![(ReplicaId(liar), Misbehaviour::always(behaviour))];
     if behaviour.group() == Group::ViewChange && replicas == 7 {
         // Not from the start: something must have been prepared before.
