@@ -8,7 +8,7 @@
 //! | [`arguments`] | flags, variables, help |
 //! | `up` | starting, and the line that goes on while it runs |
 //! | `screen` | tables, steps, colour |
-//! | `status`, `turning`, `processes`, `logs`, `evidence`, `bench`, `drill`, `compare` | the other commands |
+//! | `status`, `turning`, `processes`, `logs`, `evidence`, `attack`, `bench`, `drill`, `compare` | the other commands |
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -22,6 +22,7 @@ use crate::launcher::{Directory, LaunchError};
 
 pub mod arguments;
 
+mod attack;
 mod bench;
 mod compare;
 mod drill;
@@ -99,6 +100,7 @@ async fn connected(command: Command, directory: &Directory, report: Report) -> R
         Command::Restart(restart) => processes::restart(directory, &restart, report).await,
         Command::Down(down) => processes::down(directory, &down, report),
         Command::Evidence(evidence) => evidence.run(directory, report),
+        Command::Attack(attack) => attack.run(directory, report).await,
         Command::Bench(bench) => bench.run(directory, report).await,
         Command::Up(_)
         | Command::Drill(_)

@@ -110,6 +110,8 @@ pub struct Replica {
     view_changes: BTreeMap<ReplicaId, ViewChange>,
     own_view_change: Option<ViewChange>,
     own_view_change_record: Option<RecordIndex>,
+    /// When it relays again what is pending, while it moves.
+    next_moving_relay: Micros,
     /// One per author at most.
     awaited: BTreeMap<ReplicaId, AwaitedNewView>,
     /// NEW-VIEWs kept, with what they rest on, and the stable checkpoint when they were accepted.
@@ -178,6 +180,7 @@ impl Replica {
             view_changes: BTreeMap::new(),
             own_view_change: None,
             own_view_change_record: None,
+            next_moving_relay: 0,
             awaited: BTreeMap::new(),
             new_views: BTreeMap::new(),
             slots: BTreeMap::new(),

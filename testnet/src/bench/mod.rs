@@ -14,6 +14,7 @@
 //!
 //! | module | what it is |
 //! |---|---|
+//! | [`attack`] | a client that misbehaves |
 //! | [`fleet`] | the clients: keys, registration, links |
 //! | [`load`] | what they send, and when |
 //! | [`meter`] | what it cost: processor time, bytes, syncs |
@@ -27,6 +28,7 @@ use quorate_client::{Client, ClientError, Cluster};
 
 use crate::launcher::{Description, Directory, LaunchError};
 
+pub mod attack;
 pub mod fleet;
 pub mod load;
 pub mod meter;

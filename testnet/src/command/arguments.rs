@@ -9,8 +9,10 @@ use quorate_crypto::ReplicaId;
 use quorate_keys::Protocol;
 
 use crate::drill::Drill;
+use crate::faults::Trigger;
+use crate::faults::client::{ClientBehaviour, UnknownClientBehaviour};
 use crate::launcher::Directory;
-use crate::launcher::control::{Turned, parse_trigger};
+use crate::launcher::control::Turned;
 use crate::sim::command::Simulate;
 
 const EXAMPLE: &str = "\
@@ -78,10 +80,10 @@ pub enum Command {
     Status,
     /// Make a replica lie, crash or pause while it runs, or be honest again.
     #[command(
-        after_long_help = "Examples:\n  quorate-testnet fault 0 equivocate\n  quorate-testnet fault 0 silent --when primary --for 20s\n  quorate-testnet fault 0 heal\n\n`quorate-testnet faults` lists what there is."
+        after_long_help = "Examples:\n  quorate-testnet fault 0 equivocate\n  quorate-testnet fault 0 silent --when primary --for 20s\n  quorate-testnet fault 2 vote-many --when seq:100-200\n  quorate-testnet fault 0 heal\n\n`quorate-testnet faults` lists what there is."
     )]
     Fault(Fault),
-    /// List the behaviours a replica can be given.
+    /// List the behaviours that replicas and clients can be given.
     Faults,
     /// End a replica's process at once, as a power cut would.
     #[command(after_long_help = "Example:\n  quorate-testnet kill 2")]
@@ -106,6 +108,11 @@ pub enum Command {
         after_long_help = "Examples:\n  quorate-testnet evidence --json\n  quorate-testnet evidence export e-1 -o e1.json && quorate verify e1.json --genesis testnet/genesis.toml"
     )]
     Evidence(Evidence),
+    /// Attack the running testnet with a client that misbehaves.
+    #[command(
+        after_long_help = "Examples:\n  quorate-testnet attack flood --for 20s --rate 500\n  quorate-testnet attack same-number --json\n\n`quorate-testnet faults` lists what there is."
+    )]
+    Attack(Attack),
     /// Put load on the running testnet and report what it took.
     #[command(
         after_long_help = "Examples:\n  quorate-testnet bench --clients 64 --value-size 128 --duration 10s\n  quorate-testnet bench --clients 16 --bundle 64\n  quorate-testnet bench --rate 2000 --json"
@@ -188,7 +195,8 @@ pub struct Fault {
     /// What it is to do from now on, in place of what it did; heal makes it honest.
     #[arg(required = true, value_name = "BEHAVIOUR")]
     pub behaviours: Vec<String>,
-    /// When it acts: always, primary (while it leads), or a percentage of the opportunities such as 25%.
+    /// When it acts: always, primary (while it leads), a percentage of the opportunities such as 25%, in views such as
+    /// view:3 or view:3-9, or at sequence numbers such as seq:100-200.
     #[arg(long, value_name = "WHEN", default_value = "always", value_parser = trigger)]
     pub when: String,
     /// Honest again after this time: 20s, 500ms, 2m.
@@ -236,6 +244,20 @@ pub enum EvidenceAction {
         #[arg(short, long, value_name = "FILE")]
         output: Option<PathBuf>,
     },
+}
+
+/// `attack`.
+#[derive(Args, Debug)]
+pub struct Attack {
+    /// What the client does wrong.
+    #[arg(value_name = "BEHAVIOUR", value_parser = client_behaviour)]
+    pub behaviour: ClientBehaviour,
+    /// How long: 20s, 500ms, 2m; ten minutes at most.
+    #[arg(long = "for", value_name = "TIME", default_value = "10s", value_parser = duration)]
+    pub time: Duration,
+    /// How often it acts a second, 2000 times at most.
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    pub rate: u32,
 }
 
 /// `bench`.
@@ -324,8 +346,12 @@ fn parameter(text: &str) -> Result<(String, u64), String> {
     Ok((name.to_owned(), value.parse().map_err(|_| form())?))
 }
 
+fn client_behaviour(text: &str) -> Result<ClientBehaviour, String> {
+    text.parse().map_err(|error: UnknownClientBehaviour| error.to_string())
+}
+
 fn trigger(text: &str) -> Result<String, String> {
-    parse_trigger(text).map(|_| text.to_owned())
+    text.parse::<Trigger>().map(|when| when.to_string()).map_err(|error| error.to_string())
 }
 
 /// `10s`, `500ms`, `2m`, or seconds.

@@ -16,7 +16,7 @@ use super::report::{Figure, Kind, Report, Section};
 use super::site::{Place, Site};
 use super::writers::{Writers, Writing};
 use super::{Common, DrillError, Tell};
-use crate::faults::{Behaviour, CATALOGUE};
+use crate::faults::{Behaviour, CATALOGUE, Evidence, Group};
 use crate::launcher::operations::NodeStatus;
 use crate::launcher::{control, evidence};
 
@@ -65,12 +65,11 @@ fn behaviour(text: &str) -> Result<Behaviour, String> {
     text.parse().map_err(|error: crate::faults::UnknownBehaviour| error.to_string())
 }
 
-/// Whether a behaviour signs what contradicts itself, which convicts.
-const fn convicts(behaviour: Behaviour) -> bool {
-    match behaviour {
-        Behaviour::Equivocate | Behaviour::EquivocateOne | Behaviour::DoubleVote => true,
-        Behaviour::Silent | Behaviour::LieToClients | Behaviour::ForgeWatch => false,
-    }
+/// Whether a primary that nobody has a reason to leave, and that is not restarted, must come to lie in this way.
+fn has_occasion(behaviour: Behaviour) -> bool {
+    let entry = behaviour.entry();
+    let waits = matches!(entry.group, Group::ViewChange | Group::Checkpoint) || behaviour == Behaviour::Amnesia;
+    entry.acts_as_primary && !waits
 }
 
 impl Behaviours {
@@ -100,7 +99,7 @@ impl Behaviours {
     /// Equivocation first, then the others in the order of the catalogue.
     fn chosen(&self) -> Vec<Behaviour> {
         let wanted = |behaviour: &Behaviour| self.only.is_empty() || self.only.contains(behaviour);
-        let mut chosen: Vec<Behaviour> = CATALOGUE.iter().map(|(behaviour, ..)| *behaviour).filter(wanted).collect();
+        let mut chosen: Vec<Behaviour> = CATALOGUE.iter().map(|entry| entry.behaviour).filter(wanted).collect();
         chosen.sort_by_key(|behaviour| *behaviour != Behaviour::Equivocate);
         chosen
     }
@@ -138,16 +137,25 @@ impl Behaviours {
         tell("the watcher catches up".to_owned());
         let watched = watcher.finish(&writers.ledger.acknowledged(), PATIENCE).await?;
         let agreement = agree(&mut site, &observer, &mut tell).await?;
-        let accused = accused(&site, convicts(behaviour)).await?;
         let acted = control::ask(&site.directory.control(LIAR)).await.map_or(0, |conduct| conduct.acts());
+        let must_convict = behaviour.evidence() == Evidence::Convicts && acted > 0;
+        let accused = accused(&site, must_convict).await?;
         let read_back = writers.finish(&mut tell).await?;
         site.check_alive()?;
 
         let succeeded = writers.ledger.puts();
-        let expected = if convicts(behaviour) { BTreeSet::from([LIAR.0]) } else { BTreeSet::new() };
         let names: Vec<String> = accused.iter().map(ToString::to_string).collect();
         let shown = if names.is_empty() { "nobody".to_owned() } else { names.join(" ") };
-        let limit = if convicts(behaviour) { format!("exactly {LIAR}") } else { "nobody".to_owned() };
+        let (nobody, liar) = (accused.is_empty(), accused == BTreeSet::from([LIAR.0]));
+        let (limit, rightly) = match behaviour.evidence() {
+            Evidence::Convicts if must_convict => (format!("exactly {LIAR}"), liar),
+            Evidence::None => ("nobody".to_owned(), nobody),
+            _ => (format!("nobody but {LIAR}"), nobody || liar),
+        };
+        let mut lied = Figure::count("acted", "times it lied", acted);
+        if has_occasion(behaviour) {
+            lied = lied.with_bar("at least once", acted > 0, Kind::Count);
+        }
         let (checkpoint, agreed) = match agreement {
             Agreement::Agreed(seq) => (Some(seq), format!("equal at {seq}")),
             Agreement::Contradicted(seq) => (Some(seq), format!("different at {seq}")),
@@ -159,7 +167,7 @@ impl Behaviours {
                 succeeded == total,
                 Kind::Count,
             ),
-            Figure::count("acted", "times it lied", acted).with_bar("at least once", acted > 0, Kind::Count),
+            lied,
             Figure::text("checkpoint", "checkpoints of honest replicas", json!(checkpoint), agreed).with_bar(
                 "equal",
                 matches!(agreement, Agreement::Agreed(_)),
@@ -167,7 +175,7 @@ impl Behaviours {
             ),
             Figure::text("accused", "replicas that evidence accuses", json!(accused), shown).with_bar(
                 limit,
-                accused == expected,
+                rightly,
                 Kind::Count,
             ),
             Figure::count("reads", "reads of acknowledged writes", read.answers).with_bar(

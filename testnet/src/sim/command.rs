@@ -15,12 +15,16 @@ use super::crash_points::crash_points;
 use super::plan::{CrashPoint, Options, Plan, Sabotage};
 use super::report::SimulationReport;
 use super::shrink::shrink;
-use crate::faults::Behaviour;
+use crate::faults::Misbehaviour;
+use crate::faults::client::ClientBehaviour;
+use crate::faults::phase::{Phase, all_names};
 
 /// Exit code when a rule did not hold.
 pub const EXIT_VIOLATION: u8 = 5;
 /// Seeds without any other word.
 const DEFAULT_SEEDS: u64 = 500;
+/// A campaign of so many runs of all sizes fails if a possible pair of behaviour and phase never came up.
+const COVERAGE_RUNS: u64 = 5_000;
 /// A campaign stops after so many failing seeds.
 const FAILURES_MAX: usize = 10;
 
@@ -44,9 +48,12 @@ pub struct Simulate {
     /// Replicas: 4 to 7, or `all` to let each seed decide.
     #[arg(short = 'n', long = "replicas", value_parser = replicas, default_value = "all")]
     pub replicas: Replicas,
-    /// Make a replica lie: `2=equivocate`. May be given for up to f replicas.
+    /// Make a replica lie: `2=equivocate`, `2=vote-many:view:1-3`. May be given for up to f replicas.
     #[arg(long = "fault", value_parser = fault, value_name = "REPLICA=BEHAVIOUR")]
-    pub faults: Vec<(u16, Behaviour)>,
+    pub faults: Vec<(u16, Misbehaviour)>,
+    /// Make a client misbehave: `flood`. May be given several times.
+    #[arg(long = "client-fault", value_parser = client_fault, value_name = "BEHAVIOUR")]
+    pub client_faults: Vec<ClientBehaviour>,
     /// Use ed25519 in every run instead of one in fifty.
     #[arg(long)]
     pub ed25519: bool,
@@ -114,10 +121,14 @@ fn replicas(text: &str) -> Result<Replicas, String> {
     }
 }
 
-fn fault(text: &str) -> Result<(u16, Behaviour), String> {
+fn client_fault(text: &str) -> Result<ClientBehaviour, String> {
+    text.parse().map_err(|error: crate::faults::client::UnknownClientBehaviour| error.to_string())
+}
+
+fn fault(text: &str) -> Result<(u16, Misbehaviour), String> {
     let (replica, behaviour) = text.split_once('=').ok_or("write REPLICA=BEHAVIOUR, as in 2=equivocate")?;
     let replica = replica.parse().map_err(|_| format!("{replica:?} is no replica number"))?;
-    Ok((replica, behaviour.parse().map_err(|error: crate::faults::UnknownBehaviour| error.to_string())?))
+    Ok((replica, behaviour.parse().map_err(|error: crate::faults::MisbehaviourError| error.to_string())?))
 }
 
 fn sabotage(text: &str) -> Result<Sabotage, String> {
@@ -156,7 +167,10 @@ impl Simulate {
         if let (Some(point), Some(seed)) = (self.crash_point, self.seed) {
             let replicas = replicas_of(seed, size);
             if point.replica >= replicas {
-                anyhow::bail!("replica {} does not exist in the cluster of seed {seed}, which has {replicas}", point.replica);
+                anyhow::bail!(
+                    "replica {} does not exist in the cluster of seed {seed}, which has {replicas}",
+                    point.replica
+                );
             }
         }
         Ok(Options {
@@ -165,7 +179,9 @@ impl Simulate {
             calm: self.calm,
             without: self.without.iter().copied().collect(),
             replicas: size,
-            faults: self.faults.iter().map(|(replica, behaviour)| (ReplicaId(*replica), *behaviour)).collect(),
+            faults: self.faults.iter().map(|(replica, one)| (ReplicaId(*replica), one.clone())).collect(),
+            client_faults: self.client_faults.clone(),
+            first_behaviours: false,
             ed25519: self.ed25519,
             power_cut_at: self.power_cut_at,
             sabotage: self.sabotage,
@@ -241,7 +257,7 @@ impl Simulate {
         };
         bar.finish_and_clear();
         self.tell_summary(&summary)?;
-        let mut code = 0;
+        let mut code = self.tell_coverage(&summary)?;
         for (report, options) in &summary.failed {
             code = code.max(self.tell_failure(report, options)?);
         }
@@ -266,6 +282,7 @@ impl Simulate {
                 "counters": counters,
                 "faults": summary.counters.faults,
                 "behaviours": summary.counters.behaviours,
+                "phases": summary.counters.phases_to_json(),
             });
             writeln!(out, "{object}")?;
             return Ok(());
@@ -282,7 +299,27 @@ impl Simulate {
         if self.power_cuts.is_some() || self.crash_points {
             writeln!(out, "points taken {}", summary.points)?;
         }
-        print_counters(&mut out, &summary.counters)
+        print_counters(&mut out, &summary.counters)?;
+        print_matrix(&mut out, &summary.counters)
+    }
+
+    /// Whether the campaign is large and free enough that every pair of behaviour and phase must have come up.
+    fn must_cover(&self, summary: &Summary) -> bool {
+        let free = self.replicas == Replicas::All && self.faults.is_empty() && self.client_faults.is_empty();
+        let usual = self.power_cuts.is_none() && !self.crash_points && !self.beyond_f && !self.calm;
+        free && usual && summary.runs >= COVERAGE_RUNS && summary.failed.is_empty()
+    }
+
+    fn tell_coverage(&self, summary: &Summary) -> anyhow::Result<u8> {
+        let missing = summary.counters.never_happened();
+        if missing.is_empty() || !self.must_cover(summary) {
+            return Ok(0);
+        }
+        let mut err = anstream::stderr();
+        for (behaviour, phase) in missing {
+            writeln!(err, "{behaviour} never acted in phase {phase}, in {} runs", summary.runs)?;
+        }
+        Ok(EXIT_VIOLATION)
     }
 
     /// What failed, the one line that replays it, and the planned faults that it takes.
@@ -323,6 +360,7 @@ fn replicas_of(seed: u64, given: Option<usize>) -> usize {
 fn replay_line(report: &SimulationReport, options: &Options) -> String {
     let mut words = vec![format!("quorate-testnet simulate --seed {}", report.seed)];
     words.extend(options.replicas.map(|replicas| format!("-n {replicas}")));
+    words.extend(options.client_faults.iter().map(|behaviour| format!("--client-fault {behaviour}")));
     words.extend(options.faults.iter().map(|(replica, behaviour)| format!("--fault {replica}={behaviour}")));
     words.extend(options.ed25519.then(|| "--ed25519".to_owned()));
     words.extend(options.sabotage.map(|sabotage| format!("--sabotage {}", sabotage.name())));
@@ -353,6 +391,26 @@ fn print_counters(out: &mut impl std::io::Write, counters: &super::report::Count
     Ok(())
 }
 
+/// What acted in which phase, a row a behaviour; `-` where nothing did.
+fn print_matrix(out: &mut impl std::io::Write, counters: &super::report::Counters) -> anyhow::Result<()> {
+    write!(out, "  {:<20}", "BEHAVIOUR x PHASE")?;
+    for phase in Phase::ALL {
+        write!(out, " {:>12}", phase.name())?;
+    }
+    writeln!(out)?;
+    for name in all_names() {
+        write!(out, "  {name:<20}")?;
+        for phase in Phase::ALL {
+            match counters.phases.get(&(name, phase.name())) {
+                Some(acted) => write!(out, " {acted:>12}")?,
+                None => write!(out, " {:>12}", "-")?,
+            }
+        }
+        writeln!(out)?;
+    }
+    Ok(())
+}
+
 fn progress(extent: Extent) -> ProgressBar {
     if !std::io::stderr().is_terminal() {
         return ProgressBar::hidden();
@@ -365,4 +423,45 @@ fn progress(extent: Extent) -> ProgressBar {
     let template = format!("{{bar:40}} {{pos}}/{{len}} {unit}  {{msg}}  {{eta}} left");
     bar.set_style(ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar()));
     bar
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::command::arguments::{Arguments, Command};
+    use crate::faults::phase::possible_pairs;
+
+    fn simulate(words: &[&str]) -> Simulate {
+        let arguments = ["quorate-testnet", "simulate"].iter().chain(words);
+        match Arguments::try_parse_from(arguments).expect("accepted").command {
+            Command::Simulate(simulate) => simulate,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_large_campaign_must_have_seen_every_pair() {
+        let nothing = |runs| Summary { runs, ..Summary::default() };
+        let mut everything = nothing(COVERAGE_RUNS);
+        for (behaviour, phase) in possible_pairs() {
+            everything.counters.acted_in(behaviour, phase, 1);
+        }
+        let free = simulate(&["--seeds", "5000"]);
+        assert_eq!(free.tell_coverage(&nothing(COVERAGE_RUNS)).expect("told"), EXIT_VIOLATION);
+        assert_eq!(free.tell_coverage(&everything).expect("told"), 0);
+        assert_eq!(free.tell_coverage(&nothing(COVERAGE_RUNS - 1)).expect("told"), 0, "a small one is only told");
+        for chosen in [["-n", "4"], ["--fault", "0=silent"], ["--client-fault", "flood"]] {
+            assert_eq!(simulate(&chosen).tell_coverage(&nothing(COVERAGE_RUNS)).expect("told"), 0, "{chosen:?}");
+        }
+    }
+
+    #[test]
+    fn a_replay_line_names_every_liar() {
+        let simulate = simulate(&["-n", "4", "--fault", "1=vote-many:view:2-4", "--client-fault", "same-number"]);
+        let report = crate::sim::run(5, &simulate.options().expect("options"));
+        let line = replay_line(&report, &simulate.options().expect("options"));
+        assert!(line.contains("-n 4 --client-fault same-number --fault 1=vote-many:view:2-4"), "{line}");
+    }
 }

@@ -21,6 +21,7 @@
 //! | `process`, `receiving`, `publishing`, `serving` | one replica on its disk, what reaches it, what leaves it, what it tells clients |
 //! | `conspiracy` | more than f liars, and who is convicted when agreement breaks |
 //! | `client`, `history` | clients, and what they were told |
+//! | `faulty` | faulty clients, and what the cluster is busy with while somebody lies |
 //! | `network`, `disk`, `damage`, `signing` | what is replaced, and what happens to it |
 //! | `oracle` | what must hold |
 //! | `shrink` | a failing plan without the faults it does not need |
@@ -38,6 +39,7 @@ pub mod crash_points;
 mod damage;
 mod disk;
 mod ending;
+mod faulty;
 mod fingerprint;
 mod history;
 mod network;

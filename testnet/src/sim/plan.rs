@@ -10,7 +10,8 @@ use quorate_protocol::parameters::{Micros, Parameters};
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha12Rng;
 
-use crate::faults::{Behaviour, Misbehaviour};
+use crate::faults::Misbehaviour;
+use crate::faults::client::ClientBehaviour;
 
 mod draw;
 mod items;
@@ -66,7 +67,12 @@ pub struct Options {
     /// n; by the seed (4 to 7) if none.
     pub replicas: Option<usize>,
     /// Replicas that lie, with what; by the seed if empty.
-    pub faults: Vec<(ReplicaId, Behaviour)>,
+    pub faults: Vec<(ReplicaId, Misbehaviour)>,
+    /// Clients that misbehave, one each; by the seed if empty.
+    pub client_faults: Vec<ClientBehaviour>,
+    /// Liars draw from the first behaviours of the catalogue only and no client misbehaves, as when the simulator was
+    /// young: the seeds that failed then keep their meaning.
+    pub first_behaviours: bool,
     /// Real ed25519 signatures; one seed in fifty uses them anyway.
     pub ed25519: bool,
     /// Power fails for the whole cluster at this storage operation of the run. Other crashes are off then.
@@ -180,6 +186,7 @@ pub(super) struct Plan {
     pub(super) parameters: Parameters,
     pub(super) compaction_retention: u64,
     pub(super) liars: BTreeMap<ReplicaId, Vec<Misbehaviour>>,
+    pub(super) faulty_clients: Vec<ClientBehaviour>,
     pub(super) ed25519: bool,
     pub(super) weather: Weather,
     /// Weather of its own for some links, by (from, to).
@@ -212,6 +219,9 @@ pub(super) struct Plan {
     pub(super) sabotage: Option<Sabotage>,
 }
 
+/// Tells the generator of lies from the one of everything else.
+const LIES: u64 = 0x11e5;
+
 fn pick<T: Copy>(random: &mut ChaCha12Rng, from: &[T]) -> T {
     from[random.random_range(0..from.len())]
 }
@@ -222,15 +232,28 @@ impl Plan {
         let random = &mut ChaCha12Rng::seed_from_u64(seed);
         let by_seed = if random.random_bool(0.5) { 4 } else { random.random_range(4..=7) };
         let replicas = options.replicas.unwrap_or(by_seed);
-        let parameters = draw::parameters(random);
+        let mut parameters = draw::parameters(random);
         let mut heals_at = random.random_range(500..3_000) * MILLISECOND;
         let crashes_on = random.random_bool(0.6) && options.power_cut_at.is_none() && options.crash_point.is_none();
         let mut breakages = draw::breakages(random, replicas, heals_at, crashes_on);
-        let by_seed = draw::liars(random, replicas);
-        let mut liars = if options.faults.is_empty() { by_seed } else { BTreeMap::new() };
-        for (replica, behaviour) in &options.faults {
-            liars.entry(*replica).or_default().push(Misbehaviour::always(*behaviour));
+        // Drawn whether they are wanted or not, so that everything after them is as it was.
+        let first = draw::first_liars(random, replicas);
+        let lies = &mut ChaCha12Rng::seed_from_u64(seed ^ LIES);
+        let by_seed = if options.first_behaviours { first } else { draw::liars(lies, replicas) };
+        if !options.first_behaviours && lies.random_bool(0.4) {
+            draw::fall_behind(lies, replicas, heals_at, &mut parameters, &mut breakages);
         }
+        let mut liars = if options.faults.is_empty() { by_seed } else { BTreeMap::new() };
+        for (replica, misbehaviour) in &options.faults {
+            liars.entry(*replica).or_default().push(misbehaviour.clone());
+        }
+        let faulty_clients = match options {
+            Options { first_behaviours: true, .. } => Vec::new(),
+            Options { client_faults, .. } if !client_faults.is_empty() => client_faults.clone(),
+            // Behaviours chosen by name are looked at alone.
+            Options { faults, .. } if !faults.is_empty() => Vec::new(),
+            _ => draw::faulty_clients(lies),
+        };
         if options.beyond_f {
             liars = draw::conspirators(random, replicas);
         }
@@ -261,6 +284,7 @@ impl Plan {
             parameters,
             compaction_retention: pick(random, &[0, 0, 5, 50]),
             liars,
+            faulty_clients,
             ed25519: options.ed25519 || seed.is_multiple_of(50),
             weather,
             link_weather,

@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use quorate_crypto::{
-    Committee, Digest, Domain, PublicKey, ReplicaId, SignatureScheme, Signed, Signer, Verified, Verifier,
-};
+use quorate_crypto::{Committee, Digest, Domain, PublicKey, ReplicaId, SignatureScheme, Signed, Verified, Verifier};
 use quorate_node::disk::MemoryDisk;
 use quorate_node::driver::{Driver, DriverError, Published};
 use quorate_node::key_value::KeyValue;
 use quorate_node::log::{LogKey, OpenError, Trust};
-use quorate_node::recovery::{OpenReplicaError, StorageSettings, create_replica_storage, open_replica, replace_snapshots, store_snapshot};
+use quorate_node::recovery::{
+    OpenReplicaError, StorageSettings, create_replica_storage, open_replica, replace_snapshots, store_snapshot,
+};
 use quorate_node::snapshot_store::{SnapshotError, SnapshotStore};
 use quorate_protocol::client::message::ReplicaMessage;
 use quorate_protocol::engine::{Decided, Engine, EngineStatus, Input, Now, Step};
@@ -23,7 +23,7 @@ use super::damage;
 use super::disk::{Power, SimulatedDisk};
 use super::plan::{ClockFault, CrashPoint, Damage, Ending, MILLISECOND, Sabotage};
 use super::serving::Serving;
-use crate::faults::{FaultyReplica, Hands, Switch};
+use crate::faults::{FaultyReplica, Hands, ManySignatures, Switch};
 
 /// The engine the driver drives: the one of the testnet, with an ear for what it decides.
 pub(super) struct Observed {
@@ -114,6 +114,8 @@ pub(super) struct Process {
     pub(super) running: Option<Running>,
     pub(super) switch: Switch,
     pub(super) liar: bool,
+    /// It has restarted and not yet executed what the others have.
+    pub(super) recovering: bool,
     pub(super) paused_until: Micros,
     /// Set when it is about to die at a storage operation.
     pub(super) dying: Option<(Ending, Micros)>,
@@ -121,7 +123,7 @@ pub(super) struct Process {
     pub(super) clock: Option<ClockFault>,
     pub(super) ailments: Ailments,
     pub(super) medium: MemoryDisk,
-    pub(super) signer: Arc<dyn Signer>,
+    pub(super) signer: Arc<dyn ManySignatures>,
     settings: StorageSettings,
     /// The storage operation it is to die at, as the medium counts, and how.
     crash_point: Option<(u64, Ending)>,
@@ -163,7 +165,7 @@ impl Process {
     pub(super) fn create(
         cluster: &Cluster,
         index: usize,
-        signer: Arc<dyn Signer>,
+        signer: Arc<dyn ManySignatures>,
         switch: Switch,
         liar: bool,
         skew: i64,
@@ -188,6 +190,7 @@ impl Process {
             running: None,
             switch,
             liar,
+            recovering: false,
             paused_until: 0,
             dying: None,
             skew,
@@ -284,7 +287,7 @@ impl Process {
             incarnation: quorate_crypto::Incarnation(0),
             committee: Arc::clone(&cluster.committee),
             parameters: cluster.parameters.clone(),
-            signer: Arc::clone(&self.signer),
+            signer: self.signer.clone(),
             verifier: verifier.clone(),
         };
         let hands = Hands {
@@ -292,6 +295,7 @@ impl Process {
             incarnation: setup.incarnation,
             committee: Arc::clone(&cluster.committee),
             signer: Arc::clone(&self.signer),
+            parameters: cluster.parameters.clone(),
         };
         let (switch, sabotage) = (self.switch.clone(), cluster.sabotage);
         let seed = cluster.seed ^ (self.index as u64) << 32 ^ self.life << 48;
@@ -338,6 +342,7 @@ impl Process {
     pub(super) fn end(&mut self, ending: Ending, seed: u64) {
         self.running = None;
         self.life += 1;
+        self.recovering = true;
         self.dying = None;
         self.paused_until = 0;
         match ending {

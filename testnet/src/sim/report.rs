@@ -6,6 +6,8 @@ use std::fmt;
 use quorate_crypto::Digest;
 use serde_json::{Value, json};
 
+use crate::faults::phase::possible_pairs;
+
 /// A rule that did not hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Violation {
@@ -60,6 +62,8 @@ pub struct Counters {
     pub faults: BTreeMap<&'static str, u64>,
     /// How often each behaviour acted.
     pub behaviours: BTreeMap<&'static str, u64>,
+    /// How often each acted in which phase.
+    pub phases: BTreeMap<(&'static str, &'static str), u64>,
 }
 
 impl Counters {
@@ -94,8 +98,36 @@ impl Counters {
             self.happened_times(fault, *times);
         }
         for (behaviour, acted) in &other.behaviours {
-            *self.behaviours.entry(behaviour).or_default() += acted;
+            self.acted(behaviour, *acted);
         }
+        for ((behaviour, phase), acted) in &other.phases {
+            self.acted_in(behaviour, phase, *acted);
+        }
+    }
+
+    pub(super) fn acted(&mut self, behaviour: &'static str, times: u64) {
+        *self.behaviours.entry(behaviour).or_default() += times;
+    }
+
+    pub(super) fn acted_in(&mut self, behaviour: &'static str, phase: &'static str, times: u64) {
+        *self.phases.entry((behaviour, phase)).or_default() += times;
+    }
+
+    /// Pairs of behaviour and phase that are possible and never happened.
+    pub fn never_happened(&self) -> Vec<(&'static str, &'static str)> {
+        let mut pairs = possible_pairs();
+        pairs.retain(|pair| self.phases.get(pair).is_none_or(|acted| *acted == 0));
+        pairs
+    }
+
+    /// What happened in which phase, as JSON: an object of phases for every behaviour.
+    pub fn phases_to_json(&self) -> Value {
+        let mut behaviours = serde_json::Map::new();
+        for ((behaviour, phase), acted) in &self.phases {
+            let phases = behaviours.entry(*behaviour).or_insert_with(|| json!({}));
+            phases[*phase] = json!(acted);
+        }
+        Value::Object(behaviours)
     }
 
     /// Each with its name, for tables and JSON.
@@ -165,6 +197,7 @@ impl SimulationReport {
             "counters": counters,
             "faults": self.counters.faults,
             "behaviours": self.counters.behaviours,
+            "phases": self.counters.phases_to_json(),
         })
     }
 }

@@ -21,6 +21,7 @@ use super::breaking::DATA;
 use super::client::Client;
 use super::conspiracy::Forensics;
 use super::disk::Power;
+use super::faulty;
 use super::history::History;
 use super::network::Network;
 use super::oracle::Oracles;
@@ -31,6 +32,7 @@ use super::report::{Counters, SimulationReport, Violation};
 use super::signing::Keyring;
 use super::trace::Trace;
 use crate::faults::Switch;
+use crate::faults::client::FaultyClient;
 
 /// More events than any sound run has: a replica that wakes itself without end is stopped here.
 const EVENTS_MAX: u64 = 3_000_000;
@@ -57,6 +59,7 @@ pub(super) enum Event {
     ToClient { from: usize, client: usize, bytes: Arc<Vec<u8>> },
     ClientWake { client: usize },
     ClientAct { client: usize },
+    FaultyClientAct { client: usize, left: usize },
     Store { replica: usize, life: u64, snapshot: Snapshot },
     LinkUp { replica: usize, life: u64, peer: usize },
     Break { breakage: Breakage },
@@ -74,6 +77,7 @@ pub(super) struct World {
     pub(super) cluster: Cluster,
     pub(super) processes: Vec<Process>,
     pub(super) clients: Vec<Client>,
+    pub(super) faulty_clients: Vec<FaultyClient>,
     pub(super) by_key: BTreeMap<PublicKey, usize>,
     pub(super) network: Network,
     pub(super) queue: Queue<Event>,
@@ -102,11 +106,13 @@ pub(super) struct World {
 impl World {
     pub(super) fn new(seed: u64, options: &Options) -> World {
         let plan = Plan::new(seed, options);
-        let keys = Keyring::new(seed, plan.replicas + plan.clients, plan.ed25519);
+        let registered = plan.clients + plan.faulty_clients.len();
+        let keys = Keyring::new(seed, plan.replicas + registered, plan.ed25519);
         let committee = committee(&plan, &keys);
-        let client_keys: Vec<PublicKey> =
-            (0..plan.clients).map(|index| keys.key(plan.replicas + index).public_key()).collect();
+        let mut client_keys: Vec<PublicKey> =
+            (0..registered).map(|index| keys.key(plan.replicas + index).public_key()).collect();
         let genesis = genesis(&plan, &client_keys);
+        client_keys.truncate(plan.clients);
         let liars: Vec<ReplicaId> = plan.liars.keys().copied().collect();
         let oracles = Oracles::new(genesis.clone(), &plan.parameters, committee.clone(), keys.scheme(), liars);
         let cluster = Cluster {
@@ -130,6 +136,7 @@ impl World {
         });
         let mut processes: Vec<Process> = processes.collect();
         let first_operations = processes.iter().map(|process| process.medium.operations()).collect();
+        let faulty_clients = faulty::clients(&plan, &keys, committee.cluster());
         let clients = (0..plan.clients)
             .map(|index| Client::new(&plan, index, committee.clone(), keys.key(plan.replicas + index), random.random()))
             .collect();
@@ -147,6 +154,7 @@ impl World {
             cluster,
             processes,
             clients,
+            faulty_clients,
             queue: Queue::new(),
             now: 0,
             random,
@@ -171,12 +179,17 @@ impl World {
 
     /// Runs to the end, or to the first rule that does not hold.
     pub(super) fn run(mut self) -> SimulationReport {
+        self.trace.line(0, || format!("LIARS {:?} FAULTY CLIENTS {:?}", self.plan.liars, self.plan.faulty_clients));
         for replica in 0..self.processes.len() {
             self.queue.push(0, Event::Start { replica, life: 0 });
         }
         for client in 0..self.clients.len() {
             let at = self.random.random_range(1..20) * MILLISECOND;
             self.queue.push(at, Event::ClientAct { client });
+        }
+        for client in 0..self.faulty_clients.len() {
+            let left = World::acts_of(self.faulty_clients[client].behaviour());
+            self.queue.push(20 * MILLISECOND, Event::FaultyClientAct { client, left });
         }
         for (at, breakage) in std::mem::take(&mut self.plan.breakages) {
             self.queue.push(at, Event::Break { breakage });
@@ -256,6 +269,7 @@ impl World {
                 self.drain_client(client);
             }
             Event::ClientAct { client } => self.client_act(client),
+            Event::FaultyClientAct { client, left } => self.faulty_client_act(client, left),
             Event::Break { breakage } => self.break_something(breakage),
             Event::Unite { partition } => self.unite(partition),
             Event::Die { replica, life, ending, downtime }
@@ -299,6 +313,10 @@ impl World {
     }
 
     fn turn(&mut self, replica: usize) {
+        if self.processes[replica].liar {
+            let phases = self.phases();
+            self.processes[replica].switch.set_phases(phases);
+        }
         let process = &mut self.processes[replica];
         if process.paused_until > self.now {
             let (at, life) = (process.paused_until, process.life);
@@ -472,7 +490,10 @@ impl World {
         };
         for process in &self.processes {
             for (behaviour, acted) in process.switch.acted() {
-                *self.counters.behaviours.entry(behaviour.name()).or_default() += acted;
+                self.counters.acted(behaviour.name(), acted);
+            }
+            for ((behaviour, phase), acted) in process.switch.acted_in() {
+                self.counters.acted_in(behaviour.name(), phase.name(), acted);
             }
         }
         let (trace_hash, trace) = self.trace.finish();

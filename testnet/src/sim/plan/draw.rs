@@ -8,7 +8,11 @@ use rand::RngExt as _;
 use rand_chacha::ChaCha12Rng;
 
 use super::{Breakage, ClockFault, Damage, Ending, Garbling, MILLISECOND, Shape, Weather, pick};
-use crate::faults::{Behaviour, CATALOGUE, Misbehaviour, Trigger};
+use crate::faults::client::ClientBehaviour;
+use crate::faults::{Behaviour, CATALOGUE, Entry, Misbehaviour, Trigger};
+
+/// Behaviours there were when the simulator was young.
+const FIRST_BEHAVIOURS: usize = 6;
 
 pub(super) fn parameters(random: &mut ChaCha12Rng) -> Parameters {
     let checkpoint_interval = pick(random, &[4, 8, 16, 32]);
@@ -39,7 +43,8 @@ pub(super) fn weather(random: &mut ChaCha12Rng) -> Weather {
     }
 }
 
-pub(super) fn liars(random: &mut ChaCha12Rng, replicas: usize) -> BTreeMap<ReplicaId, Vec<Misbehaviour>> {
+/// From the first behaviours only.
+pub(super) fn first_liars(random: &mut ChaCha12Rng, replicas: usize) -> BTreeMap<ReplicaId, Vec<Misbehaviour>> {
     let faults = (replicas - 1) / 3;
     let mut liars = BTreeMap::new();
     if !random.random_bool(0.6) {
@@ -50,7 +55,7 @@ pub(super) fn liars(random: &mut ChaCha12Rng, replicas: usize) -> BTreeMap<Repli
         let replica = if random.random_bool(0.5) { 0 } else { random.random_range(0..replicas) };
         let mut behaviours = Vec::new();
         for _ in 0..random.random_range(1..=2) {
-            let (behaviour, ..) = CATALOGUE[random.random_range(0..CATALOGUE.len())];
+            let Entry { behaviour, .. } = CATALOGUE[random.random_range(0..FIRST_BEHAVIOURS)];
             let when = match random.random_range(0..4) {
                 0 => Trigger::WhilePrimary,
                 1 => Trigger::Percent(random.random_range(5..95)),
@@ -64,7 +69,73 @@ pub(super) fn liars(random: &mut ChaCha12Rng, replicas: usize) -> BTreeMap<Repli
     liars
 }
 
-pub(super) fn breakages(random: &mut ChaCha12Rng, replicas: usize, heals_at: Micros, crashes_on: bool) -> Vec<(Micros, Breakage)> {
+/// Who lies in what way: from the whole catalogue, with every kind of trigger.
+pub(super) fn liars(random: &mut ChaCha12Rng, replicas: usize) -> BTreeMap<ReplicaId, Vec<Misbehaviour>> {
+    let faults = (replicas - 1) / 3;
+    let mut liars: BTreeMap<ReplicaId, Vec<Misbehaviour>> = BTreeMap::new();
+    if !random.random_bool(0.7) {
+        return liars;
+    }
+    for _ in 0..random.random_range(1..=faults) {
+        // Low ids lead the first views, where most happens.
+        let replica =
+            if random.random_bool(0.6) { random.random_range(0..2) } else { random.random_range(0..replicas) };
+        let behaviours: Vec<Misbehaviour> = (0..random.random_range(1..=4)).map(|_| misbehaviour(random)).collect();
+        // Who says nothing has no occasion for anything else.
+        let silent = behaviours.iter().find(|one| one.behaviour == Behaviour::Silent).cloned();
+        liars.insert(ReplicaId(replica as u16), silent.map_or(behaviours, |silent| vec![silent]));
+    }
+    liars
+}
+
+/// Small windows and a replica that stands still: it must fetch the state, from whoever serves it, and be waited for or
+/// not in the meantime. Without this, lies that meet a transfer would be too rare.
+pub(super) fn fall_behind(
+    random: &mut ChaCha12Rng,
+    replicas: usize,
+    heals_at: Micros,
+    parameters: &mut Parameters,
+    breakages: &mut Vec<(Micros, Breakage)>,
+) {
+    parameters.checkpoint_interval = 4;
+    parameters.window = 8;
+    parameters.batch_requests_max = pick(random, &[1, 3]);
+    let at = random.random_range(10 * MILLISECOND..heals_at / 2);
+    let lasts = random.random_range(heals_at / 4..heals_at);
+    breakages.push((at, Breakage::Pause { replica: random.random_range(0..replicas), lasts }));
+    breakages.sort_by_key(|(at, _)| *at);
+}
+
+fn misbehaviour(random: &mut ChaCha12Rng) -> Misbehaviour {
+    let Entry { behaviour, acts_as_primary, .. } = CATALOGUE[random.random_range(0..CATALOGUE.len())];
+    let when = match random.random_range(0..8) {
+        0 if acts_as_primary => Trigger::WhilePrimary,
+        1 => Trigger::Percent(random.random_range(5..95)),
+        2 => {
+            let from = random.random_range(0..3);
+            Trigger::Views(from..=from + random.random_range(0..3))
+        }
+        3 => {
+            let from = random.random_range(1..40);
+            Trigger::Numbers(from..=from + random.random_range(1..40))
+        }
+        _ => Trigger::Always,
+    };
+    let until = random.random_bool(0.2).then(|| random.random_range(1_200..4_000) * MILLISECOND);
+    Misbehaviour { behaviour, when, until }
+}
+
+pub(super) fn faulty_clients(random: &mut ChaCha12Rng) -> Vec<ClientBehaviour> {
+    let count = if random.random_bool(0.3) { random.random_range(1..=2) } else { 0 };
+    (0..count).map(|_| pick(random, &ClientBehaviour::ALL)).collect()
+}
+
+pub(super) fn breakages(
+    random: &mut ChaCha12Rng,
+    replicas: usize,
+    heals_at: Micros,
+    crashes_on: bool,
+) -> Vec<(Micros, Breakage)> {
     let mut out = Vec::new();
     let partitions_on = random.random_bool(0.5);
     let pauses_on = random.random_bool(0.3);
@@ -155,11 +226,7 @@ impl Budget {
     }
 }
 
-pub(super) fn clocks(
-    random: &mut ChaCha12Rng,
-    budget: &mut Budget,
-    heals_at: Micros,
-) -> BTreeMap<usize, ClockFault> {
+pub(super) fn clocks(random: &mut ChaCha12Rng, budget: &mut Budget, heals_at: Micros) -> BTreeMap<usize, ClockFault> {
     let mut clocks = BTreeMap::new();
     if !random.random_bool(0.25) {
         return clocks;

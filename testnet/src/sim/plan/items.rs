@@ -11,6 +11,7 @@ use super::{FAIR_WEATHER, Garbling, Plan};
 enum Item {
     Breakage(usize),
     Liar(ReplicaId),
+    FaultyClient(usize),
     Clock(usize),
     Weather,
     LinkWeather,
@@ -23,6 +24,7 @@ impl Plan {
     fn items(&self) -> Vec<Item> {
         let mut items: Vec<Item> = (0..self.breakages.len()).map(Item::Breakage).collect();
         items.extend(self.liars.keys().map(|id| Item::Liar(*id)));
+        items.extend((0..self.faulty_clients.len()).map(Item::FaultyClient));
         items.extend(self.clocks.keys().map(|replica| Item::Clock(*replica)));
         items.push(Item::Weather);
         items.extend((!self.link_weather.is_empty()).then_some(Item::LinkWeather));
@@ -45,6 +47,7 @@ impl Plan {
                     behaviours.map(|one| format!("{} {:?} until {:?}", one.behaviour, one.when, one.until)).collect();
                 format!("replica {id} lies: {}", behaviours.join(", "))
             }
+            Item::FaultyClient(index) => format!("a client misbehaves: {}", self.faulty_clients[index]),
             Item::Clock(replica) => format!("clock of replica {replica}: {:?}", self.clocks[&replica]),
             Item::Weather => format!("{:?}", self.weather),
             Item::LinkWeather => format!("weather of {} links of its own", self.link_weather.len()),
@@ -58,7 +61,7 @@ impl Plan {
     /// Takes the faults of these numbers out of the plan.
     pub(in crate::sim) fn leave_out(&mut self, numbers: &BTreeSet<usize>) {
         let items = self.items();
-        let mut breakages = BTreeSet::new();
+        let (mut breakages, mut clients) = (BTreeSet::new(), BTreeSet::new());
         for item in items.into_iter().enumerate().filter(|(number, _)| numbers.contains(number)).map(|(_, item)| item) {
             match item {
                 Item::Breakage(index) => {
@@ -66,6 +69,9 @@ impl Plan {
                 }
                 Item::Liar(id) => {
                     self.liars.remove(&id);
+                }
+                Item::FaultyClient(index) => {
+                    clients.insert(index);
                 }
                 Item::Clock(replica) => {
                     self.clocks.remove(&replica);
@@ -77,10 +83,16 @@ impl Plan {
                 Item::Skews => self.skews.fill(0),
             }
         }
-        let mut index = 0;
-        self.breakages.retain(|_| {
-            index += 1;
-            !breakages.contains(&(index - 1))
-        });
+        keep_but(&mut self.breakages, &breakages);
+        keep_but(&mut self.faulty_clients, &clients);
     }
+}
+
+/// Takes what stands at these places out of a list.
+fn keep_but<T>(list: &mut Vec<T>, places: &BTreeSet<usize>) {
+    let mut place = 0;
+    list.retain(|_| {
+        place += 1;
+        !places.contains(&(place - 1))
+    });
 }
