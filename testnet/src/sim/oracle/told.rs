@@ -107,7 +107,7 @@ impl WhatClientsAreTold {
         }
         let base = self.bases.range(..=revision).next_back();
         let above = base.map_or(0, |(end, _)| end + 1);
-        let events = self.events.range(above..=*revision).rev();
+        let events = self.events.range(..=revision).rev().take_while(|(at, _)| **at >= above);
         let last = events.flat_map(|(_, events)| events.iter().rev()).find(|event| event.kv.key == key);
         let expected = match last {
             Some(event) => (event.kind == EventKind::Put).then_some(&event.kv),
