@@ -250,7 +250,8 @@ impl World {
         self.counters.storage_operations = self.cluster.power.operations();
         self.network.heal();
         if self.plan.sabotage == Some(Sabotage::Canary) {
-            return self.fail(Violation::new("canary", "nothing is wrong; this run fails to show that failures are seen"));
+            return self
+                .fail(Violation::new("canary", "nothing is wrong; this run fails to show that failures are seen"));
         }
         if self.cluster.power.is_off() {
             return self.fail(Violation::new("simulator", "the power is off and nobody noticed"));

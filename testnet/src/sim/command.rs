@@ -156,7 +156,10 @@ impl Simulate {
         if let (Some(point), Some(seed)) = (self.crash_point, self.seed) {
             let replicas = replicas_of(seed, size);
             if point.replica >= replicas {
-                anyhow::bail!("replica {} does not exist in the cluster of seed {seed}, which has {replicas}", point.replica);
+                anyhow::bail!(
+                    "replica {} does not exist in the cluster of seed {seed}, which has {replicas}",
+                    point.replica
+                );
             }
         }
         Ok(Options {

@@ -152,8 +152,7 @@ mod tests {
         let commit = |signer: u16, by: usize, digest: u8| {
             let ballot = Ballot { view: View(0), seq: Seq(1), digest: Digest([digest; 32]) };
             let body = StatementBody::Commit(ballot);
-            let statement =
-                Statement { epoch: Epoch(0), signer: ReplicaId(signer), incarnation: Incarnation(0), body };
+            let statement = Statement { epoch: Epoch(0), signer: ReplicaId(signer), incarnation: Incarnation(0), body };
             Message::Commit(statement.sign(cluster, ring.key(by).as_ref()))
         };
         // Somebody else's signature frames nobody, and the same vote twice is one vote.

@@ -19,7 +19,11 @@ fn points_of(seed: u64, options: &Options) -> Vec<CrashPoint> {
         let measured = CrashPoint { replica, operation: u64::MAX / 2, power_cut: false };
         let report = super::run(seed, &Options { crash_point: Some(measured), ..options.clone() });
         let operations = report.operations_by_replica.get(replica).copied().unwrap_or(0);
-        points.extend((1..=operations).map(|operation| CrashPoint { replica, operation, power_cut: operation.is_multiple_of(2) }));
+        points.extend((1..=operations).map(|operation| CrashPoint {
+            replica,
+            operation,
+            power_cut: operation.is_multiple_of(2),
+        }));
         replica += 1;
         if replica >= report.replicas {
             return points;

@@ -93,13 +93,7 @@ impl Network {
     }
 
     /// After which delays copies of a message between two replicas arrive.
-    pub(super) fn between_replicas(
-        &mut self,
-        random: &mut ChaCha12Rng,
-        from: usize,
-        to: usize,
-        now: Micros,
-    ) -> Copies {
+    pub(super) fn between_replicas(&mut self, random: &mut ChaCha12Rng, from: usize, to: usize, now: Micros) -> Copies {
         if !self.reaches(from, to, now) {
             self.done.cut += 1;
             return Copies::default();

@@ -9,7 +9,9 @@ use quorate_node::disk::MemoryDisk;
 use quorate_node::driver::{Driver, DriverError, Published};
 use quorate_node::key_value::KeyValue;
 use quorate_node::log::{LogKey, OpenError, Trust};
-use quorate_node::recovery::{OpenReplicaError, StorageSettings, create_replica_storage, open_replica, replace_snapshots, store_snapshot};
+use quorate_node::recovery::{
+    OpenReplicaError, StorageSettings, create_replica_storage, open_replica, replace_snapshots, store_snapshot,
+};
 use quorate_node::snapshot_store::{SnapshotError, SnapshotStore};
 use quorate_protocol::client::message::ReplicaMessage;
 use quorate_protocol::engine::{Decided, Engine, EngineStatus, Input, Now, Step};

@@ -1,7 +1,7 @@
 //! Frames that reach a process: decoded, verified and handed to the driver as the node does it.
 
-use quorate_crypto::encoding::decode;
 use quorate_crypto::ReplicaId;
+use quorate_crypto::encoding::decode;
 use quorate_node::driver::{DriverError, Published};
 use quorate_protocol::client::message::{ClientMessage, ReplicaMessage, ReplicaStatus};
 use quorate_protocol::engine::{Engine as _, Input, Now};

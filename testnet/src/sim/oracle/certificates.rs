@@ -88,10 +88,7 @@ impl Certificates {
     pub(super) fn left(&mut self, replica: ReplicaId, message: &Message) -> Result<(), Violation> {
         let proves = matches!(
             message,
-            Message::CommitCertificate(_)
-                | Message::StableCheckpoint(_)
-                | Message::ViewChange(_)
-                | Message::NewView(_)
+            Message::CommitCertificate(_) | Message::StableCheckpoint(_) | Message::ViewChange(_) | Message::NewView(_)
         );
         if !proves {
             return Ok(());
@@ -141,7 +138,9 @@ impl Certificates {
         let key = self.committee.key(by.signer).ok_or_else(|| format!("a vote of stranger {}", by.signer))?;
         let statement = Statement { epoch, signer: by.signer, incarnation: by.incarnation, body };
         let bytes = statement.bytes(self.committee.cluster());
-        hold(self.scheme.verify(key, &bytes, &by.signature), || format!("a vote that {} never signed: {body:?}", by.signer))
+        hold(self.scheme.verify(key, &bytes, &by.signature), || {
+            format!("a vote that {} never signed: {body:?}", by.signer)
+        })
     }
 
     fn votes(&self, votes: &[Endorsement], epoch: Epoch, body: StatementBody, needed: usize) -> Finding {

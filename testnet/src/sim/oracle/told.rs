@@ -10,7 +10,8 @@ use quorate_crypto::encoding::{DECODE_CEILING, decode};
 use quorate_crypto::merkle_tree::MerklePath;
 use quorate_crypto::{Committee, Digest, ReplicaId, Seq, SignatureScheme, Signed, StatementBody};
 use quorate_kv::{
-    Event, EventKind, EventList, KeyRange, KeyValue as Pair, Operation, OperationResult, Outcome as KvOutcome, RangeRequest,
+    Event, EventKind, EventList, KeyRange, KeyValue as Pair, Operation, OperationResult, Outcome as KvOutcome,
+    RangeRequest,
 };
 use quorate_node::key_value::KeyValue;
 use quorate_protocol::client::{Delivery, ReadEnding};
@@ -233,7 +234,8 @@ mod tests {
     fn a_read_of_another_state_is_seen() {
         let read_as = |revision: u64, of: Option<u64>| {
             let kvs: Vec<Pair> = of.map(|of| event(of).kv).into_iter().collect();
-            let range = quorate_kv::RangeResponse { count: kvs.len() as u64, kvs, ..quorate_kv::RangeResponse::default() };
+            let range =
+                quorate_kv::RangeResponse { count: kvs.len() as u64, kvs, ..quorate_kv::RangeResponse::default() };
             let result = OperationResult { revision, outcome: KvOutcome::Range(range) }.to_bytes();
             oracle().read(0, b"a", &ReadEnding::Read { revision, result, matching: 2 })
         };

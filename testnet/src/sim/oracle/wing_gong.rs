@@ -129,7 +129,11 @@ fn apply(operation: &Operation, value: &Value) -> (Answer, Value) {
                 quorate_kv::TxnOperation::Put(put) => Some(put.value.clone()),
                 _ => None,
             });
-            if held { (Answer::Compared(true, None), put) } else { (Answer::Compared(false, value.clone()), value.clone()) }
+            if held {
+                (Answer::Compared(true, None), put)
+            } else {
+                (Answer::Compared(false, value.clone()), value.clone())
+            }
         }
         Operation::Range(_) | Operation::Compact(_) => (Answer::Read(value.clone()), value.clone()),
     }
@@ -197,11 +201,8 @@ mod tests {
     #[test]
     fn a_read_sees_the_last_write_or_one_under_way() {
         let mut history = History::default();
-        let (one, two, read) = (
-            call(&mut history, 0, Some(b"1")),
-            call(&mut history, 20, Some(b"2")),
-            call(&mut history, 25, None),
-        );
+        let (one, two, read) =
+            (call(&mut history, 0, Some(b"1")), call(&mut history, 20, Some(b"2")), call(&mut history, 25, None));
         let read_as = |value: Option<&[u8]>, write_ends: Micros| {
             let seen = Answer::Read(value.map(<[u8]>::to_vec));
             verdict(&history, &[(one, 10, Answer::Wrote), (two, write_ends, Answer::Wrote), (read, 30, seen)])

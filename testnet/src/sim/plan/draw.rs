@@ -64,7 +64,12 @@ pub(super) fn liars(random: &mut ChaCha12Rng, replicas: usize) -> BTreeMap<Repli
     liars
 }
 
-pub(super) fn breakages(random: &mut ChaCha12Rng, replicas: usize, heals_at: Micros, crashes_on: bool) -> Vec<(Micros, Breakage)> {
+pub(super) fn breakages(
+    random: &mut ChaCha12Rng,
+    replicas: usize,
+    heals_at: Micros,
+    crashes_on: bool,
+) -> Vec<(Micros, Breakage)> {
     let mut out = Vec::new();
     let partitions_on = random.random_bool(0.5);
     let pauses_on = random.random_bool(0.3);
@@ -155,11 +160,7 @@ impl Budget {
     }
 }
 
-pub(super) fn clocks(
-    random: &mut ChaCha12Rng,
-    budget: &mut Budget,
-    heals_at: Micros,
-) -> BTreeMap<usize, ClockFault> {
+pub(super) fn clocks(random: &mut ChaCha12Rng, budget: &mut Budget, heals_at: Micros) -> BTreeMap<usize, ClockFault> {
     let mut clocks = BTreeMap::new();
     if !random.random_bool(0.25) {
         return clocks;
