@@ -63,7 +63,8 @@ impl Monitor {
     /// From now on the time counts as `occupation`. A window ends when waiting and working have taken two view timeouts
     /// and four proposals were seen.
     pub fn observe(&mut self, now: Micros, occupation: Occupation, view_timeout: Micros) {
-        let passed = now.saturating_sub(self.since);
+        // Beyond a view timeout it is the timer's business, or this replica slept.
+        let passed = now.saturating_sub(self.since).min(view_timeout);
         match self.occupation {
             Occupation::Idle => {}
             Occupation::Waits => self.waited += passed,

@@ -147,7 +147,8 @@ impl Replica {
         if !self.entered || self.leads() {
             return;
         }
-        let occupation = if self.is_proposal_undecided() {
+        // A full window waits for checkpoints, which are a quorum's work as well.
+        let occupation = if self.is_proposal_undecided() || !self.in_window(self.delivered.next()) {
             Occupation::Works
         } else if self.pending.handed_over(now.monotonic) > 0 && !self.is_behind() {
             Occupation::Waits

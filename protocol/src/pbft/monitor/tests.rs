@@ -41,18 +41,41 @@ fn an_idle_cluster_and_one_long_pause_convict_nobody() {
 }
 
 #[test]
+fn the_sleep_of_a_replica_is_not_its_primarys_delay() {
+    let mut monitor = Monitor::default();
+    let mut now = 0;
+    for _ in 0..20 {
+        monitor.observe(now, Occupation::Waits, D);
+        now += 600 * 1_000_000;
+        monitor.observe(now, Occupation::Works, D);
+        monitor.proposed(false);
+        now += 3 * D;
+    }
+    assert!(monitor.suspects(), "half of what can be judged was waiting");
+    let mut monitor = Monitor::default();
+    monitor.observe(0, Occupation::Waits, D);
+    monitor.observe(600 * 1_000_000, Occupation::Works, D);
+    for _ in 0..PROPOSALS_LEAST {
+        monitor.proposed(false);
+    }
+    monitor.observe(601 * 1_000_000, Occupation::Works, D);
+    assert!(!monitor.suspects(), "one sleep");
+}
+
+#[test]
 fn one_bad_window_is_not_enough_and_a_good_one_starts_anew() {
     let mut monitor = Monitor::default();
     assert!(!after(0, 30_000, 10_000, &mut monitor));
     let mut now = 0;
     for window in 0..10 {
-        let (occupation, length) =
-            if window % 2 == 0 { (Occupation::Waits, 2 * D) } else { (Occupation::Works, 2 * D) };
-        monitor.observe(now, occupation, D);
+        let occupation = if window % 2 == 0 { Occupation::Waits } else { Occupation::Works };
         for _ in 0..PROPOSALS_LEAST {
             monitor.proposed(false);
         }
-        now += length;
+        for _ in 0..2 {
+            monitor.observe(now, occupation, D);
+            now += D;
+        }
         monitor.observe(now, Occupation::Idle, D);
         assert!(!monitor.suspects());
     }
