@@ -26,6 +26,8 @@ pub struct Admitted {
     pub relayed: Relayed,
     /// When it was first relayed: from then on the primary holds it.
     pub relayed_at: Option<Micros>,
+    /// When it was last relayed: a relay may be lost with its link, or find no room.
+    pub relayed_last: Micros,
     /// The peer on whose word it was admitted beyond its client's share.
     pub vouched_by: Option<ReplicaId>,
     /// The peer whose timer runs on it and for whose sake it is proposed before others.
@@ -37,7 +39,7 @@ pub const VOUCHED_MAX: usize = 8;
 /// Requests proposed before others for the sake of one peer, at a time.
 pub const URGENT_MAX: usize = 8;
 /// The oldest unproposed requests are relayed, so many at a time: what is behind them waits for room, not for a relay.
-pub const RELAYED_MAX: usize = 64;
+pub const RELAYED_MAX: usize = URGENT_MAX;
 /// Bytes of all pending requests together, beyond which a client with something pending is told to come back.
 pub const PENDING_BYTES_MAX: usize = 64 * 1024 * 1024;
 
@@ -63,6 +65,13 @@ pub enum Admission {
     Busy,
 }
 
+/// What one client key has pending.
+#[derive(Clone, Copy, Debug, Default)]
+struct Share {
+    requests: usize,
+    bytes: usize,
+}
+
 /// The pending requests.
 #[derive(Debug)]
 pub struct Pending {
@@ -74,7 +83,7 @@ pub struct Pending {
     by_digest: BTreeMap<Digest, Ticket>,
     /// Several requests may claim one number; only one will execute.
     by_number: BTreeMap<RequestNumber, BTreeSet<Ticket>>,
-    per_client: BTreeMap<PublicKey, usize>,
+    per_client: BTreeMap<PublicKey, Share>,
     vouched: BTreeMap<ReplicaId, usize>,
     unproposed: BTreeSet<Ticket>,
     /// Those of them that some peer's timer runs on.
@@ -113,12 +122,13 @@ impl Pending {
         if self.by_digest.contains_key(digest) {
             return Admission::Known;
         }
-        let own = self.per_client.get(client).copied().unwrap_or(0);
+        let own = self.per_client.get(client).copied().unwrap_or_default();
         let clients = self.per_client.len().max(1);
         let capacity = self.capacity.min(room);
         let share = (capacity / clients).clamp(1, self.per_client_max);
-        let fits = own < share && self.queue.len() < capacity && self.bytes < PENDING_BYTES_MAX;
-        if own == 0 || fits { Admission::Admit } else { Admission::Busy }
+        let fits = own.requests < share && self.queue.len() < capacity;
+        let fits_bytes = own.bytes < PENDING_BYTES_MAX / clients && self.bytes < PENDING_BYTES_MAX;
+        if own.requests == 0 || (fits && fits_bytes) { Admission::Admit } else { Admission::Busy }
     }
 
     /// Whether a request that `peer` relays may join although its client's share is used up. The peer's timer runs on it:
@@ -142,14 +152,24 @@ impl Pending {
     pub fn admit(&mut self, digest: Digest, number: RequestNumber, weight: usize, since: Micros) {
         let ticket = Ticket(self.next);
         self.next += 1;
-        let relayed = Relayed::No;
-        let admitted =
-            Admitted { digest, number, since, weight, relayed, relayed_at: None, vouched_by: None, urgent_for: None };
+        let admitted = Admitted {
+            digest,
+            number,
+            since,
+            weight,
+            relayed: Relayed::No,
+            relayed_at: None,
+            relayed_last: 0,
+            vouched_by: None,
+            urgent_for: None,
+        };
         self.queue.insert(ticket, admitted);
         self.bytes += weight;
         self.by_digest.insert(digest, ticket);
         self.by_number.entry(number).or_default().insert(ticket);
-        *self.per_client.entry(number.client).or_insert(0) += 1;
+        let share = self.per_client.entry(number.client).or_default();
+        share.requests += 1;
+        share.bytes += weight;
         self.unproposed.insert(ticket);
     }
 
@@ -179,6 +199,12 @@ impl Pending {
 
     fn leave_unproposed(&mut self, ticket: Ticket) {
         self.unproposed.remove(&ticket);
+        // A place counts until its request is proposed: the peer's next one must find room while this one executes.
+        if let Some(peer) = self.queue.get_mut(&ticket).and_then(|admitted| admitted.vouched_by.take())
+            && let Some(count) = self.vouched.get_mut(&peer)
+        {
+            *count -= 1;
+        }
         if self.urgent.remove(&ticket)
             && let Some(peer) = self.queue.get_mut(&ticket).and_then(|admitted| admitted.urgent_for.take())
             && let Some(count) = self.urgent_count.get_mut(&peer)
@@ -201,12 +227,10 @@ impl Pending {
                 self.by_number.remove(&admitted.number);
             }
         }
-        if let Some(count) = admitted.vouched_by.and_then(|peer| self.vouched.get_mut(&peer)) {
-            *count -= 1;
-        }
-        if let Some(count) = self.per_client.get_mut(&admitted.number.client) {
-            *count -= 1;
-            if *count == 0 {
+        if let Some(share) = self.per_client.get_mut(&admitted.number.client) {
+            share.requests -= 1;
+            share.bytes -= admitted.weight;
+            if share.requests == 0 {
                 self.per_client.remove(&admitted.number.client);
             }
         }
@@ -303,8 +327,15 @@ impl Pending {
     }
 
     /// Of the oldest [`RELAYED_MAX`] requests that no accepted proposal names, those admitted before `since` and relayed
-    /// less widely than `to`, up to `bytes_max`; they are marked as relayed `now`.
-    pub fn to_relay(&mut self, now: Micros, since: Micros, to: Relayed, bytes_max: usize) -> Vec<Digest> {
+    /// less widely than `to`, or so widely `again` ago, up to `bytes_max`; they are marked as relayed `now`.
+    pub fn to_relay(
+        &mut self,
+        now: Micros,
+        since: Micros,
+        to: Relayed,
+        again: Micros,
+        bytes_max: usize,
+    ) -> Vec<Digest> {
         let mut relay = Vec::new();
         let mut bytes = 0;
         for ticket in self.unproposed.iter().take(RELAYED_MAX) {
@@ -312,8 +343,9 @@ impl Pending {
             if admitted.since > since || bytes > bytes_max {
                 break;
             }
-            if admitted.relayed < to {
-                admitted.relayed = to;
+            if admitted.relayed < to || admitted.relayed_last.saturating_add(again) <= now {
+                admitted.relayed = admitted.relayed.max(to);
+                admitted.relayed_last = now;
                 admitted.relayed_at.get_or_insert(now);
                 bytes += admitted.weight;
                 relay.push(admitted.digest);
@@ -333,6 +365,11 @@ impl Pending {
     pub fn unrelayed_since(&self) -> Option<Micros> {
         let oldest = self.unproposed.iter().take(RELAYED_MAX).filter_map(|ticket| self.queue.get(ticket));
         oldest.filter(|admitted| admitted.relayed == Relayed::No).map(|admitted| admitted.since).next()
+    }
+
+    /// When the oldest unproposed request was admitted.
+    pub fn unproposed_since(&self) -> Option<Micros> {
+        self.unproposed.first().and_then(|ticket| self.queue.get(ticket)).map(|admitted| admitted.since)
     }
 
     /// Of the oldest [`RELAYED_MAX`] unproposed requests, how many the primary was handed before `before`.

@@ -201,13 +201,10 @@ impl Driver {
         operations: Vec<Operation>,
         patience: Duration,
     ) -> Result<Ticket, SubmitError> {
-        match self.role.submit_as(now, author, operations.clone(), micros(patience)) {
-            Err(SubmitError::NumbersUsedUp) => {
-                self.role.open_session(author, SessionId(rand::random()));
-                self.role.submit_as(now, author, operations, micros(patience))
-            }
-            outcome => outcome,
+        if self.role.numbers_are_used_up(author) {
+            self.role.open_session(author, SessionId(rand::random()));
         }
+        self.role.submit_as(now, author, operations, micros(patience))
     }
 
     fn wait(&mut self, ticket: Ticket, waiting: Waiting) {

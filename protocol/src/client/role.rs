@@ -259,6 +259,16 @@ impl ClientRole {
         AuthorId(self.authors.len() - 1)
     }
 
+    /// Whether the numbers of `author`'s session are used up, so that nothing can be submitted under it now.
+    pub fn numbers_are_used_up(&mut self, author: AuthorId) -> bool {
+        let reached = self.agreed.reached(&self.committee);
+        let span = self.parameters.number_span;
+        self.authors.get_mut(author.0).is_some_and(|author| {
+            author.numbers.expire(reached);
+            author.numbers.are_used_up(span)
+        })
+    }
+
     /// `author` goes on under a fresh session: 128 random bits, used by no process before. For when the numbers of the
     /// present one are used up above a request whose outcome stays unknown. What is under way keeps its session.
     pub fn open_session(&mut self, author: AuthorId, session: SessionId) {

@@ -243,7 +243,7 @@ impl Replica {
             is_null || safety::time_is_acceptable(message.proposal.time, now.wall, bound, cap, self.failed_views);
         let fresh = self.current_ballot(ballot.seq).is_none();
         if fresh {
-            self.watch_proposal(now, &message.proposal);
+            self.watch_proposal(now, ballot.seq, &message.proposal);
         }
         let round = self.slot(ballot.seq).rounds.entry(ballot.view).or_default();
         match round.ballot() {
@@ -485,7 +485,7 @@ impl Replica {
             self.slot(seq).rests_on(record);
             self.own_executed.insert(seq, signed);
         }
-        self.throughput.executed(now.monotonic, digests.len(), !self.pending.is_empty());
+        self.throughput.executed(now.monotonic, digests.len(), self.pending.unproposed() > 0);
         self.note_progress(now);
     }
 

@@ -10,7 +10,7 @@ use crate::parameters::Micros;
 use crate::pbft::monitor::{self, Occupation};
 use crate::pbft::normal_case::BATCH_LEAST;
 use crate::pbft::safety::{self, Choice, NewViewError};
-use crate::pbft::slot::ballot_of;
+use crate::pbft::slot::{Slot, ballot_of};
 use crate::pbft::view_change_message::{NewView, ViewChange, ViewChangeBody};
 use crate::pbft::{AwaitedNewView, KeptNewView, Replica, ViewTimer};
 use crate::pending::Relayed;
@@ -108,38 +108,50 @@ impl Replica {
         let at = now.monotonic;
         let waited = at.saturating_sub(timer.started);
         let before = at.saturating_sub(self.relay_delay());
+        let again = self.relay_delay();
         if !self.leads() {
-            // With nothing undecided the primary could have proposed: it may lack what waits here.
+            // With the next number not proposed the primary could have proposed: it may lack what waits here.
             let idle = self.idle_relay_due().is_some_and(|due| due <= at);
-            if idle || waited >= self.relay_delay() {
+            // What is old already waits behind others there, however often the timer restarted.
+            let old = self.pending.unproposed_since().is_some_and(|since| since + 2 * self.relay_delay() <= at);
+            if idle || old || waited >= self.relay_delay() {
                 let before = if idle { at.saturating_sub(self.idle_relay_delay()) } else { before };
-                let relay = self.pending.to_relay(at, before, Relayed::ToPrimary, RELAY_BYTES_MAX);
+                let relay = self.pending.to_relay(at, before, Relayed::ToPrimary, again, RELAY_BYTES_MAX);
                 self.relay(Recipients::One(self.primary()), &relay);
             }
         }
         if waited >= self.relay_delay() + self.patience() / 2 {
-            let relay = self.pending.to_relay(at, before, Relayed::ToAll, RELAY_BYTES_MAX);
+            let relay = self.pending.to_relay(at, before, Relayed::ToAll, Micros::MAX, RELAY_BYTES_MAX);
             self.relay(Recipients::Others, &relay);
         }
     }
 
-    /// A primary that has nothing undecided is handed what waits after this long.
+    /// A primary that has nothing to wait for is handed what waits after this long: as long as an honest one may take.
     fn idle_relay_delay(&self) -> Micros {
-        self.parameters().view_timeout / 50
+        let timeout = self.parameters().view_timeout;
+        (timeout / 50).max(self.monitor.grace(timeout))
     }
 
     fn idle_relay_due(&self) -> Option<Micros> {
-        if !self.entered || self.leads() || self.is_proposal_undecided() {
+        if !self.entered || self.leads() || self.occupation_by_slots().is_some() {
             return None;
         }
         self.pending.unrelayed_since().map(|since| since + self.idle_relay_delay())
     }
 
-    /// Whether a proposal of this view is accepted and not decided.
-    fn is_proposal_undecided(&self) -> bool {
-        self.slots.range(self.delivered.next()..).any(|(_, slot)| {
-            slot.committed.is_none() && slot.rounds.get(&self.view).is_some_and(|round| round.pre_prepare.is_some())
-        })
+    /// What the next number says of how the primary spends its time; none if it says nothing.
+    fn occupation_by_slots(&self) -> Option<Occupation> {
+        let next = self.delivered.next();
+        let named = |slot: &Slot| slot.rounds.get(&self.view).is_some_and(|round| round.pre_prepare.is_some());
+        match self.slots.get(&next).filter(|slot| slot.committed.is_some() || named(slot)) {
+            // Asked twice for what it named, the primary still withholds it.
+            Some(slot) if slot.fetch.is_some_and(|(_, tries)| tries >= 2) => Some(Occupation::Waits),
+            Some(_) => Some(Occupation::Works),
+            None => {
+                let gap = self.slots.range(next.next()..).any(|(_, slot)| slot.committed.is_some() || named(slot));
+                gap.then_some(Occupation::Waits)
+            }
+        }
     }
 
     /// Watches how the primary spends its time, and leaves it if it is slow or passes a request over again and again.
@@ -147,13 +159,14 @@ impl Replica {
         if !self.entered || self.leads() {
             return;
         }
-        // A full window waits for checkpoints, which are a quorum's work as well.
-        let occupation = if self.is_proposal_undecided() || !self.in_window(self.delivered.next()) {
-            Occupation::Works
-        } else if self.pending.handed_over(now.monotonic) > 0 && !self.is_behind() {
-            Occupation::Waits
-        } else {
+        let handed = || self.pending.handed_over(now.monotonic) > 0;
+        let occupation = if self.is_behind() {
             Occupation::Idle
+        } else if !self.in_window(self.delivered.next()) {
+            // A full window waits for checkpoints, which are a quorum's work as well.
+            Occupation::Works
+        } else {
+            self.occupation_by_slots().unwrap_or(if handed() { Occupation::Waits } else { Occupation::Idle })
         };
         let suspected = self.monitor.suspects();
         self.monitor.observe(now.monotonic, occupation, self.setup.parameters.view_timeout);
@@ -161,10 +174,13 @@ impl Replica {
             // The others are told at once.
             self.next_status = now.monotonic;
         }
-        let others = self.peers.values().filter(|peer| peer.suspects == Some(self.view)).count();
+        // Who has left the view suspected its primary before; its STATUS speaks of the next one already.
+        let left = |id: &ReplicaId| self.view_changes.get(id).is_some_and(|message| message.view() > self.view);
+        let others = self.peers.iter().filter(|(id, peer)| peer.suspects == Some(self.view) || left(id)).count();
         let slow = monitor::may_evict(self.monitor.suspects(), others, self.committee().one_honest());
-        // A request overtaken by more than twice the admission cap of later ones is censorship.
-        let censored = self.pending.overtaken() > 2 * self.parameters().pending_requests_max;
+        // A request overtaken by more than twice the admission cap of later ones is censorship, unless this replica
+        // lags: then what it relayed may be decided already.
+        let censored = !self.is_behind() && self.pending.overtaken() > 2 * self.parameters().pending_requests_max;
         if slow || censored {
             self.monitor.evict(now.monotonic);
             let next = self.view.next();
@@ -172,15 +188,19 @@ impl Replica {
         }
     }
 
-    /// Tells the monitor of a proposal that was accepted for the first time.
-    pub(super) fn watch_proposal(&mut self, now: Now, proposal: &Proposal) {
-        let before = now.monotonic.saturating_sub(self.relay_delay());
-        let handed = self.pending.handed_over(before);
-        let bytes: usize =
-            proposal.requests().iter().filter_map(|digest| self.bodies.get(digest)).map(|body| body.weight()).sum();
-        // Large requests fill a batch of few.
-        let small = bytes < self.parameters().batch_bytes_max / 4;
-        let stingy = small && monitor::is_stingy(proposal.requests().len(), handed, BATCH_LEAST);
+    /// Tells the monitor of a proposal that was accepted for the first time. An honest primary proposes what it was
+    /// handed with its next batch, unless large requests fill that.
+    pub(super) fn watch_proposal(&mut self, now: Now, seq: Seq, proposal: &Proposal) {
+        if !self.in_window(seq) {
+            return;
+        }
+        let timeout = self.parameters().view_timeout;
+        let handed = |ago: Micros| self.pending.handed_over(now.monotonic.saturating_sub(ago));
+        let bodies: Vec<_> = proposal.requests().iter().filter_map(|digest| self.bodies.get(digest)).collect();
+        let bytes: usize = bodies.iter().map(|body| body.weight()).sum();
+        let small = bodies.len() == proposal.requests().len() && bytes < self.parameters().batch_bytes_max / 4;
+        let late = handed(timeout / 2) > 0;
+        let stingy = small && (late || monitor::is_stingy(proposal.requests().len(), handed(timeout / 4), BATCH_LEAST));
         self.monitor.proposed(stingy);
     }
 

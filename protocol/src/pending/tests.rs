@@ -66,10 +66,10 @@ fn each_is_relayed_once_a_stage() {
     for which in 0..4 {
         admit(&mut pending, 1, which);
     }
-    assert_eq!(pending.to_relay(1, 1, Relayed::ToPrimary, 10_000).len(), 2);
-    assert!(pending.to_relay(1, 1, Relayed::ToPrimary, 10_000).is_empty());
-    assert_eq!(pending.to_relay(3, 3, Relayed::ToAll, 10_000).len(), 4);
-    assert!(pending.to_relay(3, 3, Relayed::ToPrimary, 10_000).is_empty());
+    assert_eq!(pending.to_relay(1, 1, Relayed::ToPrimary, u64::MAX, 10_000).len(), 2);
+    assert!(pending.to_relay(1, 1, Relayed::ToPrimary, u64::MAX, 10_000).is_empty());
+    assert_eq!(pending.to_relay(3, 3, Relayed::ToAll, u64::MAX, 10_000).len(), 4);
+    assert!(pending.to_relay(3, 3, Relayed::ToPrimary, u64::MAX, 10_000).is_empty());
 }
 
 #[test]
@@ -102,12 +102,14 @@ fn one_key_and_all_bytes_have_caps_of_their_own() {
     let admitted = (0..10).filter(|which| admit(&mut pending, 1, *which) == Admission::Admit).count();
     assert_eq!(admitted, 3);
     let mut pending = Pending::new(100, 100);
-    pending.admit(digest(1, 0), number(1, 0), PENDING_BYTES_MAX, 0);
-    assert_eq!(admit(&mut pending, 1, 1), Admission::Busy);
+    pending.admit(digest(1, 0), number(1, 0), PENDING_BYTES_MAX / 2, 0);
     assert_eq!(admit(&mut pending, 2, 0), Admission::Admit);
-    assert_eq!(admit(&mut pending, 2, 1), Admission::Busy);
-    pending.remove(&digest(1, 0));
+    assert_eq!(admit(&mut pending, 1, 1), Admission::Busy, "half of all bytes is the share of one of two");
     assert_eq!(admit(&mut pending, 2, 1), Admission::Admit);
+    pending.admit(digest(3, 0), number(3, 0), PENDING_BYTES_MAX / 2, 0);
+    assert_eq!(admit(&mut pending, 2, 2), Admission::Busy, "all bytes are taken");
+    pending.remove(&digest(1, 0));
+    assert_eq!(admit(&mut pending, 2, 2), Admission::Admit);
 }
 
 /// What a peer's timer runs on is proposed first; a lying peer moves few forward, and gets its places back as they go.
@@ -144,10 +146,17 @@ fn few_are_relayed_at_a_time() {
     for which in 0..200 {
         admit(&mut pending, 1, which);
     }
-    assert_eq!(pending.to_relay(1_000, 1_000, Relayed::ToPrimary, usize::MAX).len(), RELAYED_MAX);
-    assert!(pending.to_relay(1_000, 1_000, Relayed::ToPrimary, usize::MAX).is_empty(), "until they are proposed");
+    assert_eq!(pending.to_relay(1_000, 1_000, Relayed::ToPrimary, u64::MAX, usize::MAX).len(), RELAYED_MAX);
+    assert!(
+        pending.to_relay(1_000, 1_000, Relayed::ToPrimary, u64::MAX, usize::MAX).is_empty(),
+        "until they are proposed"
+    );
     pending.proposed(&digest(1, 0));
-    assert_eq!(pending.to_relay(1_000, 1_000, Relayed::ToPrimary, usize::MAX), [digest(1, 64)]);
+    let next = RELAYED_MAX as u64;
+    assert_eq!(pending.to_relay(1_000, 1_000, Relayed::ToPrimary, u64::MAX, usize::MAX), [digest(1, next)]);
+    assert!(pending.to_relay(1_499, 1_000, Relayed::ToPrimary, 500, usize::MAX).is_empty());
+    let again = pending.to_relay(1_500, 1_000, Relayed::ToPrimary, 500, usize::MAX);
+    assert_eq!(again.len(), RELAYED_MAX, "a relay may be lost");
 }
 
 /// A request that later ones pass, again and again, after the primary was handed it: what censorship looks like.
@@ -159,7 +168,7 @@ fn overtaking_is_counted_from_when_the_primary_was_handed_the_oldest() {
     }
     pending.ordered(&digest(1, 2), &number(1, 2));
     assert_eq!(pending.overtaken(), 0, "it was not handed over yet");
-    pending.to_relay(10, 10, Relayed::ToPrimary, usize::MAX);
+    pending.to_relay(10, 10, Relayed::ToPrimary, u64::MAX, usize::MAX);
     pending.ordered(&digest(1, 3), &number(1, 3));
     assert_eq!(pending.overtaken(), 0, "admitted before that");
     for which in 20..25 {

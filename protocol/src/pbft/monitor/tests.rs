@@ -20,11 +20,14 @@ fn after(seconds: u64, delay: Micros, work: Micros, monitor: &mut Monitor) -> bo
 }
 
 #[test]
-fn every_delay_that_costs_a_third_of_the_throughput_is_noticed() {
+fn every_delay_beyond_what_an_honest_primary_takes_is_noticed() {
     for delay in (1..=99).map(|percent| D * percent / 100) {
         for work in [2_000, 5_000, 13_000, 50_000] {
-            let costs = delay * 10 > (delay + work) * 3;
-            assert_eq!(after(5, delay, work, &mut Monitor::default()), costs, "delay {delay}, work {work}");
+            // What is forgiven once it is measured: as long as the work itself takes.
+            let forgiven = work.min(D / GRACE_MAX);
+            let waited = delay.saturating_sub(forgiven);
+            let costs = waited * 10 > (waited + work) * 3;
+            assert_eq!(after(12, delay, work, &mut Monitor::default()), costs, "delay {delay}, work {work}");
         }
     }
 }
@@ -43,16 +46,6 @@ fn an_idle_cluster_and_one_long_pause_convict_nobody() {
 #[test]
 fn the_sleep_of_a_replica_is_not_its_primarys_delay() {
     let mut monitor = Monitor::default();
-    let mut now = 0;
-    for _ in 0..20 {
-        monitor.observe(now, Occupation::Waits, D);
-        now += 600 * 1_000_000;
-        monitor.observe(now, Occupation::Works, D);
-        monitor.proposed(false);
-        now += 3 * D;
-    }
-    assert!(monitor.suspects(), "half of what can be judged was waiting");
-    let mut monitor = Monitor::default();
     monitor.observe(0, Occupation::Waits, D);
     monitor.observe(600 * 1_000_000, Occupation::Works, D);
     for _ in 0..PROPOSALS_LEAST {
@@ -68,16 +61,18 @@ fn one_bad_window_is_not_enough_and_a_good_one_starts_anew() {
     assert!(!after(0, 30_000, 10_000, &mut monitor));
     let mut now = 0;
     for window in 0..10 {
-        let occupation = if window % 2 == 0 { Occupation::Waits } else { Occupation::Works };
-        for _ in 0..PROPOSALS_LEAST {
+        // One window of waiting, two of work.
+        let (occupation, steps) = if window % 2 == 0 { (Occupation::Waits, 3) } else { (Occupation::Works, 4) };
+        for _ in 0..2 * PROPOSALS_LEAST {
             monitor.proposed(false);
         }
-        for _ in 0..2 {
+        for _ in 0..steps {
             monitor.observe(now, occupation, D);
             now += D;
         }
         monitor.observe(now, Occupation::Idle, D);
-        assert!(!monitor.suspects());
+        monitor.proposed(false);
+        assert!(!monitor.suspects(), "window {window}");
     }
 }
 
@@ -91,27 +86,27 @@ fn small_proposals_with_much_left_waiting_are_noticed() {
         now += 10_000;
     }
     assert!(monitor.suspects());
-    assert!(!is_stingy(8, 60, 16) && !is_stingy(1, 2, 16) && !is_stingy(0, 0, 16) && is_stingy(1, 3, 16));
+    assert!(!is_stingy(16, 60, 16) && !is_stingy(2, 2, 16) && !is_stingy(0, 0, 16) && is_stingy(8, 60, 16));
 }
 
 #[test]
 fn after_an_eviction_more_is_tolerated_for_a_while() {
     let mut monitor = Monitor::default();
-    assert!(after(5, 20_000, 30_000, &mut monitor));
+    assert!(after(5, 50_000, 30_000, &mut monitor));
     let now = monitor.since;
     monitor.evict(now);
     monitor.begin_view(now);
-    assert!(!after(5, 20_000, 30_000, &mut monitor), "two fifths of waiting are tolerated now");
-    assert!(after(5, 60_000, 30_000, &mut monitor), "two thirds are not");
+    assert!(!after(5, 50_000, 30_000, &mut monitor), "two fifths of waiting are tolerated now");
+    assert!(after(5, 90_000, 30_000, &mut monitor), "two thirds are not");
     let later = monitor.since + D * (FORGOTTEN_AFTER + 1);
     monitor.observe(later, Occupation::Idle, D);
     monitor.begin_view(later);
-    assert!(after(5, 20_000, 30_000, &mut monitor));
+    assert!(after(5, 50_000, 30_000, &mut monitor));
 }
 
 #[test]
 fn f_liars_evict_nobody() {
     assert!(!may_evict(false, 3, 2), "not without an opinion of one's own");
-    assert!(!may_evict(true, 1, 2), "not with f others");
-    assert!(may_evict(true, 2, 2));
+    assert!(!may_evict(true, 0, 2), "not alone");
+    assert!(may_evict(true, 1, 2));
 }
