@@ -173,7 +173,7 @@ impl Endurance {
             ..Report::default()
         };
         report.sections = site.description.ids().map(|id| section(id, &samples, self.time)).collect();
-        report.details.insert("each".to_owned(), samples.iter().map(Sample::to_json).collect());
+        report.details.insert("each".to_owned(), samples.iter().copied().map(Sample::to_json).collect());
         Ok(report)
     }
 }
@@ -204,7 +204,7 @@ async fn sample(site: &Site, samples: &mut Vec<Sample>) -> Infallible {
 }
 
 impl Sample {
-    fn to_json(&self) -> Value {
+    fn to_json(self) -> Value {
         json!({
             "s": (self.at.as_secs_f64() * 1000.0).round() / 1000.0,
             "replica": self.replica,
@@ -278,7 +278,7 @@ mod tests {
     }
 
     fn missed(resident_mib: impl Fn(u64) -> f64) -> Vec<&'static str> {
-        let section = section(ReplicaId(1), &samples(resident_mib), Duration::from_secs(600));
+        let section = section(ReplicaId(1), &samples(resident_mib), Duration::from_mins(10));
         let missed = section.figures.iter().filter(|figure| figure.bar.as_ref().is_some_and(|bar| !bar.met));
         missed.map(|figure| figure.key).collect()
     }
@@ -287,7 +287,7 @@ mod tests {
     fn what_grows_for_ever_is_told_from_what_warms_up() {
         assert!(missed(|second| 100.0 + second.min(60) as f64).is_empty());
         assert_eq!(missed(|second| 100.0 + second as f64), ["resident_mib"]);
-        let nothing = section(ReplicaId(2), &samples(|_| 100.0), Duration::from_secs(600));
+        let nothing = section(ReplicaId(2), &samples(|_| 100.0), Duration::from_mins(10));
         assert!(nothing.figures.iter().all(|figure| figure.bar.as_ref().is_some_and(|bar| !bar.met)), "no samples");
     }
 }

@@ -20,7 +20,7 @@ const SERVING: Duration = Duration::from_secs(5);
 /// How long the load runs before each kill.
 const LOADED: Duration = Duration::from_millis(1500);
 /// How long the cluster may take to acknowledge a write at all.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 /// How often to look whether one was.
 const POLL: Duration = Duration::from_millis(2);
 

@@ -24,7 +24,7 @@ const SETTLE: Duration = Duration::from_millis(500);
 /// How long after the first answer it is looked for another gap: a second view change belongs to the same kill.
 const WATCHED_AFTER: Duration = Duration::from_secs(1);
 /// How long the cluster may go without any answer, and a replica take to be back at head.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// `drill kill-primary`.
 #[derive(Args, Clone, Debug)]

@@ -12,7 +12,7 @@ use super::writers::{Writers, Writing};
 use super::{Common, DrillError, Tell};
 
 /// How long the cluster may go without acknowledging anything.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 /// How long the replica may take to be back at head.
 const AT_HEAD_PATIENCE: Duration = Duration::from_mins(5);
 

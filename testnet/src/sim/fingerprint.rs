@@ -57,7 +57,9 @@ mod tests {
     fn every_bit_and_every_border_between_parts_counts() {
         let of = |parts: &[&[u8]]| {
             let mut fingerprint = Fingerprint::new();
-            parts.iter().for_each(|part| fingerprint.part(part));
+            for part in parts {
+                fingerprint.part(part);
+            }
             fingerprint.finish()
         };
         let mut seen = BTreeSet::new();

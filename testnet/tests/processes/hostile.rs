@@ -87,7 +87,7 @@ fn garbage_at_every_port_changes_nothing() {
     for round in 0..500_u32 {
         for port in &ports {
             let mut datagram: Vec<u8> = Vec::with_capacity(1200);
-            for _ in 0..1 + round % 1200 {
+            for _ in 0..=(round % 1200) {
                 state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
                 datagram.push((state >> 24) as u8);
             }

@@ -126,7 +126,7 @@ impl Certificates {
 
     /// The least q with which two quorums share an honest replica: 2q - n > f.
     fn quorum(&self) -> usize {
-        (self.committee.size() + self.faults()) / 2 + 1
+        usize::midpoint(self.committee.size(), self.faults()) + 1
     }
 
     /// p = v mod n.
@@ -286,10 +286,10 @@ mod tests {
         }
 
         fn sign(&self, signer: u16, body: StatementBody) -> Signed {
-            self.header(signer, body).sign(CLUSTER, self.ring.key(signer.into()).as_ref())
+            Four::header(signer, body).sign(CLUSTER, self.ring.key(signer.into()).as_ref())
         }
 
-        fn header(&self, signer: u16, body: StatementBody) -> Statement {
+        fn header(signer: u16, body: StatementBody) -> Statement {
             Statement { epoch: Epoch(0), signer: ReplicaId(signer), incarnation: Incarnation(0), body }
         }
 
@@ -311,13 +311,13 @@ mod tests {
 
         fn view_change(&self, author: u16, view: u64, slots: Vec<SlotProof>) -> ViewChange {
             let body = ViewChangeBody { view: View(view), stable: None, slots };
-            let header = self.header(author, StatementBody::Rejoin { nonce: [0; 16] });
+            let header = Four::header(author, StatementBody::Rejoin { nonce: [0; 16] });
             ViewChange::sign(body, header, CLUSTER, self.ring.key(author.into()).as_ref())
         }
 
         fn new_view(&self, view: u64, view_changes: &[ViewChange], chosen: &[(Seq, Digest)]) -> Message {
             let author = (view % 4) as u16;
-            let header = self.header(author, StatementBody::Rejoin { nonce: [0; 16] });
+            let header = Four::header(author, StatementBody::Rejoin { nonce: [0; 16] });
             let named = view_changes.iter().map(|message| (message.author(), message.digest())).collect();
             let key = self.ring.key(author.into());
             Message::NewView(NewView::sign(View(view), named, chosen, header, CLUSTER, key.as_ref()))
