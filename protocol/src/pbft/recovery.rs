@@ -34,7 +34,8 @@ impl Replica {
         if let Some(snapshot) = snapshot {
             replica.delivered = snapshot.seq;
             replica.executed = snapshot.seq;
-            replica.transfer.hold(now, snapshot);
+            let stable = replica.stable();
+            replica.transfer.hold(now, snapshot, stable);
         }
         for (digest, (request, record)) in bodies {
             if replica.bodies.is_wanted(&digest) {
