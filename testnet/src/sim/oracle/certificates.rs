@@ -10,8 +10,8 @@ use std::sync::Arc;
 use quorate_crypto::encoding::encode;
 use quorate_crypto::statement::Ballot;
 use quorate_crypto::{
-    Certificate, Committee, Digest, Domain, Endorsement, Epoch, ReplicaId, Seq, Signature, SignatureScheme, Statement,
-    StatementBody, View,
+    Certificate, Committee, Digest, Domain, Endorsement, Epoch, ReplicaId, Seq, Signature, SignatureScheme, Signed,
+    Statement, StatementBody, View,
 };
 use quorate_protocol::message::{Committed, Message};
 use quorate_protocol::pbft::view_change_message::{NewView, SlotProof, ViewChange};
@@ -69,7 +69,12 @@ impl Certificates {
     pub(super) fn seen(&mut self, message: &Message) -> Result<(), Violation> {
         let Message::ViewChange(message) = message else { return Ok(()) };
         let name = (message.author(), message.digest());
-        if self.view_changes.len() >= VIEW_CHANGES_MAX || self.view_changes.contains_key(&name) {
+        // A liar may send one body under several signatures, most of which do not hold: one that does is kept.
+        let kept = match self.view_changes.get(&name) {
+            Some(held) => held == message || self.is_signed(held),
+            None => self.view_changes.len() >= VIEW_CHANGES_MAX,
+        };
+        if kept {
             return Ok(());
         }
         self.view_changes.insert(name, message.clone());
@@ -77,6 +82,12 @@ impl Certificates {
             self.left(replica, &Message::NewView(waiting))?;
         }
         Ok(())
+    }
+
+    fn is_signed(&self, message: &ViewChange) -> bool {
+        let Signed { statement, signature } = message.signed;
+        let by = Endorsement { signer: statement.signer, incarnation: statement.incarnation, signature };
+        self.signature(statement.epoch, &by, statement.body).is_ok()
     }
 
     /// NEW-VIEWs of which not everything they rest on was ever sent.
@@ -262,7 +273,7 @@ impl Certificates {
 
 #[cfg(test)]
 mod tests {
-    use quorate_crypto::{ClusterId, FaultModel, Incarnation, Member, Signed};
+    use quorate_crypto::{ClusterId, FaultModel, Incarnation, Member};
     use quorate_protocol::pbft::view_change_message::ViewChangeBody;
 
     use super::*;
