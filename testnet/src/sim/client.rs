@@ -10,7 +10,7 @@ use quorate_kv::{
     TxnRequest,
 };
 use quorate_protocol::client::message::{ClientMessage, ReplicaMessage};
-use quorate_protocol::client::{ClientParameters, ClientRole, Output, RequestEnding, Ticket, WatchStart};
+use quorate_protocol::client::{Accusation, ClientParameters, ClientRole, Output, RequestEnding, Ticket, WatchStart};
 use quorate_protocol::engine::Now;
 use quorate_protocol::parameters::Micros;
 use quorate_protocol::reply::{Outcome, Reply};
@@ -53,7 +53,7 @@ pub(super) struct Client {
     /// Told but not judged yet.
     verdict: Result<(), Violation>,
     /// Replicas it found contradicting f + 1 others.
-    pub(super) accused: Vec<ReplicaId>,
+    pub(super) accused: Vec<Accusation>,
 }
 
 /// A message of a client on its way.
@@ -269,7 +269,7 @@ impl Client {
                     };
                     history.end(index, at, ended);
                 }
-                Output::Accusation(accusation) => self.accused.push(accusation.replica),
+                Output::Accusation(accusation) => self.accused.push(accusation),
                 Output::Read { ticket, ending } => {
                     if let Some(key) = self.reads.remove(&ticket) {
                         let verdict = oracles.told.read(self.index, &key, &ending);

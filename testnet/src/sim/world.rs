@@ -443,9 +443,9 @@ impl World {
                 }
             }
         }
-        for replica in std::mem::take(&mut self.clients[client].accused) {
-            if !self.processes[replica.index()].liar {
-                let what = format!("client {client} finds honest replica {replica} contradicting f + 1 others");
+        for accusation in std::mem::take(&mut self.clients[client].accused) {
+            if !self.processes[accusation.replica.index()].liar {
+                let what = format!("client {client} accuses an honest replica: {accusation:?}");
                 self.check(Err(Violation::new("accusation", what)));
             }
         }
