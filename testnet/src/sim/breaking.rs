@@ -273,14 +273,15 @@ impl World {
             if process.ailments.gone {
                 continue;
             }
-            if process.running.is_none() {
-                self.queue.push(self.now, Event::Start { replica, life });
-            } else {
-                self.incoming(replica, Incoming::Timer);
-                // A turn that was put off by a pause need not wait for its end, but for the sync of the one before:
-                // otherwise its answers would leave first.
-                let busy_until = process.running.as_ref().map_or(0, |running| running.busy_until);
-                self.queue.push(self.now.max(busy_until), Event::Turn { replica, life });
+            let busy_until = process.running.as_ref().map(|running| running.busy_until);
+            match busy_until {
+                None => self.queue.push(self.now, Event::Start { replica, life }),
+                Some(busy_until) => {
+                    self.incoming(replica, Incoming::Timer);
+                    // A turn that was put off by a pause need not wait for its end, but for the sync of the one before:
+                    // otherwise its answers would leave first.
+                    self.queue.push(self.now.max(busy_until), Event::Turn { replica, life });
+                }
             }
         }
         for client in 0..self.clients.len() {

@@ -127,17 +127,21 @@ fn a_fault_for_a_time_ends_by_itself() {
 /// What the simulator runs by the thousand, a few on real links: the wrapper, its timers and its signatures are the same.
 #[test]
 fn other_liars_are_tolerated_on_real_links_too() {
-    let testnet = Testnet::started();
-    for behaviour in ["vote-many", "slow", "in-the-dark", "replay", "forge-request", "mutate"] {
-        testnet.testnet(&["fault", "0", behaviour]).well();
-        let written = testnet.put_all(behaviour, 4, 5);
-        testnet.assert_all_there(behaviour, &written);
-        let acted =
-            |replicas: &[serde_json::Value]| replicas[0]["acted"][behaviour].as_u64().is_some_and(|times| times > 0);
-        testnet.wait(&format!("{behaviour} in action"), acted);
+    // Those that only a primary can do come before those that a primary is left for.
+    for behaviours in [&["vote-many", "in-the-dark", "replay", "slow"][..], &["forge-request"], &["mutate"]] {
+        let testnet = Testnet::started();
+        for behaviour in behaviours {
+            testnet.testnet(&["fault", "0", behaviour]).well();
+            let written = testnet.put_all(behaviour, 4, 5);
+            testnet.assert_all_there(behaviour, &written);
+            let acted = |replicas: &[serde_json::Value]| {
+                replicas[0]["acted"][behaviour].as_u64().is_some_and(|times| times > 0)
+            };
+            testnet.wait(&format!("{behaviour} in action"), acted);
+        }
+        testnet.assert_agreement(&[1, 2, 3]);
+        assert!(testnet.evidence().iter().all(|offence| offence["accused"] == 0));
     }
-    testnet.assert_agreement(&[1, 2, 3]);
-    assert!(testnet.evidence().iter().all(|offence| offence["accused"] == 0));
 }
 
 #[test]
