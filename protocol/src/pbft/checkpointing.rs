@@ -19,6 +19,9 @@ impl Replica {
             return;
         }
         self.check_checkpoint(&signed);
+        if !self.vote_counts(&signed.statement, seq) {
+            return;
+        }
         let committee = std::sync::Arc::clone(&self.setup.committee);
         if let Some(certificate) = self.checkpoints.add(signed, &committee) {
             self.adopt_stable(now, certificate);
@@ -40,6 +43,13 @@ impl Replica {
         if let Some(own) = self.checkpoints.own(seq) {
             if let Some((_, before)) = parts(own.body()).filter(|(_, before)| *before != root) {
                 self.halt(Halt::Diverged { seq, own: root, certified: before });
+            }
+            return;
+        }
+        if !self.may_sign_about(seq) {
+            self.check_attempt();
+            if seq == self.stable() && !self.halted {
+                self.cut_log();
             }
             return;
         }
@@ -69,7 +79,9 @@ impl Replica {
         self.checkpoints.stabilise(certificate);
         self.collect_garbage();
         self.next_seq = self.next_seq.max(seq.next());
-        if self.checkpoints.own(seq).is_some() {
+        self.check_attempt();
+        let held = self.is_rejoining() && self.transfer.newest().is_some_and(|snapshot| snapshot.seq == seq);
+        if self.checkpoints.own(seq).is_some() || held {
             self.cut_log();
         }
         self.advance_all(now);
@@ -111,6 +123,7 @@ impl Replica {
             checkpoints: self.checkpoints.all_own().copied().collect(),
             executed: self.own_executed.values().copied().collect(),
         });
+        self.record_life();
         if self.own_view_change.is_some() {
             self.own_view_change_record = Some(base);
         }

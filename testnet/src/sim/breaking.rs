@@ -50,6 +50,32 @@ impl World {
                 self.counters.pauses += 1;
                 self.processes[replica].paused_until = self.now + lasts;
             }
+            Breakage::Wipe { replica, downtime, dies_at } => self.wipe(replica, downtime, dies_at),
+        }
+    }
+
+    /// A disk is lost. Liars and replicas without a log together never exceed f at a time.
+    fn wipe(&mut self, replica: usize, downtime: Micros, dies_at: Option<u64>) {
+        let process = &self.processes[replica];
+        let lost = self.processes.iter().filter(|other| other.index != replica && !other.liar && other.is_amnesiac());
+        let faulty = lost.count() + self.processes.iter().filter(|other| other.liar).count();
+        if process.liar || faulty >= self.cluster.committee.faults() {
+            return;
+        }
+        self.counters.wipes += 1;
+        if process.running.is_some() {
+            self.die(replica, Ending::PowerCut, downtime);
+        }
+        let process = &mut self.processes[replica];
+        process.amnesiac = true;
+        process.dying = None;
+        if let Err(error) = process.wipe(&self.cluster) {
+            return self.storage_failed(replica, &error);
+        }
+        if let Some(operation) = dies_at {
+            let process = &mut self.processes[replica];
+            process.dying = Some((Ending::Kill, downtime));
+            process.medium.crash_at(process.medium.operations() + operation);
         }
     }
 

@@ -54,6 +54,9 @@ pub struct Simulate {
     /// Cut the power at this storage operation.
     #[arg(long)]
     pub power_cut_at: Option<u64>,
+    /// One replica loses its disk and is killed at this storage operation of its way back.
+    #[arg(long)]
+    pub rejoin_dies_at: Option<u64>,
     /// Write a line for every event of the seed to this file.
     #[arg(long, requires = "seed")]
     pub trace: Option<PathBuf>,
@@ -120,6 +123,7 @@ impl Simulate {
             faults: self.faults.iter().map(|(replica, behaviour)| (ReplicaId(*replica), *behaviour)).collect(),
             ed25519: self.ed25519,
             power_cut_at: self.power_cut_at,
+            rejoin_dies_at: self.rejoin_dies_at,
             sabotage: self.sabotage,
             trace: self.trace.is_some(),
         })
@@ -241,6 +245,7 @@ fn replay_line(report: &SimulationReport, options: &Options) -> String {
     words.extend(options.ed25519.then(|| "--ed25519".to_owned()));
     words.extend(options.sabotage.map(|sabotage| format!("--sabotage {}", sabotage.name())));
     words.extend(options.power_cut_at.map(|operation| format!("--power-cut-at {operation}")));
+    words.extend(options.rejoin_dies_at.map(|operation| format!("--rejoin-dies-at {operation}")));
     words.join(" ")
 }
 

@@ -50,6 +50,8 @@ pub struct Options {
     pub ed25519: bool,
     /// Power fails for the whole cluster at this storage operation of the run. Other crashes are off then.
     pub power_cut_at: Option<u64>,
+    /// One replica loses its disk, and is killed as it asks for this storage operation of the new one. Nothing else breaks.
+    pub rejoin_dies_at: Option<u64>,
     /// A defect to be found.
     pub sabotage: Option<Sabotage>,
     /// Collect a line for every event.
@@ -97,6 +99,9 @@ pub(super) enum Breakage {
     Blackout { operations: Option<u64> },
     /// One process stands still.
     Pause { replica: usize, lasts: Micros },
+    /// One replica loses its disk and comes back with an empty one, unless liars and replicas without a log would then be
+    /// more than f. It is killed as it asks for storage operation `dies_at` of its new disk, if that is given.
+    Wipe { replica: usize, downtime: Micros, dies_at: Option<u64> },
 }
 
 /// Everything a seed decides.
@@ -110,6 +115,8 @@ pub(super) struct Plan {
     pub(super) ed25519: bool,
     pub(super) weather: Weather,
     pub(super) breakages: Vec<(Micros, Breakage)>,
+    /// Whether disks are lost.
+    pub(super) wipes: bool,
     /// Processes may die again while they recover.
     pub(super) dies_in_recovery: bool,
     /// When everything but the liars heals.
@@ -143,9 +150,23 @@ impl Plan {
         let parameters = parameters(random);
         let heals_at = random.random_range(500..3_000) * MILLISECOND;
         let crashes_on = random.random_bool(0.6) && options.power_cut_at.is_none();
-        let breakages = breakages(random, replicas, heals_at, crashes_on);
+        let mut breakages = breakages(random, replicas, heals_at, crashes_on);
+        if options.power_cut_at.is_none() {
+            breakages.extend(wipes(seed, replicas, heals_at));
+            breakages.sort_by_key(|(at, _)| *at);
+        }
+        let alone = options.rejoin_dies_at.map(|operation| {
+            let replica = (seed % replicas as u64) as usize;
+            let wipe = Breakage::Wipe { replica, downtime: MILLISECOND, dies_at: Some(operation) };
+            vec![(200 * MILLISECOND, wipe)]
+        });
+        // Time enough to come back before everything heals.
+        let heals_at = if alone.is_some() { 2_500 * MILLISECOND } else { heals_at };
+        let breakages = alone.unwrap_or(breakages);
+        let crashes_on = crashes_on && options.rejoin_dies_at.is_none();
         let by_seed = liars(random, replicas);
-        let mut liars = if options.faults.is_empty() { by_seed } else { BTreeMap::new() };
+        let lies = options.faults.is_empty() && options.rejoin_dies_at.is_none();
+        let mut liars = if lies { by_seed } else { BTreeMap::new() };
         for (replica, behaviour) in &options.faults {
             liars.entry(*replica).or_default().push(Misbehaviour::always(*behaviour));
         }
@@ -159,6 +180,7 @@ impl Plan {
             liars,
             ed25519: options.ed25519 || seed.is_multiple_of(50),
             weather: weather(random),
+            wipes: breakages.iter().any(|(_, breakage)| matches!(breakage, Breakage::Wipe { .. })),
             breakages,
             dies_in_recovery: crashes_on && random.random_bool(0.5),
             heals_at,
@@ -178,10 +200,12 @@ impl Plan {
 
     /// How long after the last submission every request must have ended and every honest replica caught up: 5 view
     /// timeouts, f + 1 back-offs at their cap, the client's longest wait before it sends again, and two idle STATUS.
+    /// A replica that lost its disk may have to ask twice, with forty view timeouts in between.
     pub(super) fn liveness_bound(&self, faults: usize, resend_max: Micros) -> Micros {
         let timeout = self.parameters.view_timeout;
         let backoff = timeout * u64::from(self.parameters.backoff_cap);
-        5 * timeout + (faults as u64 + 1) * backoff + resend_max + 2 * self.parameters.status_interval_idle
+        let wiped = if self.wipes { 2 * 40 * timeout + (faults as u64 + 1) * backoff } else { 0 };
+        5 * timeout + (faults as u64 + 1) * backoff + resend_max + 2 * self.parameters.status_interval_idle + wiped
     }
 }
 
@@ -237,6 +261,22 @@ fn liars(random: &mut ChaCha12Rng, replicas: usize) -> BTreeMap<ReplicaId, Vec<M
         liars.insert(ReplicaId(replica as u16), behaviours);
     }
     liars
+}
+
+/// Lost disks, in a share of the runs. Drawn from a generator of their own, so that a seed decides everything else as it did
+/// before disks could be lost.
+fn wipes(seed: u64, replicas: usize, heals_at: Micros) -> Vec<(Micros, Breakage)> {
+    let random = &mut ChaCha12Rng::seed_from_u64(seed ^ 0x10_57d1);
+    if !random.random_bool(0.4) {
+        return Vec::new();
+    }
+    let count = random.random_range(1..=3);
+    let one = |random: &mut ChaCha12Rng| {
+        let downtime = pick(random, &[1, 20, 150, 1_000]) * MILLISECOND;
+        let replica = random.random_range(0..replicas);
+        (random.random_range(10 * MILLISECOND..heals_at), Breakage::Wipe { replica, downtime, dies_at: None })
+    };
+    (0..count).map(|_| one(random)).collect()
 }
 
 fn breakages(random: &mut ChaCha12Rng, replicas: usize, heals_at: Micros, crashes_on: bool) -> Vec<(Micros, Breakage)> {

@@ -107,6 +107,14 @@ pub(super) struct Cluster {
     pub(super) power: Power,
 }
 
+impl Cluster {
+    /// Bytes that the seed decides, for one purpose of one life of one replica.
+    fn random_bytes(&self, what: &[u8], index: usize, life: u64) -> [u8; 32] {
+        let parts: [&[u8]; 4] = [what, &self.seed.to_be_bytes(), &index.to_be_bytes(), &life.to_be_bytes()];
+        Digest::of(Domain::Fingerprint, &parts).0
+    }
+}
+
 /// One replica: its disk, its key, and the process, while there is one.
 pub(super) struct Process {
     pub(super) index: usize,
@@ -117,6 +125,8 @@ pub(super) struct Process {
     pub(super) paused_until: Micros,
     /// Set when it is about to die at a storage operation.
     pub(super) dying: Option<(Ending, Micros)>,
+    /// Whether it was on its way back without a log when it last ended.
+    pub(super) amnesiac: bool,
     pub(super) skew: i64,
     pub(super) medium: MemoryDisk,
     signer: Arc<dyn Signer>,
@@ -150,25 +160,40 @@ impl Process {
             liar,
             paused_until: 0,
             dying: None,
+            amnesiac: false,
             skew,
             medium: MemoryDisk::new(),
             signer,
         };
-        let key = |what: &[u8]| {
-            let parts: [&[u8]; 3] = [what, &cluster.seed.to_be_bytes(), &index.to_be_bytes()];
-            LogKey(Digest::of(Domain::Fingerprint, &parts).0)
-        };
+        process.make_storage(cluster, Trust::NewCluster)?;
+        Ok(process)
+    }
+
+    fn make_storage(&self, cluster: &Cluster, trust: Trust) -> Result<(), OpenError> {
+        let key = |what: &[u8]| LogKey(cluster.random_bytes(what, self.index, self.life));
         let settings = StorageSettings {
             cluster: cluster.committee.cluster(),
-            replica: process.id(),
-            trust: Trust::NewCluster,
+            replica: self.id(),
+            trust,
             log_segment_bytes: cluster.log_segment_bytes,
             snapshot_segment_bytes: cluster.log_segment_bytes,
             log_key: key(b"log"),
             snapshot_key: key(b"snapshots"),
         };
-        create_replica_storage(process.disk(cluster, "log"), process.disk(cluster, "snapshots"), &settings)?;
-        Ok(process)
+        // Another command makes it, before the power of this run matters.
+        let disk = |directory| SimulatedDisk { power: Power::default(), ..self.disk(cluster, directory) };
+        create_replica_storage(disk("log"), disk("snapshots"), &settings)
+    }
+
+    /// The disk is gone; a new one gets what plain `init` makes. Only between two lives.
+    pub(super) fn wipe(&mut self, cluster: &Cluster) -> Result<(), OpenError> {
+        self.medium = MemoryDisk::new();
+        self.make_storage(cluster, Trust::MustRejoin)
+    }
+
+    /// Whether it lacks its log and has not come back yet. One that is down remembers what it was.
+    pub(super) fn is_amnesiac(&self) -> bool {
+        self.status().map_or(self.amnesiac, |status| status.rejoining)
     }
 
     pub(super) fn id(&self) -> ReplicaId {
@@ -204,6 +229,7 @@ impl Process {
         let setup = Setup {
             id: self.id(),
             incarnation: quorate_crypto::Incarnation(0),
+            rejoin_seed: cluster.random_bytes(b"rejoin", self.index, self.life),
             committee: Arc::clone(&cluster.committee),
             parameters: cluster.parameters.clone(),
             signer: Arc::clone(&self.signer),
@@ -245,6 +271,7 @@ impl Process {
 
     /// The process is gone, and with it what the disk had not synced if the power went too.
     pub(super) fn end(&mut self, ending: Ending, seed: u64) {
+        self.amnesiac = self.is_amnesiac();
         self.running = None;
         self.life += 1;
         self.dying = None;

@@ -74,6 +74,39 @@ fn every_behaviour_acts_and_changes_nothing_that_matters() {
     }
 }
 
+/// Disks are lost, and their replicas come back, under everything else that breaks.
+#[test]
+fn replicas_that_lose_their_disks_come_back() {
+    for replicas in [4, 7] {
+        let options = Options { replicas: Some(replicas), ..Options::default() };
+        let mut counters = Counters::default();
+        for seed in 900..940 {
+            let report = run(seed, &options);
+            assert_eq!(report.violation, None, "seed {seed} of {replicas}");
+            counters.add(&report.counters);
+        }
+        assert!(counters.wipes > 0 && counters.rejoined > 0, "{counters:?}");
+    }
+}
+
+/// A replica on its way back is killed at every storage operation of it, in turn.
+#[test]
+fn killed_at_every_storage_operation_of_a_rejoin() {
+    let mut points = 0;
+    for operation in 1..2_000 {
+        let options = Options { replicas: Some(4), rejoin_dies_at: Some(operation), ..Options::default() };
+        let report = run(2, &options);
+        assert_eq!(report.violation, None, "killed at operation {operation}");
+        assert_eq!(report.counters.wipes, 1);
+        if report.counters.crashes < 2 {
+            break;
+        }
+        assert!(report.counters.rejoined > 0, "killed at operation {operation}");
+        points += 1;
+    }
+    assert!(points > 50, "only {points} operations");
+}
+
 /// The same run, signed with ed25519.
 #[test]
 fn real_signatures_hold_as_well() {

@@ -265,6 +265,7 @@ impl World {
         if let Some(running) = &mut process.running {
             running.turn_planned = false;
         }
+        let was_amnesiac = process.is_amnesiac();
         let turned = match process.turn(&self.cluster, self.now) {
             Ok(turned) => turned,
             Err(error) => return self.storage_failed(replica, &error),
@@ -283,6 +284,14 @@ impl World {
                 let verdict = self.oracles.decided(ReplicaId(replica as u16), decided);
                 self.check(verdict);
             }
+        }
+        if !was_amnesiac && self.processes[replica].is_amnesiac() && !self.processes[replica].liar {
+            let what = format!("replica {replica}, whose disk was not lost, finds that its log lacks promises");
+            self.fail(Violation::new("lost-log", what));
+        }
+        if was_amnesiac && !self.processes[replica].is_amnesiac() {
+            self.counters.rejoined += 1;
+            self.trace.line(self.now, || format!("replica {replica} rejoined"));
         }
         let mut cost = TURN_COST;
         for _ in 0..turned.syncs {
