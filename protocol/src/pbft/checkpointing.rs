@@ -106,7 +106,7 @@ impl Replica {
 
     /// Everything below can go once the certificate of q and the own snapshot are durable: the certificate's record and
     /// the base are in this step, the snapshot is durable already.
-    fn cut_log(&mut self) {
+    pub(super) fn cut_log(&mut self) {
         let base = self.record(Record::Base {
             view: self.view,
             entered: self.entered,

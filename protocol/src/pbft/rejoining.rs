@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use quorate_crypto::{Digest, Incarnation, ReplicaId, Seq, Signed, Statement, StatementBody, View};
 
 use crate::checkpoint::Checkpoints;
-use crate::engine::{Halt, Now, Recipients};
+use crate::engine::{Halt, Now, Recipients, RecordIndex};
 use crate::message::Message;
 use crate::parameters::Micros;
 use crate::pbft::Replica;
@@ -96,7 +96,8 @@ impl Replica {
         }
         let rested_on: Vec<(ReplicaId, Incarnation)> =
             view_changes.iter().map(|message| (message.author(), message.signed.statement.incarnation)).collect();
-        let own_commits = self.slots.values().filter_map(|slot| slot.own_commit.as_ref());
+        // What lies at or below the stable checkpoint is decided, and nobody who knows votes there again.
+        let own_commits = self.slots.range(self.stable().next()..).filter_map(|(_, slot)| slot.own_commit.as_ref());
         let own_commits =
             own_commits.filter_map(|signed| ballot_of(signed.body())).map(|ballot| (ballot.view, ballot.seq));
         rules::entrance(
@@ -208,6 +209,8 @@ impl Replica {
 
     /// Signs and records an attempt if none is under way, and sends it from time to time.
     pub(super) fn tend_rejoin(&mut self, now: Now) {
+        // After a restart the checkpoint that decides may be here already, and nothing else would look at it.
+        self.check_attempt();
         let own = self.id();
         let known = self.lives.rejoined.incarnation(own);
         let Some(rejoining) = &self.lives.rejoining else { return };
@@ -259,11 +262,12 @@ impl Replica {
             }
             Outlook::Done => {
                 self.lives.began = Some((attempt.statement, seq));
-                let record = self.record(Record::Rejoined { statement: attempt.statement, above: seq });
                 if let Some(rejoining) = &mut self.lives.rejoining {
                     rejoining.won(seq);
                 }
-                self.out.trust_log = Some(record);
+                // The base that the new life goes on from, and what says which life it is.
+                self.cut_log();
+                self.out.trust_log = Some(RecordIndex(self.next_record - 1));
             }
         }
     }

@@ -133,7 +133,7 @@ impl Cluster {
         Setup {
             id,
             incarnation: Incarnation(0),
-            rejoin_seed: [self.lives as u8; 32],
+            rejoin_seed: quorate_crypto::Digest::of(quorate_crypto::Domain::Fingerprint, &[&self.lives.to_be_bytes()]).0,
             committee: Arc::clone(&self.committee),
             parameters: parameters.clone(),
             signer: Arc::new(key(id.0)),
@@ -143,6 +143,8 @@ impl Cluster {
 
     /// Kills a replica and starts it again from what its disk holds.
     pub fn restart(&mut self, id: ReplicaId, parameters: &Parameters) {
+        // Another process, with other random bytes.
+        self.lives += 1;
         let setup = self.setup(id, parameters);
         let records = self.records.get(&id).cloned().unwrap_or_default();
         let snapshot = self.snapshots.get(&id).cloned();
@@ -160,7 +162,6 @@ impl Cluster {
     /// Takes a replica's disk away and starts it with the one that plain `init` makes.
     pub fn wipe(&mut self, id: u16, parameters: &Parameters) {
         let id = ReplicaId(id);
-        self.lives += 1;
         self.records.remove(&id);
         self.snapshots.remove(&id);
         self.next.insert(id, 1);

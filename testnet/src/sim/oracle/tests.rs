@@ -93,6 +93,7 @@ fn batch(seq: u64, request: &Verified<Request>) -> (Decided, BatchOutcome) {
     let proposal = Proposal { time: seq, payload: Payload::Batch(vec![request.digest()]) };
     let decided = Decided { seq: Seq(seq), proposal, requests: vec![Arc::new(request.clone())], after: None };
     let outcome = BatchOutcome {
+        rejoined: false,
         seq: Seq(seq),
         time: seq,
         replies: vec![(PublicKey([0; 32]), reply)],
