@@ -143,6 +143,10 @@ impl World {
         if let Err(error) = process.start(&self.cluster, self.now) {
             return self.storage_failed(replica, &error);
         }
+        // It may have died between the mark of its log and the end of that turn.
+        if std::mem::take(&mut process.amnesiac) && !process.is_amnesiac() {
+            self.counters.rejoined += 1;
+        }
         self.trace.line(self.now, || format!("replica {replica} starts, life {life}"));
         self.trace.event(self.now, "start", replica as u64, life, &[]);
         self.incoming(replica, Incoming::Timer);
