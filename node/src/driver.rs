@@ -334,7 +334,8 @@ impl<D: Disk, E: Engine> Driver<D, E> {
         }
         let sends = self.waiting_sends.iter().filter_map(|send| send.after).max();
         let decided = self.waiting_decided.iter().filter_map(|decided| decided.after).max();
-        let awaited = sends.max(decided).max(self.trust).is_some_and(|record| record > self.durable) || self.cut.is_some();
+        let awaited =
+            sends.max(decided).max(self.trust).is_some_and(|record| record > self.durable) || self.cut.is_some();
         self.lazy_turns += 1;
         if !awaited && self.lazy_turns < LAZY_TURNS {
             return Ok(());

@@ -200,7 +200,10 @@ async fn more_than_f_lost_disks_are_said_and_waited_for() {
         cluster.until(id, "says so", |node| node.standing().status.too_many_without_log).await;
         let address = cluster.nodes[&id].operations_address().unwrap();
         let (code, reason) = http_get(address, "/readyz").await;
-        assert_eq!((code, reason.as_str()), (503, "more than f replicas have no trusted log: bring back data directories\n"));
+        assert_eq!(
+            (code, reason.as_str()),
+            (503, "more than f replicas have no trusted log: bring back data directories\n")
+        );
         let told = status(&cluster, id).await;
         assert_eq!(told["without_log"], serde_json::json!([2, 3]));
     }

@@ -59,8 +59,8 @@ use quorate_crypto::{Digest, Epoch, PublicKey, Seq, Signed, Verified, merkle_tre
 
 pub use batch::{BATCH_RESULTS_PER_CLIENT, BatchOutcome};
 pub use configuration::{
-    CONFIGURATION_SERVICE, CONFIGURATION_TABLE, ClientRecord, ConfigurationOperation, ConfigurationResult, ExecutionParameters,
-    InitialConfiguration, Permission,
+    CONFIGURATION_SERVICE, CONFIGURATION_TABLE, ClientRecord, ConfigurationOperation, ConfigurationResult,
+    ExecutionParameters, InitialConfiguration, Permission,
 };
 pub use service::{KEY_VALUE_SERVICE, RestoreError, Service};
 pub use session::{

@@ -370,10 +370,12 @@ impl Engine for Replica {
             pending: self.pending.len(),
             view_changes: self.view_changes_started,
             transferring: self.transfer.is_active(),
-            incarnation: self.lives.rejoining.as_ref().and_then(Rejoining::attempt).map_or(
-                self.setup.incarnation,
-                |attempt| attempt.statement.statement.incarnation,
-            ),
+            incarnation: self
+                .lives
+                .rejoining
+                .as_ref()
+                .and_then(Rejoining::attempt)
+                .map_or(self.setup.incarnation, |attempt| attempt.statement.statement.incarnation),
             rejoining: self.is_rejoining(),
             too_many_without_log: without_log.len() > self.committee().faults(),
             without_log,

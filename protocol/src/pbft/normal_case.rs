@@ -31,8 +31,8 @@ impl Replica {
             let wanted = self.bodies.is_wanted(&digest);
             self.bodies_came |= wanted;
             // Who only follows has no use for requests that nobody ordered yet.
-            let too_early = rejoin_statement(&request)
-                .is_some_and(|statement| !self.admits_rejoin(now, &statement, digest));
+            let too_early =
+                rejoin_statement(&request).is_some_and(|statement| !self.admits_rejoin(now, &statement, digest));
             if !wanted && (too_early || self.is_rejoining()) {
                 continue;
             }

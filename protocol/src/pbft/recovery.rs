@@ -98,8 +98,7 @@ impl Replica {
 
     /// Whether something in the log was signed in the life that goes on.
     fn is_of_this_life(&self, signed: &Signed) -> bool {
-        signed.signer() != self.id()
-            || (signed.statement.incarnation == self.setup.incarnation && !self.is_rejoining())
+        signed.signer() != self.id() || (signed.statement.incarnation == self.setup.incarnation && !self.is_rejoining())
     }
 
     /// A slot rests on the records of its bodies, too: the next cut must leave them.
@@ -157,7 +156,8 @@ impl Replica {
                 if let Some(certificate) = stable {
                     self.checkpoints.restore(certificate);
                 }
-                for signed in checkpoints.into_iter().filter(|signed| self.is_of_this_life(signed)).collect::<Vec<_>>() {
+                for signed in checkpoints.into_iter().filter(|signed| self.is_of_this_life(signed)).collect::<Vec<_>>()
+                {
                     if let Some((seq, _)) = crate::checkpoint::parts(signed.body()) {
                         self.checkpoints.add_own(seq, signed);
                     }

@@ -380,9 +380,8 @@ impl Replica {
 
     pub(super) fn next_awaited_fetch(&self) -> Option<Micros> {
         // What is complete waits for execution, not for a time.
-        let incomplete = |awaited: &&AwaitedNewView| {
-            awaited.collected.len() < awaited.new_view.body().view_changes.len()
-        };
+        let incomplete =
+            |awaited: &&AwaitedNewView| awaited.collected.len() < awaited.new_view.body().view_changes.len();
         self.awaited.values().filter(incomplete).map(|awaited| awaited.next_fetch).min()
     }
 

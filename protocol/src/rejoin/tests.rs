@@ -21,8 +21,7 @@ fn statement(id: u16, incarnation: u32, body: StatementBody) -> Statement {
 }
 
 fn rejoin(id: u16, incarnation: u32, nonce: u8) -> Signed {
-    statement(id, incarnation, StatementBody::Rejoin { nonce: [nonce; 16] })
-        .sign(ClusterId(Digest([7; 32])), &key(id))
+    statement(id, incarnation, StatementBody::Rejoin { nonce: [nonce; 16] }).sign(ClusterId(Digest([7; 32])), &key(id))
 }
 
 /// Replica 3 in incarnation 2 since number 100.
@@ -47,12 +46,16 @@ fn the_first_rejoin_of_the_next_incarnation_wins() {
     assert_eq!(entry(&table, ReplicaId(3)), Some(record));
     assert!(execute(&mut table, &rejoin(2, 1, 4), Seq(10)), "each replica for itself");
     let read = Rejoined::read(&table).expect("well formed");
-    assert_eq!((read.len(), read.get(ReplicaId(3)), read.incarnation(ReplicaId(0))), (2, Some(&record), Incarnation(0)));
+    assert_eq!(
+        (read.len(), read.get(ReplicaId(3)), read.incarnation(ReplicaId(0))),
+        (2, Some(&record), Incarnation(0))
+    );
 }
 
 #[test]
 fn a_malformed_entry_is_no_table() {
-    for (key, value) in [(vec![REJOIN_TAG, 0], vec![]), (vec![REJOIN_TAG, 0, 1], vec![1]), (vec![REJOIN_TAG; 4], vec![])]
+    for (key, value) in
+        [(vec![REJOIN_TAG, 0], vec![]), (vec![REJOIN_TAG, 0, 1], vec![1]), (vec![REJOIN_TAG; 4], vec![])]
     {
         assert_eq!(Rejoined::read(&MerkleMap::from_entries([(key, value)])), None);
     }
@@ -78,7 +81,8 @@ fn each_life_speaks_about_its_own_numbers() {
 #[test]
 fn a_view_change_of_a_life_that_is_over_is_superseded() {
     let known = known();
-    let of = |id, incarnation| statement(id, incarnation, StatementBody::ViewChange { view: View(6), body: Digest::ZERO });
+    let of =
+        |id, incarnation| statement(id, incarnation, StatementBody::ViewChange { view: View(6), body: Digest::ZERO });
     assert!(is_superseded(&known, &of(3, 0)) && is_superseded(&known, &of(3, 1)));
     assert!(!is_superseded(&known, &of(3, 2)), "the life that goes on");
     assert!(!is_superseded(&known, &of(3, 3)), "one a laggard does not know yet");

@@ -81,7 +81,9 @@ pub(super) async fn wipe(directory: &Directory, id: u16, report: Report) -> Resu
     start::wait_until_connected(directory, &description, &[id], &mut spawned).await.map_err(launch_failure)?;
     let pid = condition(directory, id).pid();
     report.both(
-        &format!("replica {id} lost its data and runs with an empty log; it rejoins, as `quorate-testnet status` shows"),
+        &format!(
+            "replica {id} lost its data and runs with an empty log; it rejoins, as `quorate-testnet status` shows"
+        ),
         &json!({"v": 1, "id": id.0, "pid": pid, "up": true, "wiped": true}),
     )
 }

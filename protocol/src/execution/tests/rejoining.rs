@@ -24,7 +24,7 @@ fn a_rejoin_is_in_the_state_root_and_in_snapshots() {
     let mut without = execution.clone();
     let asked = rejoin(2, 1, 7);
     assert_eq!(execution.judge(&asked, 0), Judgement::Fresh);
-    assert!(won(&apply(&mut execution, 1000, &[asked.clone()])));
+    assert!(won(&apply(&mut execution, 1000, std::slice::from_ref(&asked))));
     apply(&mut without, 1000, &[]);
     assert_ne!(execution.header().digest(), without.header().digest());
 
@@ -44,9 +44,7 @@ fn the_first_rejoin_of_an_incarnation_executes_and_no_other() {
     assert!(won(&both));
     assert_eq!(both.replies[1].1.outcome, Outcome::Refused(Refusal::StaleNumber));
     assert_eq!(both.executed, 1);
-    for (request, refusal) in
-        [(rejoin(2, 1, 7), Refusal::StaleNumber), (rejoin(2, 3, 7), Refusal::NumberTooFar)]
-    {
+    for (request, refusal) in [(rejoin(2, 1, 7), Refusal::StaleNumber), (rejoin(2, 3, 7), Refusal::NumberTooFar)] {
         assert_eq!(execution.judge(&request, 0), Judgement::Refused(refusal));
         let outcome = apply(&mut execution, 1000, &[request]);
         assert_eq!((outcome.rejoined, &outcome.replies[0].1.outcome), (false, &Outcome::Refused(refusal)));

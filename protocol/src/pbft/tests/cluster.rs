@@ -133,7 +133,8 @@ impl Cluster {
         Setup {
             id,
             incarnation: Incarnation(0),
-            rejoin_seed: quorate_crypto::Digest::of(quorate_crypto::Domain::Fingerprint, &[&self.lives.to_be_bytes()]).0,
+            rejoin_seed: quorate_crypto::Digest::of(quorate_crypto::Domain::Fingerprint, &[&self.lives.to_be_bytes()])
+                .0,
             committee: Arc::clone(&self.committee),
             parameters: parameters.clone(),
             signer: Arc::new(key(id.0)),

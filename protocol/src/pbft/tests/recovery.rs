@@ -118,7 +118,8 @@ fn the_step_that_finds_the_log_lost_says_nothing_but_rejoin() {
     cluster.records.get_mut(&ReplicaId(2)).expect("it wrote").truncate(1);
     cluster.restart(ReplicaId(2), &parameters());
     let statements = signed_statements(&cluster, 2);
-    let message = cluster.verifier.verify(Message::YourStatements(statements), &cluster.committee, &MessageLimits { window: 16 });
+    let message =
+        cluster.verifier.verify(Message::YourStatements(statements), &cluster.committee, &MessageLimits { window: 16 });
     let now = cluster.now;
     let replica = cluster.replicas.get_mut(&ReplicaId(2)).expect("it runs");
     let step = replica.step(now, Input::Message { from: ReplicaId(1), message: message.expect("its own") });

@@ -8,7 +8,7 @@ use crate::proposal::{Payload, Proposal};
 use crate::record::Record;
 use crate::rejoin::{RejoinRecord, rejoin_request};
 use quorate_crypto::statement::Ballot;
-use quorate_crypto::{Incarnation, ReplicaId, Seq, Signed, Signer as _, Statement, StatementBody, View};
+use quorate_crypto::{Incarnation, ReplicaId, Signed, Signer as _, Statement, StatementBody, View};
 
 fn header(cluster: &Cluster, id: u16, incarnation: u32) -> Statement {
     Statement {
@@ -149,7 +149,10 @@ fn a_replica_without_a_trusted_log_signs_nothing_but_rejoin() {
     cluster.run(5_000);
     assert!(!is_back(&cluster, 0));
     assert_eq!(said_since(&cluster, 0, before), []);
-    assert!(!cluster.has_decided(2, &request(1, 7)), "it counts among the f: without it and replica 1 nothing is decided");
+    assert!(
+        !cluster.has_decided(2, &request(1, 7)),
+        "it counts among the f: without it and replica 1 nothing is decided"
+    );
 }
 
 fn records_with_a_rejoin(cluster: &Cluster, id: u16) -> Option<Signed> {
