@@ -171,8 +171,11 @@ impl Cluster {
         Ok(self)
     }
 
-    /// The replicas with their transport keys and resolved client addresses.
-    pub(crate) async fn addresses(&self) -> Result<Vec<PeerAddress>, ClusterError> {
+    /// The replicas with their transport keys and resolved client addresses, for links of one's own.
+    ///
+    /// # Errors
+    /// A host name without an address.
+    pub async fn addresses(&self) -> Result<Vec<PeerAddress>, ClusterError> {
         let mut addresses = Vec::new();
         for replica in self.genesis.replicas() {
             let address = self.endpoints.get(&replica.id).unwrap_or(&replica.client_address);

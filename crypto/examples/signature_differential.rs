@@ -1,4 +1,5 @@
-//! Compares single checks, batches and ZIP-215 as it is written down, over random and adversarial signatures (rule X1).
+//! Compares single checks and batches, without and with remembered keys, ed25519-zebra and ZIP-215 as it is written down,
+//! over random and adversarial signatures (rule X1).
 //! Arguments: how many cases (default 100,000) and the first seed (default 1). Fails at the first disagreement.
 
 #[path = "../tests/adversarial/mod.rs"]

@@ -33,6 +33,6 @@ pub use committee::{Committee, CommitteeError, FaultModel, Member};
 pub use digest::{Digest, Domain};
 pub use identity::{ClusterId, Epoch, Incarnation, ReplicaId, Seq, View};
 pub use keys::{PublicKey, SecretKey, Signature, Signer};
-pub use signature_scheme::{Ed25519, SignatureScheme};
+pub use signature_scheme::{Ed25519, RememberingEd25519, SignatureScheme};
 pub use statement::{Signed, Statement, StatementBody, StatementKind};
 pub use verified::{Claim, Verified, Verifier, Verify};

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use quorate_crypto::{Committee, Ed25519, Incarnation, PublicKey, ReplicaId, Verifier};
+use quorate_crypto::{Committee, Incarnation, PublicKey, RememberingEd25519, ReplicaId, Verifier};
 use quorate_keys::{Genesis, Identity, Protocol};
 use quorate_protocol::execution::{Execution, InitialConfiguration};
 use quorate_protocol::parameters::Parameters;
@@ -30,6 +30,7 @@ pub fn parameters(genesis: &Genesis) -> Parameters {
         proposal_time_bound_cap: numbers.proposal_time_bound_cap_ms,
         request_lifetime_max: numbers.request_lifetime_max_ms,
         pending_requests_max: size(numbers.pending_requests_max),
+        pending_requests_per_client_max: size(numbers.pending_requests_per_client_max),
         sessions_per_client: size(numbers.sessions_per_client),
         session_courtesy: numbers.session_idle_courtesy_ms,
         reply_cache_bytes: size(numbers.reply_cache_bytes / numbers.sessions_per_client.max(1)),
@@ -68,7 +69,7 @@ pub fn replica_setup(genesis: &Genesis, id: ReplicaId, identity: &Identity) -> S
         committee: Arc::new(Committee::clone(genesis.committee())),
         parameters: parameters(genesis),
         signer: Arc::new(identity.consensus.clone()),
-        verifier: Verifier::new(Arc::new(Ed25519)),
+        verifier: Verifier::new(Arc::new(RememberingEd25519::default())),
     }
 }
 

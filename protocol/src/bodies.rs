@@ -1,6 +1,9 @@
 //! Request bodies held in memory, each once, for as long as it is pending or named by a slot.
+//!
+//! They are looked up by digest some twenty times a request and never walked through, so they are hashed and the order of
+//! the maps shows nowhere. Digests can be ground until they share bits, so the hash has a key that nobody outside knows.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use quorate_crypto::{Digest, Verified};
@@ -11,7 +14,7 @@ use crate::request::Request;
 #[derive(Debug)]
 struct Body {
     request: Arc<Verified<Request>>,
-    /// The record that made it durable here.
+    /// The record that made it durable here; it counts if it is not below [`Bodies::records_from`].
     recorded: Option<RecordIndex>,
     /// Slots that name it.
     slots: u32,
@@ -22,9 +25,11 @@ struct Body {
 /// The bodies. Bounded by the pending cap and by the bodies the slots of the look-ahead name.
 #[derive(Debug, Default)]
 pub struct Bodies {
-    held: BTreeMap<Digest, Body>,
+    held: HashMap<Digest, Body>,
     /// Named by a slot, not held: how many slots name it.
-    wanted: BTreeMap<Digest, u32>,
+    wanted: HashMap<Digest, u32>,
+    /// The frames of records below are gone.
+    records_from: RecordIndex,
 }
 
 impl Bodies {
@@ -100,23 +105,22 @@ impl Bodies {
 
     /// The record that holds the body, if one does.
     pub fn recorded(&self, digest: &Digest) -> Option<RecordIndex> {
-        self.held.get(digest).and_then(|body| body.recorded)
+        self.held.get(digest).and_then(|body| body.recorded).filter(|record| *record >= self.records_from)
     }
 
     /// Notes that `record` holds the body.
     pub fn set_recorded(&mut self, digest: &Digest, record: RecordIndex) {
-        if let Some(body) = self.held.get_mut(digest) {
-            body.recorded.get_or_insert(record);
+        let records_from = self.records_from;
+        if let Some(body) = self.held.get_mut(digest)
+            && body.recorded.is_none_or(|earlier| earlier < records_from)
+        {
+            body.recorded = Some(record);
         }
     }
 
     /// Forgets records below `cut`: their frames are gone.
     pub fn forget_records_below(&mut self, cut: RecordIndex) {
-        for body in self.held.values_mut() {
-            if body.recorded.is_some_and(|record| record < cut) {
-                body.recorded = None;
-            }
-        }
+        self.records_from = self.records_from.max(cut);
     }
 
     /// How many bodies are held.

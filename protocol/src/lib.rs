@@ -7,7 +7,7 @@
 //! |---|---|
 //! | [`engine`] | the seam: input, step, the trait that PBFT and HotStuff implement |
 //! | [`pbft`] | Practical Byzantine Fault Tolerance with signatures (Castro and Liskov 1999) |
-//! | [`pending`], [`bodies`] | requests admitted and waiting; request bodies held |
+//! | [`pending`], [`bodies`], [`throughput`] | requests admitted and waiting; request bodies held; how many fit |
 //! | [`checkpoint`], [`transfer`] | stable checkpoints; fetching a certified state |
 //! | [`evidence`] | signed contradictions and their offline check |
 //! | [`rejoin`] | how a replica that lost its log comes back |
@@ -30,4 +30,5 @@ pub mod rejoin;
 pub mod reply;
 pub mod request;
 pub mod state;
+pub mod throughput;
 pub mod transfer;

@@ -87,6 +87,8 @@ pub struct Status {
     pub missing_requests: Vec<Digest>,
     /// Proposals known by digest only.
     pub missing_proposals: Vec<Digest>,
+    /// Whether it finds the primary of its view slow.
+    pub suspects: bool,
 }
 
 /// A decided proposal with its proof.

@@ -28,6 +28,8 @@ pub struct Parameters {
     pub request_lifetime_max: u64,
     /// Most requests pending at a replica, split fairly per client key.
     pub pending_requests_max: usize,
+    /// Most requests pending at a replica of one client key.
+    pub pending_requests_per_client_max: usize,
     /// Proposals the primary keeps undecided at once; batches fill while they are.
     pub pipeline_depth: u64,
     /// STATUS is sent so often while anything is pending.
@@ -57,6 +59,7 @@ impl Default for Parameters {
             proposal_time_bound_cap: 60_000,
             request_lifetime_max: 120_000,
             pending_requests_max: 8192,
+            pending_requests_per_client_max: 1024,
             pipeline_depth: 4,
             status_interval: 100_000,
             status_interval_idle: 1_000_000,

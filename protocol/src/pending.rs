@@ -24,12 +24,24 @@ pub struct Admitted {
     pub weight: usize,
     /// How widely this replica has relayed it.
     pub relayed: Relayed,
+    /// When it was first relayed: from then on the primary holds it.
+    pub relayed_at: Option<Micros>,
+    /// When it was last relayed: a relay may be lost with its link, or find no room.
+    pub relayed_last: Micros,
     /// The peer on whose word it was admitted beyond its client's share.
     pub vouched_by: Option<ReplicaId>,
+    /// The peer whose timer runs on it and for whose sake it is proposed before others.
+    pub urgent_for: Option<ReplicaId>,
 }
 
 /// Requests admitted beyond their clients' shares for the sake of one peer.
 pub const VOUCHED_MAX: usize = 8;
+/// Requests proposed before others for the sake of one peer, at a time.
+pub const URGENT_MAX: usize = 8;
+/// The oldest unproposed requests are relayed, so many at a time: what is behind them waits for room, not for a relay.
+pub const RELAYED_MAX: usize = URGENT_MAX;
+/// Bytes of all pending requests together, beyond which a client with something pending is told to come back.
+pub const PENDING_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// How widely a request was relayed.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -53,25 +65,42 @@ pub enum Admission {
     Busy,
 }
 
+/// What one client key has pending.
+#[derive(Clone, Copy, Debug, Default)]
+struct Share {
+    requests: usize,
+    bytes: usize,
+}
+
 /// The pending requests.
 #[derive(Debug)]
 pub struct Pending {
     capacity: usize,
+    per_client_max: usize,
+    bytes: usize,
     next: u64,
     queue: BTreeMap<Ticket, Admitted>,
     by_digest: BTreeMap<Digest, Ticket>,
     /// Several requests may claim one number; only one will execute.
     by_number: BTreeMap<RequestNumber, BTreeSet<Ticket>>,
-    per_client: BTreeMap<PublicKey, usize>,
+    per_client: BTreeMap<PublicKey, Share>,
     vouched: BTreeMap<ReplicaId, usize>,
     unproposed: BTreeSet<Ticket>,
+    /// Those of them that some peer's timer runs on.
+    urgent: BTreeSet<Ticket>,
+    urgent_count: BTreeMap<ReplicaId, usize>,
+    /// Requests admitted after the oldest was relayed, and executed before it.
+    overtaken: usize,
 }
 
 impl Pending {
-    /// A pool of at most `capacity` requests and one more for every client that has none.
-    pub fn new(capacity: usize) -> Pending {
+    /// A pool of at most `capacity` requests, at most `per_client_max` of one key, and one more for every client that
+    /// has none.
+    pub fn new(capacity: usize, per_client_max: usize) -> Pending {
         Pending {
             capacity,
+            per_client_max,
+            bytes: 0,
             next: 0,
             queue: BTreeMap::new(),
             by_digest: BTreeMap::new(),
@@ -79,20 +108,27 @@ impl Pending {
             per_client: BTreeMap::new(),
             vouched: BTreeMap::new(),
             unproposed: BTreeSet::new(),
+            urgent: BTreeSet::new(),
+            urgent_count: BTreeMap::new(),
+            overtaken: 0,
         }
     }
 
     /// Whether a request of `client` may join. The cap is split per client key: a key with nothing pending is always
     /// admitted; beyond its share of the cap it is told to come back, which starts no timer, so overload never becomes
-    /// a view change (protocol.md, PBFT).
-    pub fn admission(&self, digest: &Digest, client: &PublicKey) -> Admission {
+    /// a view change (protocol.md, PBFT). `room` is how many requests are executed soon enough, by measurement: the cap
+    /// is never more than that.
+    pub fn admission(&self, digest: &Digest, client: &PublicKey, room: usize) -> Admission {
         if self.by_digest.contains_key(digest) {
             return Admission::Known;
         }
-        let own = self.per_client.get(client).copied().unwrap_or(0);
+        let own = self.per_client.get(client).copied().unwrap_or_default();
         let clients = self.per_client.len().max(1);
-        let share = (self.capacity / clients).max(1);
-        if own == 0 || (own < share && self.queue.len() < self.capacity) { Admission::Admit } else { Admission::Busy }
+        let capacity = self.capacity.min(room);
+        let share = (capacity / clients).clamp(1, self.per_client_max);
+        let fits = own.requests < share && self.queue.len() < capacity;
+        let fits_bytes = own.bytes < PENDING_BYTES_MAX / clients && self.bytes < PENDING_BYTES_MAX;
+        if own.requests == 0 || (fits && fits_bytes) { Admission::Admit } else { Admission::Busy }
     }
 
     /// Whether a request that `peer` relays may join although its client's share is used up. The peer's timer runs on it:
@@ -116,29 +152,85 @@ impl Pending {
     pub fn admit(&mut self, digest: Digest, number: RequestNumber, weight: usize, since: Micros) {
         let ticket = Ticket(self.next);
         self.next += 1;
-        self.queue.insert(ticket, Admitted { digest, number, since, weight, relayed: Relayed::No, vouched_by: None });
+        let admitted = Admitted {
+            digest,
+            number,
+            since,
+            weight,
+            relayed: Relayed::No,
+            relayed_at: None,
+            relayed_last: 0,
+            vouched_by: None,
+            urgent_for: None,
+        };
+        self.queue.insert(ticket, admitted);
+        self.bytes += weight;
         self.by_digest.insert(digest, ticket);
         self.by_number.entry(number).or_default().insert(ticket);
-        *self.per_client.entry(number.client).or_insert(0) += 1;
+        let share = self.per_client.entry(number.client).or_default();
+        share.requests += 1;
+        share.bytes += weight;
         self.unproposed.insert(ticket);
     }
 
-    fn remove_ticket(&mut self, ticket: Ticket) -> Option<Digest> {
-        let admitted = self.queue.remove(&ticket)?;
-        self.by_digest.remove(&admitted.digest);
+    /// A peer relays a request that is pending here and not proposed: its timer runs on it, so it is proposed before
+    /// others, whose order is the primary's to choose. Otherwise a queue longer than the view timeout, in another order
+    /// here than there, would look like censorship. A lying peer moves [`URGENT_MAX`] requests forward at a time.
+    pub fn urge(&mut self, peer: ReplicaId, digest: &Digest) {
+        let Some(ticket) = self.by_digest.get(digest).copied() else { return };
+        if !self.unproposed.contains(&ticket) {
+            return;
+        }
+        let count = self.urgent_count.entry(peer).or_insert(0);
+        if let Some(admitted) = self.queue.get_mut(&ticket)
+            && admitted.urgent_for.is_none()
+            && *count < URGENT_MAX
+        {
+            *count += 1;
+            admitted.urgent_for = Some(peer);
+            self.urgent.insert(ticket);
+        }
+    }
+
+    /// Whether some peer's timer runs on what was not proposed yet.
+    pub fn is_urged(&self) -> bool {
+        !self.urgent.is_empty()
+    }
+
+    fn leave_unproposed(&mut self, ticket: Ticket) {
         self.unproposed.remove(&ticket);
+        // A place counts until its request is proposed: the peer's next one must find room while this one executes.
+        if let Some(peer) = self.queue.get_mut(&ticket).and_then(|admitted| admitted.vouched_by.take())
+            && let Some(count) = self.vouched.get_mut(&peer)
+        {
+            *count -= 1;
+        }
+        if self.urgent.remove(&ticket)
+            && let Some(peer) = self.queue.get_mut(&ticket).and_then(|admitted| admitted.urgent_for.take())
+            && let Some(count) = self.urgent_count.get_mut(&peer)
+        {
+            *count -= 1;
+        }
+    }
+
+    fn remove_ticket(&mut self, ticket: Ticket) -> Option<Digest> {
+        self.leave_unproposed(ticket);
+        if self.queue.first_key_value().is_some_and(|(oldest, _)| *oldest == ticket) {
+            self.overtaken = 0;
+        }
+        let admitted = self.queue.remove(&ticket)?;
+        self.bytes -= admitted.weight;
+        self.by_digest.remove(&admitted.digest);
         if let Some(tickets) = self.by_number.get_mut(&admitted.number) {
             tickets.remove(&ticket);
             if tickets.is_empty() {
                 self.by_number.remove(&admitted.number);
             }
         }
-        if let Some(count) = admitted.vouched_by.and_then(|peer| self.vouched.get_mut(&peer)) {
-            *count -= 1;
-        }
-        if let Some(count) = self.per_client.get_mut(&admitted.number.client) {
-            *count -= 1;
-            if *count == 0 {
+        if let Some(share) = self.per_client.get_mut(&admitted.number.client) {
+            share.requests -= 1;
+            share.bytes -= admitted.weight;
+            if share.requests == 0 {
                 self.per_client.remove(&admitted.number.client);
             }
         }
@@ -151,7 +243,27 @@ impl Pending {
         let mut tickets: Vec<Ticket> = self.by_number.get(number).into_iter().flatten().copied().collect();
         let own = self.by_digest.get(digest).copied().filter(|ticket| !tickets.contains(ticket));
         tickets.extend(own);
+        for ticket in &tickets {
+            self.count_overtaking(*ticket);
+        }
         tickets.into_iter().filter_map(|ticket| self.remove_ticket(ticket)).collect()
+    }
+
+    fn count_overtaking(&mut self, ordered: Ticket) {
+        let Some((oldest, waiting)) = self.queue.first_key_value() else { return };
+        let relayed_at = waiting.relayed_at;
+        if *oldest == ordered {
+            self.overtaken = 0;
+        } else if let Some(ordered) = self.queue.get(&ordered)
+            && relayed_at.is_some_and(|at| ordered.since > at)
+        {
+            self.overtaken += 1;
+        }
+    }
+
+    /// How many requests were executed before the oldest although they were admitted after it was handed to the primary.
+    pub const fn overtaken(&self) -> usize {
+        self.overtaken
     }
 
     /// The request will not be ordered: it leaves.
@@ -164,7 +276,7 @@ impl Pending {
     /// The request stands in a proposal this replica made or accepted.
     pub fn proposed(&mut self, digest: &Digest) {
         if let Some(ticket) = self.by_digest.get(digest) {
-            self.unproposed.remove(ticket);
+            self.leave_unproposed(*ticket);
         }
     }
 
@@ -172,16 +284,23 @@ impl Pending {
     pub fn reset_proposed(&mut self, still: impl Fn(&Digest) -> bool) {
         self.unproposed =
             self.queue.iter().filter(|(_, admitted)| !still(&admitted.digest)).map(|(ticket, _)| *ticket).collect();
+        self.urgent.clear();
+        self.urgent_count.clear();
         for admitted in self.queue.values_mut() {
             admitted.relayed = Relayed::No;
+            admitted.relayed_at = None;
+            admitted.urgent_for = None;
         }
+        self.overtaken = 0;
     }
 
-    /// Takes the oldest unproposed requests for a batch, within the limits. The first always fits.
+    /// Takes the oldest unproposed requests for a batch, within the limits, before all others those that peers' timers
+    /// run on. The first always fits.
     pub fn take_batch(&mut self, count_max: usize, bytes_max: usize) -> Vec<Digest> {
         let mut batch = Vec::new();
         let mut bytes = 0;
-        for ticket in &self.unproposed {
+        let others = self.unproposed.iter().filter(|ticket| !self.urgent.contains(ticket));
+        for ticket in self.urgent.iter().chain(others) {
             let Some(admitted) = self.queue.get(ticket) else { continue };
             if batch.len() == count_max || (!batch.is_empty() && bytes + admitted.weight > bytes_max) {
                 break;
@@ -190,7 +309,7 @@ impl Pending {
             batch.push((*ticket, admitted.digest));
         }
         for (ticket, _) in &batch {
-            self.unproposed.remove(ticket);
+            self.leave_unproposed(*ticket);
         }
         batch.into_iter().map(|(_, digest)| digest).collect()
     }
@@ -200,6 +319,17 @@ impl Pending {
         self.queue.values().next()
     }
 
+    /// The oldest requests, proposed or not: `count` at most, and beyond the first only as far as `bytes_max` goes.
+    pub fn oldest_few(&self, count: usize, bytes_max: usize) -> Vec<Digest> {
+        let mut bytes = 0;
+        let few = self.queue.values().take(count).take_while(|admitted| {
+            let fits = bytes == 0 || bytes + admitted.weight <= bytes_max;
+            bytes += admitted.weight;
+            fits
+        });
+        few.map(|admitted| admitted.digest).collect()
+    }
+
     /// A timer starts on this request: it is relayed anew, since it may have found no room when it was relayed with others.
     pub fn relay_again(&mut self, digest: &Digest) {
         if let Some(admitted) = self.by_digest.get(digest).and_then(|ticket| self.queue.get_mut(ticket)) {
@@ -207,18 +337,27 @@ impl Pending {
         }
     }
 
-    /// Requests admitted before `since` that no accepted proposal names and that were relayed less widely than `to`, up
-    /// to `bytes_max`; they are marked as relayed.
-    pub fn to_relay(&mut self, since: Micros, to: Relayed, bytes_max: usize) -> Vec<Digest> {
+    /// Of the oldest [`RELAYED_MAX`] requests that no accepted proposal names, those admitted before `since` and relayed
+    /// less widely than `to`, or so widely `again` ago, up to `bytes_max`; they are marked as relayed `now`.
+    pub fn to_relay(
+        &mut self,
+        now: Micros,
+        since: Micros,
+        to: Relayed,
+        again: Micros,
+        bytes_max: usize,
+    ) -> Vec<Digest> {
         let mut relay = Vec::new();
         let mut bytes = 0;
-        for ticket in &self.unproposed {
+        for ticket in self.unproposed.iter().take(RELAYED_MAX) {
             let Some(admitted) = self.queue.get_mut(ticket) else { continue };
             if admitted.since > since || bytes > bytes_max {
                 break;
             }
-            if admitted.relayed < to {
-                admitted.relayed = to;
+            if admitted.relayed < to || admitted.relayed_last.saturating_add(again) <= now {
+                admitted.relayed = admitted.relayed.max(to);
+                admitted.relayed_last = now;
+                admitted.relayed_at.get_or_insert(now);
                 bytes += admitted.weight;
                 relay.push(admitted.digest);
             }
@@ -229,8 +368,25 @@ impl Pending {
     /// Drops everything; returns what was there.
     pub fn clear(&mut self) -> Vec<Digest> {
         let gone = self.by_digest.keys().copied().collect();
-        *self = Pending { next: self.next, ..Pending::new(self.capacity) };
+        *self = Pending { next: self.next, ..Pending::new(self.capacity, self.per_client_max) };
         gone
+    }
+
+    /// When the oldest unproposed request that was not relayed yet was admitted.
+    pub fn unrelayed_since(&self) -> Option<Micros> {
+        let oldest = self.unproposed.iter().take(RELAYED_MAX).filter_map(|ticket| self.queue.get(ticket));
+        oldest.filter(|admitted| admitted.relayed == Relayed::No).map(|admitted| admitted.since).next()
+    }
+
+    /// When the oldest unproposed request was admitted.
+    pub fn unproposed_since(&self) -> Option<Micros> {
+        self.unproposed.first().and_then(|ticket| self.queue.get(ticket)).map(|admitted| admitted.since)
+    }
+
+    /// Of the oldest [`RELAYED_MAX`] unproposed requests, how many the primary was handed before `before`.
+    pub fn handed_over(&self, before: Micros) -> usize {
+        let oldest = self.unproposed.iter().take(RELAYED_MAX).filter_map(|ticket| self.queue.get(ticket));
+        oldest.filter(|admitted| admitted.relayed_at.is_some_and(|at| at <= before)).count()
     }
 
     /// How many are unproposed.

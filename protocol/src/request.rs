@@ -69,6 +69,7 @@ pub struct Request {
     content: RequestContent,
     signature: Signature,
     operations_digest: Digest,
+    digest: Digest,
 }
 
 /// Why a request is refused before it reaches the protocol. Every replica judges alike.
@@ -115,11 +116,27 @@ impl RequestContent {
         out
     }
 
+    fn digest(&self, operations: Digest, signature: &Signature) -> Digest {
+        Digest::of(
+            Domain::Request,
+            &[
+                &self.client.0,
+                &self.session.0,
+                &self.number.to_be_bytes(),
+                &self.acknowledged_below.to_be_bytes(),
+                &self.valid_until.to_be_bytes(),
+                operations.as_bytes(),
+                &signature.0,
+            ],
+        )
+    }
+
     /// Signs the request with the client's key.
     pub fn sign(self, cluster: ClusterId, key: &dyn Signer) -> Request {
         let operations_digest = operations_digest(&self.operations);
         let signature = key.sign(&self.signed_bytes(cluster, operations_digest));
-        Request { content: self, signature, operations_digest }
+        let digest = self.digest(operations_digest, &signature);
+        Request { content: self, signature, operations_digest, digest }
     }
 }
 
@@ -128,7 +145,8 @@ impl Request {
     /// is made by [`RequestContent::sign`].
     pub fn from_parts(content: RequestContent, signature: Signature) -> Request {
         let operations_digest = operations_digest(&content.operations);
-        Request { content, signature, operations_digest }
+        let digest = content.digest(operations_digest, &signature);
+        Request { content, signature, operations_digest, digest }
     }
 
     /// The content.
@@ -143,20 +161,8 @@ impl Request {
 
     /// The digest that names this request. It covers the signature: two signatures over one content are two requests,
     /// of which at most one executes (they share a number).
-    pub fn digest(&self) -> Digest {
-        let content = &self.content;
-        Digest::of(
-            Domain::Request,
-            &[
-                &content.client.0,
-                &content.session.0,
-                &content.number.to_be_bytes(),
-                &content.acknowledged_below.to_be_bytes(),
-                &content.valid_until.to_be_bytes(),
-                self.operations_digest.as_bytes(),
-                &self.signature.0,
-            ],
-        )
+    pub const fn digest(&self) -> Digest {
+        self.digest
     }
 
     /// Bytes this request takes in a batch, for limits.

@@ -8,11 +8,12 @@
 //! | [`arguments`] | flags, variables, help |
 //! | `up` | starting, and the line that goes on while it runs |
 //! | `screen` | tables, steps, colour |
-//! | `status`, `turning`, `processes`, `logs`, `evidence`, `bench` | the other commands |
+//! | `status`, `turning`, `processes`, `logs`, `evidence`, `attack`, `bench`, `drill`, `compare` | the other commands |
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{CommandFactory as _, Parser as _};
+use clap::CommandFactory as _;
 use quorate_client::command::failure::Failure;
 use quorate_client::command::report::Report;
 use serde_json::json;
@@ -21,7 +22,10 @@ use crate::launcher::{Directory, LaunchError};
 
 pub mod arguments;
 
+mod attack;
 mod bench;
+mod compare;
+mod drill;
 mod evidence;
 mod logs;
 mod processes;
@@ -34,7 +38,8 @@ use arguments::{Arguments, Command};
 
 /// Runs the command that this process was started with.
 pub fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = Arguments::read();
+    let named = arguments.dir_is_given.then(|| arguments.dir.clone());
     let (directory, report) = (arguments.directory(), Report { json: arguments.json });
     let outcome = match arguments.command {
         Command::Replica(replica) => {
@@ -49,7 +54,7 @@ pub fn main() -> ExitCode {
         Command::Completions { shell } => completions(shell, report),
         Command::Logs(logs) => logs.run(&directory),
         Command::Faults => turning::catalogue(report),
-        command => in_runtime(command, &directory, report),
+        command => in_runtime(command, &directory, named, report),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -65,7 +70,7 @@ fn completions(shell: clap_complete::Shell, report: Report) -> Result<(), Failur
 }
 
 /// Runs a command that waits for sockets: one thread is enough, and takes least from the replicas.
-fn in_runtime(command: Command, directory: &Directory, report: Report) -> Result<(), Failure> {
+fn in_runtime(command: Command, directory: &Directory, named: Option<PathBuf>, report: Report) -> Result<(), Failure> {
     start_logging();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -73,8 +78,10 @@ fn in_runtime(command: Command, directory: &Directory, report: Report) -> Result
         .map_err(|error| Failure::configuration(format!("the system gave no event loop: {error}")))?;
     runtime.block_on(async {
         match command {
-            // It has its own idea of what Ctrl-C means.
+            // These have their own idea of what Ctrl-C means.
             Command::Up(up) => up.run(directory, report).await,
+            Command::Drill(drill) => drill::run(&drill, named, report).await,
+            Command::Compare(compare) => compare.run(report).await,
             command => tokio::select! {
                 outcome = connected(command, directory, report) => outcome,
                 _ = tokio::signal::ctrl_c() => Err(Failure::interrupted()),
@@ -94,8 +101,11 @@ async fn connected(command: Command, directory: &Directory, report: Report) -> R
         Command::Restart(restart) => processes::restart(directory, &restart, report).await,
         Command::Down(down) => processes::down(directory, &down, report),
         Command::Evidence(evidence) => evidence.run(directory, report),
+        Command::Attack(attack) => attack.run(directory, report).await,
         Command::Bench(bench) => bench.run(directory, report).await,
         Command::Up(_)
+        | Command::Drill(_)
+        | Command::Compare(_)
         | Command::Logs(_)
         | Command::Faults
         | Command::Simulate(_)

@@ -7,11 +7,15 @@
 //! | [`faults`] | the registry of Byzantine behaviours, wrapped around an honest engine |
 //! | [`launcher`] | a testnet on this machine: files, processes, replicas turned while they run |
 //! | [`mod@bench`] | load against a running testnet |
+//! | [`drill`] | attacks on real processes, and what clients notice of them |
+//! | [`compare`] | a testnet beside other systems on this machine, in one run |
 //! | [`command`] | the `quorate-testnet` command |
 //! | [`sim`] | the same replicas in virtual time: one seed decides everything |
 
 pub mod bench;
 pub mod command;
+pub mod compare;
+pub mod drill;
 pub mod faults;
 pub mod launcher;
 pub mod sim;

@@ -9,7 +9,7 @@ use quorate_crypto::encoding::{decode, encode};
 use quorate_crypto::{ReplicaId, Signer};
 use quorate_protocol::client::message::{ReplicaMessage, ReplicaStatus};
 use quorate_protocol::client::{
-    Accusation, AuthorId, ClientRole, Delivery, Output, ReadEnding, RequestEnding, Ticket, WatchStart,
+    Accusation, AuthorId, ClientRole, Delivery, Output, ReadEnding, RequestEnding, SubmitError, Ticket, WatchStart,
 };
 use quorate_protocol::engine::Now;
 use quorate_protocol::request::{Operation, Request, SessionId};
@@ -151,7 +151,7 @@ impl Driver {
         match command {
             Command::AddAuthor { key, session, answer } => drop(answer.send(self.role.add_author(key, session))),
             Command::Submit { author, operations, patience, room, answer } => {
-                match self.role.submit_as(now, author, operations, micros(patience)) {
+                match self.submit(now, author, operations, patience) {
                     Ok(ticket) => self.wait(ticket, Waiting::Request { answer, room }),
                     Err(error) => drop(answer.send(Err(error.into()))),
                 }
@@ -190,6 +190,21 @@ impl Driver {
                 }
             }
         }
+    }
+
+    /// A request whose outcome stays unknown holds up the numbers above it until it can no longer execute. The client goes
+    /// on under a fresh session then: what an application has to know is that one outcome, not that numbers exist.
+    fn submit(
+        &mut self,
+        now: Now,
+        author: AuthorId,
+        operations: Vec<Operation>,
+        patience: Duration,
+    ) -> Result<Ticket, SubmitError> {
+        if self.role.numbers_are_used_up(author) {
+            self.role.open_session(author, SessionId(rand::random()));
+        }
+        self.role.submit_as(now, author, operations, micros(patience))
     }
 
     fn wait(&mut self, ticket: Ticket, waiting: Waiting) {

@@ -67,13 +67,37 @@ impl Prefix {
     /// How many nibbles agree with those of `key` from `depth` on.
     pub(super) fn agreement(&self, key: &[u8], depth: usize) -> usize {
         let rest = 2 * key.len() - depth;
-        self.nibbles()
-            .iter()
-            .take(rest)
-            .enumerate()
-            .position(|(index, nibble)| *nibble != nibble_at(key, depth + index))
-            .unwrap_or_else(|| self.nibbles().len().min(rest))
+        let nibbles = &self.nibbles()[..self.nibbles().len().min(rest)];
+        let differs =
+            |from: usize, to: usize| (from..to).find(|place| nibbles[*place] != nibble_at(key, depth + place));
+        // The second half of a byte whose first half led here.
+        let first = (depth % 2).min(nibbles.len());
+        if let Some(place) = differs(0, first) {
+            return place;
+        }
+        // Keys share long prefixes (a client's key and session), so they are compared eight nibbles at a time.
+        let (mut agreed, mut key_bytes) = (first, &key[depth.div_ceil(2)..]);
+        while let (Some(expected), Some((bytes, behind))) =
+            (nibbles[agreed..].first_chunk::<8>(), key_bytes.split_first_chunk::<4>())
+        {
+            let difference = u64::from_le_bytes(*expected) ^ spread(*bytes);
+            if difference != 0 {
+                return agreed + difference.trailing_zeros() as usize / 8;
+            }
+            agreed += 8;
+            key_bytes = behind;
+        }
+        differs(agreed, nibbles.len()).unwrap_or(nibbles.len())
     }
+}
+
+/// The eight nibbles of four bytes, one a byte, the first in the lowest.
+fn spread(bytes: [u8; 4]) -> u64 {
+    const LOW_NIBBLES: u64 = 0x000f_000f_000f_000f;
+    let packed = u64::from(u32::from_le_bytes(bytes));
+    let packed = (packed | packed << 16) & 0x0000_ffff_0000_ffff;
+    let packed = (packed | packed << 8) & 0x00ff_00ff_00ff_00ff;
+    packed >> 4 & LOW_NIBBLES | (packed & LOW_NIBBLES) << 8
 }
 
 /// A value and, if it is long and its digest was taken, the digest, so that a change below a node does not hash the
@@ -370,5 +394,34 @@ impl<'a> Position<'a> {
     /// The subtree that begins here.
     pub(super) fn subtree(self) -> Arc<Node> {
         if self.consumed == 0 { Arc::clone(self.node) } else { Arc::new(self.node.without(self.consumed)) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every length around the eight nibbles compared at once, from even and odd depths, with a difference at every place
+    /// and with none.
+    #[test]
+    fn prefixes_agree_as_far_as_their_nibbles_do() {
+        let key: Vec<u8> = (0..40u32).map(|byte| (byte * 37 + 11) as u8).collect();
+        let nibbles: Vec<u8> = (0..2 * key.len()).map(|index| nibble_at(&key, index)).collect();
+        for depth in 0..5 {
+            for length in 0..60 {
+                let shared = &nibbles[depth..depth + length];
+                assert_eq!(Prefix::new(shared).agreement(&key, depth), length);
+                for different in 0..length {
+                    let mut changed = shared.to_vec();
+                    changed[different] ^= 1 << (different % 4);
+                    assert_eq!(Prefix::new(&changed).agreement(&key, depth), different, "{depth} {length}");
+                }
+                // A key that ends within the prefix.
+                for bytes in depth.div_ceil(2)..(depth + length).div_ceil(2) {
+                    let rest = 2 * bytes - depth;
+                    assert_eq!(Prefix::new(shared).agreement(&key[..bytes], depth), rest.min(length));
+                }
+            }
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! The published vectors, and what only a look inside can show.
 
-use super::{Ed25519, SignatureScheme, coefficients};
+use super::{Ed25519, KEYS_REMEMBERED, RememberingEd25519, SignatureScheme, coefficients};
 use crate::keys::{PublicKey, SecretKey, Signature, Signer as _};
 use crate::verified::Claim;
 use rand::Rng as _;
@@ -122,6 +122,11 @@ fn claim(seed: u8, message: &[u8]) -> Claim {
 fn speccheck_vectors_singly() {
     for (index, (claim, accepted)) in speccheck().iter().enumerate() {
         assert_eq!(Ed25519.verify(&claim.key, &claim.message, &claim.signature), *accepted, "vector {index}");
+        let remembering = RememberingEd25519::default();
+        for round in ["a new", "a known"] {
+            let judged = remembering.verify(&claim.key, &claim.message, &claim.signature);
+            assert_eq!(judged, *accepted, "vector {index} by {round} key");
+        }
     }
 }
 
@@ -129,9 +134,11 @@ fn speccheck_vectors_singly() {
 fn speccheck_vectors_in_batches() {
     let vectors = speccheck();
     let honest = claim(1, b"honest");
+    let remembering = RememberingEd25519::default();
     for (index, (claim, accepted)) in vectors.iter().enumerate() {
         for batch in [vec![claim], vec![claim, claim], vec![claim, &honest], vec![&honest, claim, &honest, claim]] {
             assert_eq!(Ed25519.verify_batch(&batch), *accepted, "vector {index} in a batch of {}", batch.len());
+            assert_eq!(remembering.verify_batch(&batch), *accepted, "vector {index} in a batch of {}", batch.len());
         }
     }
     let accepted: Vec<&Claim> = vectors.iter().filter(|(_, accepted)| *accepted).map(|(claim, _)| claim).collect();
@@ -191,4 +198,42 @@ fn every_bit_of_a_claim_changes_the_coefficients() {
     assert_ne!(before, changed(|claims| claims[1].message[0] ^= 1));
     assert_ne!(before, changed(|claims| claims.swap(0, 1)));
     assert_ne!(before, changed(|claims| claims[1].message.push(0)));
+}
+
+/// A key is remembered under its bytes: another key, another encoding of the same point included, is not taken for it.
+#[test]
+fn a_remembered_key_vouches_for_no_other() {
+    let remembering = RememberingEd25519::default();
+    let (first, second) = (claim(1, b"first"), claim(2, b"second"));
+    let mut forged = second.clone();
+    forged.key = first.key;
+    assert!(remembering.verify_batch(&[&first, &second]));
+    assert!(!remembering.verify_batch(&[&first, &forged]));
+    assert!(!remembering.verify(&forged.key, &forged.message, &forged.signature));
+}
+
+/// False signatures by keys of their own neither take room nor push anybody out; true ones are bounded.
+#[test]
+fn remembered_keys_are_bounded_and_earned() {
+    let remembering = RememberingEd25519::default();
+    let mut bad = claim(3, b"said");
+    bad.message.push(0);
+    assert!(!remembering.verify(&bad.key, &bad.message, &bad.signature));
+    assert!(!remembering.verify_batch(&[&bad, &claim(4, b"honest")]));
+    assert!(remembering.points().young.is_empty());
+
+    let point = curve25519_dalek::constants::ED25519_BASEPOINT_POINT;
+    let key = |number: usize| {
+        let mut bytes = [0; 32];
+        bytes[..8].copy_from_slice(&number.to_le_bytes());
+        PublicKey(bytes)
+    };
+    let mut points = remembering.points();
+    for number in 0..5 * KEYS_REMEMBERED {
+        points.remember(key(number), point);
+        // In use all the while.
+        assert!(points.find(&key(0)).is_some());
+        assert!(points.young.len() <= KEYS_REMEMBERED && points.old.len() <= KEYS_REMEMBERED);
+    }
+    assert!(points.find(&key(1)).is_none());
 }

@@ -1,12 +1,14 @@
-//! Claims made to tell verifiers apart, and a verifier by ZIP-215 written from the specification, which shares only the
-//! curve arithmetic with the one under test.
+//! Claims made to tell verifiers apart; a verifier by ZIP-215 written from the specification, which shares only the curve
+//! arithmetic with the one under test; and ed25519-zebra, singly and in batches, as another hand's reading of it.
 
 use curve25519_dalek::EdwardsPoint;
 use curve25519_dalek::constants::EIGHT_TORSION;
 use curve25519_dalek::edwards::CompressedEdwardsY;
 use curve25519_dalek::scalar::Scalar;
 use curve25519_dalek::traits::Identity as _;
-use quorate_crypto::{Claim, Ed25519, PublicKey, SecretKey, Signature, SignatureScheme as _, Signer as _};
+use quorate_crypto::{
+    Claim, Ed25519, PublicKey, RememberingEd25519, SecretKey, Signature, SignatureScheme as _, Signer as _,
+};
 use rand::{Rng as _, RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha12Rng;
 use sha2::{Digest as _, Sha512};
@@ -59,6 +61,24 @@ pub fn accepted_by_specification(claim: &Claim) -> bool {
         difference = difference + difference;
     }
     difference == EdwardsPoint::identity()
+}
+
+/// What ed25519-zebra says of one claim.
+pub fn accepted_by_zebra(claim: &Claim) -> bool {
+    let signature = ed25519_zebra::Signature::from(claim.signature.0);
+    ed25519_zebra::VerificationKey::try_from(claim.key.0)
+        .is_ok_and(|key| key.verify(&signature, &claim.message).is_ok())
+}
+
+/// What ed25519-zebra says of a batch, with coefficients of its own.
+fn batch_accepted_by_zebra(claims: &[&Claim], random: &mut ChaCha12Rng) -> bool {
+    let mut batch = ed25519_zebra::batch::Verifier::new();
+    for claim in claims {
+        let key = ed25519_zebra::VerificationKeyBytes::from(claim.key.0);
+        let signature = ed25519_zebra::Signature::from(claim.signature.0);
+        batch.queue((key, signature, claim.message.as_slice()));
+    }
+    batch.verify(random).is_ok()
 }
 
 /// Draws claims of all kinds from a seed.
@@ -219,7 +239,7 @@ pub struct Tally {
     pub batches: usize,
 }
 
-/// Compares single checks, batches and the specification over at least `count` claims.
+/// Compares single checks, batches, each without and with remembered keys, the specification and ed25519-zebra over at least `count` claims.
 ///
 /// # Panics
 /// On the first disagreement.
@@ -227,6 +247,7 @@ pub fn compare(seed: u64, count: usize) -> Tally {
     let mut adversary = Adversary::new(seed);
     let mut tally = Tally::default();
     let companion = adversary.honest();
+    let remembering = RememberingEd25519::default();
     while tally.cases < count {
         let size = 2 + adversary.below(63);
         let claims: Vec<Claim> = (0..size).map(|_| adversary.claim()).collect();
@@ -235,18 +256,27 @@ pub fn compare(seed: u64, count: usize) -> Tally {
         for claim in &claims {
             let single = Ed25519.verify(&claim.key, &claim.message, &claim.signature);
             assert_eq!(single, accepted_by_specification(claim), "single and specification differ: {claim:?}");
+            assert_eq!(single, accepted_by_zebra(claim), "single and ed25519-zebra differ: {claim:?}");
             assert_eq!(single, Ed25519.verify_batch(&[claim, &companion]), "single and batch differ: {claim:?}");
+            let remembered = remembering.verify(&claim.key, &claim.message, &claim.signature);
+            assert_eq!(single, remembered, "remembering changes the verdict: {claim:?}");
+            let remembered = remembering.verify_batch(&[claim, &companion]);
+            assert_eq!(single, remembered, "remembering changes the verdict of a batch: {claim:?}");
             if single { accepted.push(claim) } else { refused.push(claim) }
         }
         assert!(Ed25519.verify_batch(&accepted), "a batch of accepted claims is refused: {accepted:?}");
-        tally.batches += size + 1;
+        assert!(remembering.verify_batch(&accepted), "a batch of accepted claims is refused: {accepted:?}");
+        assert!(batch_accepted_by_zebra(&accepted, &mut adversary.random), "ed25519-zebra differs: {accepted:?}");
+        tally.batches += 2 * size + 2;
         if !refused.is_empty() {
             let mut spoilt = accepted.clone();
             let place = adversary.below(spoilt.len() + 1);
             spoilt.insert(place, refused[adversary.below(refused.len())]);
             assert!(!Ed25519.verify_batch(&spoilt), "a batch with a refused claim is accepted: {spoilt:?}");
+            assert!(!remembering.verify_batch(&spoilt), "a batch with a refused claim is accepted: {spoilt:?}");
+            assert!(!batch_accepted_by_zebra(&spoilt, &mut adversary.random), "ed25519-zebra differs: {spoilt:?}");
             assert!(!Ed25519.verify_batch(&refused), "a batch of refused claims is accepted: {refused:?}");
-            tally.batches += 2;
+            tally.batches += 3;
         }
         tally.cases += size;
         tally.accepted += accepted.len();

@@ -92,6 +92,11 @@ impl MemoryDisk {
         self.medium().faults.insert(operation, fault);
     }
 
+    /// Takes back every planned fault that has not struck yet.
+    pub fn forget_faults(&self) {
+        self.medium().faults.clear();
+    }
+
     /// The process dies as it asks for operation number `operation`: that and every later one is refused and has no
     /// effect until [`MemoryDisk::power_cut`] or [`MemoryDisk::restart`].
     pub fn crash_at(&self, operation: u64) {
@@ -101,6 +106,18 @@ impl MemoryDisk {
     /// Limits the sum of all file lengths; `None` lifts the limit.
     pub fn set_capacity(&self, bytes: Option<u64>) {
         self.medium().capacity_bytes = bytes;
+    }
+
+    /// The sum of all file lengths, in bytes: what [`MemoryDisk::set_capacity`] limits.
+    pub fn used_bytes(&self) -> u64 {
+        self.medium().inodes.values().map(|inode| inode.data.len() as u64).sum()
+    }
+
+    /// The names of this directory, ascending, without counting as an operation.
+    pub fn names(&self) -> Vec<String> {
+        let medium = self.medium();
+        let directory = medium.directories.get(&self.directory);
+        directory.map(|directory| directory.names.keys().cloned().collect()).unwrap_or_default()
     }
 
     /// The power fails and comes back: of the unsynced sectors a subset that `seed` chooses has reached the medium, of

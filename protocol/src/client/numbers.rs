@@ -24,13 +24,18 @@ impl Numbers {
     /// The next number, unless it would lie `span` or more above the lowest open one: replicas refuse numbers too far
     /// above what is acknowledged.
     pub fn take(&mut self, span: u64) -> Option<u64> {
-        let number = self.next;
-        if number - self.acknowledged_below() >= span {
+        if self.are_used_up(span) {
             return None;
         }
+        let number = self.next;
         self.next = self.next.checked_add(1)?;
         self.open.insert(number, None);
         Some(number)
+    }
+
+    /// Whether [`Numbers::take`] would give none.
+    pub fn are_used_up(&self, span: u64) -> bool {
+        self.next - self.acknowledged_below() >= span
     }
 
     /// Every number below is settled.

@@ -174,11 +174,12 @@ struct Author {
     numbers: Numbers,
 }
 
-/// A number in the session of one author.
+/// A number in one session of one author.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Number {
     author: AuthorId,
-    number: u64,
+    session: SessionId,
+    value: u64,
 }
 
 /// The client's role: one committee, one set of links, one key with one session, and the guests that were added.
@@ -258,6 +259,25 @@ impl ClientRole {
         AuthorId(self.authors.len() - 1)
     }
 
+    /// Whether the numbers of `author`'s session are used up, so that nothing can be submitted under it now.
+    pub fn numbers_are_used_up(&mut self, author: AuthorId) -> bool {
+        let reached = self.agreed.reached(&self.committee);
+        let span = self.parameters.number_span;
+        self.authors.get_mut(author.0).is_some_and(|author| {
+            author.numbers.expire(reached);
+            author.numbers.are_used_up(span)
+        })
+    }
+
+    /// `author` goes on under a fresh session: 128 random bits, used by no process before. For when the numbers of the
+    /// present one are used up above a request whose outcome stays unknown. What is under way keeps its session.
+    pub fn open_session(&mut self, author: AuthorId, session: SessionId) {
+        if let Some(author) = self.authors.get_mut(author.0) {
+            author.session = session;
+            author.numbers = Numbers::default();
+        }
+    }
+
     /// Requests that may be under way at once, of all authors.
     fn room(&self) -> usize {
         self.parameters.in_flight_max.saturating_mul(self.authors.len())
@@ -282,9 +302,9 @@ impl ClientRole {
         }
         let reached = self.agreed.reached(&self.committee);
         let span = self.parameters.number_span;
-        let numbers = &mut self.authors[author.0].numbers;
+        let Author { session, numbers, .. } = &mut self.authors[author.0];
         numbers.expire(reached);
-        let number = Number { author, number: numbers.take(span).ok_or(SubmitError::NumbersUsedUp)? };
+        let number = Number { author, session: *session, value: numbers.take(span).ok_or(SubmitError::NumbersUsedUp)? };
         let request = self.sign(now, number, operations);
         Ok(self.begin(now, Some(number), vec![request], patience))
     }
@@ -411,11 +431,13 @@ impl ClientRole {
 
     fn sign(&self, now: Now, number: Number, operations: Vec<Operation>) -> Arc<Request> {
         let author = &self.authors[number.author.0];
+        // In a session that was left nothing more is acknowledged.
+        let acknowledged_below = if author.session == number.session { author.numbers.acknowledged_below() } else { 1 };
         let content = RequestContent {
             client: author.key.public_key(),
-            session: author.session,
-            number: number.number,
-            acknowledged_below: author.numbers.acknowledged_below(),
+            session: number.session,
+            number: number.value,
+            acknowledged_below,
             valid_until: self.agreed.estimate(now.wall, &self.committee).saturating_add(self.parameters.lifetime),
             operations,
         };

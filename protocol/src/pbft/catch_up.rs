@@ -41,6 +41,8 @@ const HANDED_BACK: usize = 32;
 pub struct Peer {
     executed: Seq,
     stable: Seq,
+    /// The view whose primary it finds slow.
+    pub(super) suspects: Option<View>,
     next_answer: Micros,
     bulk_left: usize,
     bulk_refilled: Micros,
@@ -67,6 +69,7 @@ impl Replica {
         self.propose(now);
         self.tend_timer(now);
         self.tend_relays(now);
+        self.tend_monitor(now);
         self.tend_fetches(now);
         self.tend_transfer(now);
         self.tend_status(now);
@@ -153,6 +156,7 @@ impl Replica {
             slots,
             missing_requests,
             missing_proposals: self.wanted_proposals.keys().take(FETCH_MAX).copied().collect(),
+            suspects: self.monitor.suspects(),
         }
     }
 
@@ -162,6 +166,7 @@ impl Replica {
         let stuck = peer.executed == status.executed;
         peer.executed = status.executed;
         peer.stable = status.stable;
+        peer.suspects = status.suspects.then_some(status.view);
         if now.monotonic < peer.next_answer {
             return;
         }

@@ -16,6 +16,7 @@
 //! | `checkpointing` | CHECKPOINT, stable certificates, cutting the log |
 //! | `catch_up` | STATUS, re-sending, fetching, handing back statements |
 //! | `rejoining` | lives: coming back without a log, and who is believed after that |
+//! | [`monitor`] | whether the primary is merely slow |
 //! | `accusation` | finding signed contradictions |
 //! | `recovery` | from records back to a replica |
 
@@ -36,11 +37,13 @@ use crate::pending::Pending;
 use crate::record::Record;
 use crate::rejoin::Rejoining;
 use crate::request::Request;
+use crate::throughput::Throughput;
 use crate::transfer::Transfer;
 
 mod accusation;
 mod catch_up;
 mod checkpointing;
+pub mod monitor;
 mod normal_case;
 mod recovery;
 mod rejoining;
@@ -53,6 +56,7 @@ pub mod view_change_message;
 mod tests;
 
 use catch_up::{Peer, Stall};
+use monitor::Monitor;
 use rejoining::Lives;
 use slot::Slot;
 use view_change_message::{NewView, ViewChange};
@@ -107,10 +111,13 @@ pub struct Replica {
     /// What was executed when the view was entered: progress is anything beyond.
     entered_at: Seq,
     timer: Option<ViewTimer>,
+    monitor: Monitor,
     /// The newest VIEW-CHANGE of each member (rule P9: one each, however far ahead).
     view_changes: BTreeMap<ReplicaId, ViewChange>,
     own_view_change: Option<ViewChange>,
     own_view_change_record: Option<RecordIndex>,
+    /// When it relays again what is pending, while it moves.
+    next_moving_relay: Micros,
     /// One per author at most.
     awaited: BTreeMap<ReplicaId, AwaitedNewView>,
     /// NEW-VIEWs kept, with what they rest on, and the stable checkpoint when they were accepted.
@@ -131,6 +138,7 @@ pub struct Replica {
     // Requests.
     bodies: Bodies,
     pending: Pending,
+    throughput: Throughput,
 
     // Others.
     peers: BTreeMap<ReplicaId, Peer>,
@@ -165,7 +173,8 @@ impl Replica {
     /// A replica that never signed anything, at the genesis state.
     pub fn new(setup: Setup) -> Replica {
         let peers = setup.committee.ids().filter(|id| *id != setup.id).map(|id| (id, Peer::default())).collect();
-        let pending = Pending::new(setup.parameters.pending_requests_max);
+        let parameters = &setup.parameters;
+        let pending = Pending::new(parameters.pending_requests_max, parameters.pending_requests_per_client_max);
         let transfer = Transfer::new(setup.id);
         Replica {
             setup,
@@ -174,9 +183,11 @@ impl Replica {
             failed_views: 0,
             entered_at: Seq(0),
             timer: None,
+            monitor: Monitor::default(),
             view_changes: BTreeMap::new(),
             own_view_change: None,
             own_view_change_record: None,
+            next_moving_relay: 0,
             awaited: BTreeMap::new(),
             new_views: BTreeMap::new(),
             slots: BTreeMap::new(),
@@ -190,6 +201,7 @@ impl Replica {
             next_deadline: None,
             bodies: Bodies::default(),
             pending,
+            throughput: Throughput::default(),
             peers,
             transfer,
             stall: None,

@@ -18,6 +18,10 @@ use crate::request::Request;
 
 /// A fetch waits this long at first: the client has most likely sent the body already.
 const FETCH_PATIENCE: u64 = 3_000;
+/// Pending requests there is always room for, however slow this replica has been.
+const ROOM_LEAST: usize = 256;
+/// Requests a batch may always hold.
+pub(super) const BATCH_LEAST: usize = 16;
 
 fn number_of(request: &Request) -> RequestNumber {
     let content = request.content();
@@ -26,6 +30,7 @@ fn number_of(request: &Request) -> RequestNumber {
 
 impl Replica {
     pub(super) fn handle_requests(&mut self, now: Now, from: Option<ReplicaId>, requests: Vec<Verified<Request>>) {
+        let room = self.throughput.within(self.parameters().view_timeout / 2).max(ROOM_LEAST);
         for request in requests {
             let digest = request.digest();
             let wanted = self.bodies.is_wanted(&digest);
@@ -37,7 +42,7 @@ impl Replica {
                 continue;
             }
             let number = number_of(&request);
-            match self.pending.admission(&digest, &number.client) {
+            match self.pending.admission(&digest, &number.client, room) {
                 // Fetched for a vote or a decision: who sent it has it pending, or it was decided.
                 _ if wanted && from.is_some() => self.bodies.insert(digest, request, false),
                 Admission::Known => {}
@@ -48,7 +53,7 @@ impl Replica {
                         self.bodies.insert(digest, request, true);
                         self.pending.admit_for(peer, digest, number, weight, now.monotonic);
                     } else if from.is_none() {
-                        let retry_after = self.parameters().view_timeout / 1000;
+                        let retry_after = self.retry_after();
                         self.out.busy.push(Busy { request: digest, client: number.client, retry_after });
                     }
                 }
@@ -65,7 +70,16 @@ impl Replica {
                     }
                 }
             }
+            if let Some(peer) = from.filter(|_| self.leads()) {
+                self.pending.urge(peer, &digest);
+            }
         }
+    }
+
+    /// When there will be room again, milliseconds: what waits now has executed by then.
+    fn retry_after(&self) -> u64 {
+        let timeout = self.parameters().view_timeout;
+        self.throughput.time_for(self.pending.len()).clamp(timeout / 4, 4 * timeout) / 1000
     }
 
     /// Looks once a turn at what the bodies that came make possible: a batch of a thousand bodies that come one by one
@@ -77,9 +91,19 @@ impl Replica {
         }
     }
 
+    /// Requests that this primary assigned numbers to and that are not decided.
+    fn undecided_requests(&self) -> usize {
+        let undecided = self.slots.range(self.delivered.next()..self.next_seq);
+        undecided.flat_map(|(_, slot)| slot.proposals.values()).map(|proposal| proposal.requests().len()).sum()
+    }
+
     /// Cuts batches: at once when idle; while others are undecided, when as much has gathered as the last batch held, so
-    /// that batches grow with the load and no request waits for company that does not come.
+    /// that batches grow with the load and no request waits for company that does not come. All that is undecided takes
+    /// a quarter of the view timeout at most, by measurement: what backups' timers run on is proposed next, and must not
+    /// wait behind a pipeline longer than their patience.
     pub(super) fn propose(&mut self, now: Now) {
+        let in_flight_max = self.throughput.within(self.parameters().view_timeout / 4).max(2 * BATCH_LEAST);
+        let batch_max = self.parameters().batch_requests_max.min(in_flight_max / 2);
         while self.entered && self.leads() && self.may_assign() && self.in_window(self.next_seq) {
             let undecided = self.next_seq.0 - 1 - self.delivered.0.min(self.next_seq.0 - 1);
             if undecided >= self.parameters().pipeline_depth {
@@ -94,11 +118,14 @@ impl Replica {
             if waiting == 0 && !overdue {
                 return;
             }
-            if undecided > 0 && waiting < self.last_batch.div_ceil(2) {
+            let enough = self.last_batch.min(batch_max).div_ceil(2);
+            if undecided > 0 && !self.pending.is_urged() && waiting < enough {
                 return;
             }
-            let (count, bytes) = (self.parameters().batch_requests_max, self.parameters().batch_bytes_max);
-            let batch = self.pending.take_batch(count, bytes);
+            if undecided > 0 && self.undecided_requests() + waiting.min(batch_max) > in_flight_max {
+                return;
+            }
+            let batch = self.pending.take_batch(batch_max, self.parameters().batch_bytes_max);
             self.last_batch = batch.len().max(1);
             self.propose_batch(now, batch);
         }
@@ -232,6 +259,10 @@ impl Replica {
         let is_null = message.proposal.payload == Payload::Null;
         let on_time =
             is_null || safety::time_is_acceptable(message.proposal.time, now.wall, bound, cap, self.failed_views);
+        let fresh = self.current_ballot(ballot.seq).is_none();
+        if fresh {
+            self.watch_proposal(now, ballot.seq, &message.proposal);
+        }
         let round = self.slot(ballot.seq).rounds.entry(ballot.view).or_default();
         match round.ballot() {
             None => {
@@ -478,6 +509,7 @@ impl Replica {
             self.slot(seq).rests_on(record);
             self.own_executed.insert(seq, signed);
         }
+        self.throughput.executed(now.monotonic, digests.len(), self.pending.unproposed() > 0);
         self.note_progress(now);
     }
 

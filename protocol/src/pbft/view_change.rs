@@ -7,11 +7,13 @@ use quorate_crypto::{Digest, ReplicaId, Seq, Signed, View};
 use crate::engine::{Now, Recipients, RecordIndex};
 use crate::message::{Message, PrePrepare};
 use crate::parameters::Micros;
+use crate::pbft::monitor::{self, Occupation};
+use crate::pbft::normal_case::BATCH_LEAST;
 use crate::pbft::safety::{self, Choice, NewViewError};
-use crate::pbft::slot::ballot_of;
+use crate::pbft::slot::{Slot, ballot_of};
 use crate::pbft::view_change_message::{NewView, ViewChange, ViewChangeBody};
 use crate::pbft::{AwaitedNewView, KeptNewView, Replica, ViewTimer};
-use crate::pending::Relayed;
+use crate::pending::{Relayed, VOUCHED_MAX};
 use crate::proposal::Proposal;
 use crate::record::Record;
 use crate::rejoin::rules::Entrance;
@@ -109,17 +111,120 @@ impl Replica {
     }
 
     pub(super) fn tend_relays(&mut self, now: Now) {
-        let Some(timer) = self.timer.filter(|_| self.entered) else { return };
-        let waited = now.monotonic.saturating_sub(timer.started);
-        let before = now.monotonic.saturating_sub(self.relay_delay());
-        if waited >= self.relay_delay() && !self.leads() {
-            let relay = self.pending.to_relay(before, Relayed::ToPrimary, RELAY_BYTES_MAX);
-            self.relay(Recipients::One(self.primary()), &relay);
+        if !self.entered {
+            return self.relay_while_moving(now);
+        }
+        let Some(timer) = self.timer else { return };
+        let at = now.monotonic;
+        let waited = at.saturating_sub(timer.started);
+        let before = at.saturating_sub(self.relay_delay());
+        let again = self.relay_delay();
+        if !self.leads() {
+            // With the next number not proposed the primary could have proposed: it may lack what waits here.
+            let idle = self.idle_relay_due().is_some_and(|due| due <= at);
+            // What is old already waits behind others there, however often the timer restarted.
+            let old = self.pending.unproposed_since().is_some_and(|since| since + 2 * self.relay_delay() <= at);
+            if idle || old || waited >= self.relay_delay() {
+                let before = if idle { at.saturating_sub(self.idle_relay_delay()) } else { before };
+                let relay = self.pending.to_relay(at, before, Relayed::ToPrimary, again, RELAY_BYTES_MAX);
+                self.relay(Recipients::One(self.primary()), &relay);
+            }
         }
         if waited >= self.relay_delay() + self.patience() / 2 {
-            let relay = self.pending.to_relay(before, Relayed::ToAll, RELAY_BYTES_MAX);
+            let relay = self.pending.to_relay(at, before, Relayed::ToAll, Micros::MAX, RELAY_BYTES_MAX);
             self.relay(Recipients::Others, &relay);
         }
+    }
+
+    /// A primary that has nothing to wait for is handed what waits after this long: as long as an honest one may take.
+    fn idle_relay_delay(&self) -> Micros {
+        let timeout = self.parameters().view_timeout;
+        (timeout / 50).max(self.monitor.grace(timeout))
+    }
+
+    fn idle_relay_due(&self) -> Option<Micros> {
+        if !self.entered || self.leads() || self.occupation_by_slots().is_some() {
+            return None;
+        }
+        self.pending.unrelayed_since().map(|since| since + self.idle_relay_delay())
+    }
+
+    /// What the next number says of how the primary spends its time; none if it says nothing.
+    fn occupation_by_slots(&self) -> Option<Occupation> {
+        let next = self.delivered.next();
+        let named = |slot: &Slot| slot.rounds.get(&self.view).is_some_and(|round| round.pre_prepare.is_some());
+        match self.slots.get(&next).filter(|slot| slot.committed.is_some() || named(slot)) {
+            // Asked twice for what it named, the primary still withholds it.
+            Some(slot) if slot.fetch.is_some_and(|(_, tries)| tries >= 2) => Some(Occupation::Waits),
+            Some(_) => Some(Occupation::Works),
+            None => {
+                let gap = self.slots.range(next.next()..).any(|(_, slot)| slot.committed.is_some() || named(slot));
+                gap.then_some(Occupation::Waits)
+            }
+        }
+    }
+
+    /// Watches how the primary spends its time, and leaves it if it is slow or passes a request over again and again.
+    pub(super) fn tend_monitor(&mut self, now: Now) {
+        // Who follows leaves no view by itself, and has no opinion that others should count.
+        if !self.entered || self.leads() || self.is_rejoining() {
+            return;
+        }
+        let handed = || self.pending.handed_over(now.monotonic) > 0;
+        let occupation = if self.is_behind() {
+            Occupation::Idle
+        } else if !self.in_window(self.delivered.next()) {
+            // A full window waits for checkpoints, which are a quorum's work as well.
+            Occupation::Works
+        } else {
+            self.occupation_by_slots().unwrap_or(if handed() { Occupation::Waits } else { Occupation::Idle })
+        };
+        let suspected = self.monitor.suspects();
+        self.monitor.observe(now.monotonic, occupation, self.setup.parameters.view_timeout);
+        if self.monitor.suspects() && !suspected {
+            // The others are told at once.
+            self.next_status = now.monotonic;
+        }
+        // Who has left the view suspected its primary before; its STATUS speaks of the next one already.
+        let left = |id: &ReplicaId| self.view_changes.get(id).is_some_and(|message| message.view() > self.view);
+        let others = self.peers.iter().filter(|(id, peer)| peer.suspects == Some(self.view) || left(id)).count();
+        let slow = monitor::may_evict(self.monitor.suspects(), others, self.committee().one_honest());
+        // A request overtaken by more than twice the admission cap of later ones is censorship, unless this replica
+        // lags: then what it relayed may be decided already.
+        let censored = !self.is_behind() && self.pending.overtaken() > 2 * self.parameters().pending_requests_max;
+        if slow || censored {
+            self.monitor.evict(now.monotonic);
+            let next = self.view.next();
+            self.start_view_change(now, next);
+        }
+    }
+
+    /// Tells the monitor of a proposal that was accepted for the first time. An honest primary proposes what it was
+    /// handed with its next batch, unless large requests fill that.
+    pub(super) fn watch_proposal(&mut self, now: Now, seq: Seq, proposal: &Proposal) {
+        if !self.in_window(seq) {
+            return;
+        }
+        let timeout = self.parameters().view_timeout;
+        let handed = |ago: Micros| self.pending.handed_over(now.monotonic.saturating_sub(ago));
+        let bodies: Vec<_> = proposal.requests().iter().filter_map(|digest| self.bodies.get(digest)).collect();
+        let bytes: usize = bodies.iter().map(|body| body.weight()).sum();
+        let small = bodies.len() == proposal.requests().len() && bytes < self.parameters().batch_bytes_max / 4;
+        let late = handed(timeout / 2) > 0;
+        let stingy = small && (late || monitor::is_stingy(proposal.requests().len(), handed(timeout / 4), BATCH_LEAST));
+        self.monitor.proposed(stingy);
+    }
+
+    /// Who has left a view takes part in no order there, and those who stayed need not follow: what it alone has pending
+    /// would wait until something else makes them leave. So its oldest requests go to everybody, as many as find room
+    /// in any case, again and again, since it cannot know what arrived.
+    fn relay_while_moving(&mut self, now: Now) {
+        if now.monotonic < self.next_moving_relay {
+            return;
+        }
+        self.next_moving_relay = now.monotonic + self.parameters().view_timeout;
+        let oldest = self.pending.oldest_few(VOUCHED_MAX, RELAY_BYTES_MAX);
+        self.relay(Recipients::Others, &oldest);
     }
 
     fn relay(&mut self, to: Recipients, digests: &[Digest]) {
@@ -134,7 +239,8 @@ impl Replica {
         let timer = self.timer?;
         let relays = [timer.started + self.relay_delay(), timer.started + self.relay_delay() + self.patience() / 2];
         let next_relay = relays.into_iter().find(|at| *at > self.last_step && self.entered && !self.pending.is_empty());
-        Some(next_relay.map_or(timer.deadline, |at| at.min(timer.deadline)))
+        let idle_relay = self.idle_relay_due().filter(|at| *at > self.last_step);
+        [next_relay, idle_relay, Some(timer.deadline)].into_iter().flatten().min()
     }
 
     pub(super) fn check_timer(&mut self, now: Now) {
@@ -162,6 +268,8 @@ impl Replica {
         self.view_changes_started += 1;
         self.view = view;
         self.entered = false;
+        // A view change that ends in time costs no relays.
+        self.next_moving_relay = now.monotonic + self.parameters().view_timeout;
         self.timer = None;
         // Above the window there can only be what others decided; a VIEW-CHANGE that named it would be refused.
         let window = self.stable().next()..=self.stable().plus(self.parameters().window);
@@ -473,6 +581,7 @@ impl Replica {
         self.view = view;
         self.entered = true;
         self.timer = None;
+        self.monitor.begin_view(self.last_step);
         self.entered_at = self.executed;
         let reproposed: BTreeMap<Seq, Signed> =
             new_view.pre_prepares().filter_map(|signed| Some((ballot_of(signed.body())?.seq, signed))).collect();

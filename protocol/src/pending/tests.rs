@@ -12,7 +12,7 @@ fn digest(client: u8, number: u64) -> Digest {
 }
 
 fn admit(pending: &mut Pending, client: u8, which: u64) -> Admission {
-    let admission = pending.admission(&digest(client, which), &PublicKey([client; 32]));
+    let admission = pending.admission(&digest(client, which), &PublicKey([client; 32]), usize::MAX);
     if admission == Admission::Admit {
         pending.admit(digest(client, which), number(client, which), 100, which);
     }
@@ -21,7 +21,7 @@ fn admit(pending: &mut Pending, client: u8, which: u64) -> Admission {
 
 #[test]
 fn a_flood_of_one_key_leaves_room_for_every_other() {
-    let mut pending = Pending::new(10);
+    let mut pending = Pending::new(10, 10);
     let admitted = (0..100).filter(|which| admit(&mut pending, 1, *which) == Admission::Admit).count();
     assert_eq!(admitted, 10);
     for client in 2..50 {
@@ -32,7 +32,7 @@ fn a_flood_of_one_key_leaves_room_for_every_other() {
 
 #[test]
 fn requests_leave_by_digest_and_by_number() {
-    let mut pending = Pending::new(10);
+    let mut pending = Pending::new(10, 10);
     admit(&mut pending, 1, 1);
     let rival = Digest([0xee; 32]);
     pending.admit(rival, number(1, 1), 100, 0);
@@ -48,7 +48,7 @@ fn requests_leave_by_digest_and_by_number() {
 
 #[test]
 fn batches_keep_the_order_and_the_limits() {
-    let mut pending = Pending::new(100);
+    let mut pending = Pending::new(100, 100);
     for which in 0..10 {
         admit(&mut pending, 1, which);
     }
@@ -62,23 +62,121 @@ fn batches_keep_the_order_and_the_limits() {
 
 #[test]
 fn each_is_relayed_once_a_stage() {
-    let mut pending = Pending::new(100);
+    let mut pending = Pending::new(100, 100);
     for which in 0..4 {
         admit(&mut pending, 1, which);
     }
-    assert_eq!(pending.to_relay(1, Relayed::ToPrimary, 10_000).len(), 2);
-    assert!(pending.to_relay(1, Relayed::ToPrimary, 10_000).is_empty());
-    assert_eq!(pending.to_relay(3, Relayed::ToAll, 10_000).len(), 4);
-    assert!(pending.to_relay(3, Relayed::ToPrimary, 10_000).is_empty());
+    assert_eq!(pending.to_relay(1, 1, Relayed::ToPrimary, u64::MAX, 10_000).len(), 2);
+    assert!(pending.to_relay(1, 1, Relayed::ToPrimary, u64::MAX, 10_000).is_empty());
+    assert_eq!(pending.to_relay(3, 3, Relayed::ToAll, u64::MAX, 10_000).len(), 4);
+    assert!(pending.to_relay(3, 3, Relayed::ToPrimary, u64::MAX, 10_000).is_empty());
 }
 
 #[test]
 fn clearing_forgets_everything() {
-    let mut pending = Pending::new(100);
+    let mut pending = Pending::new(100, 100);
     for which in 0..4 {
         admit(&mut pending, 1, which);
     }
     assert_eq!(pending.clear().len(), 4);
     assert!(pending.is_empty() && pending.unproposed() == 0);
     assert_eq!(admit(&mut pending, 1, 0), Admission::Admit);
+}
+
+/// The cap follows what is executed soon enough; a key with nothing pending is admitted whatever was measured.
+#[test]
+fn the_room_that_was_measured_bounds_the_cap() {
+    let mut pending = Pending::new(100, 100);
+    for which in 0..5 {
+        assert_eq!(pending.admission(&digest(1, which), &PublicKey([1; 32]), 5), Admission::Admit);
+        admit(&mut pending, 1, which);
+    }
+    assert_eq!(pending.admission(&digest(1, 5), &PublicKey([1; 32]), 5), Admission::Busy);
+    assert_eq!(pending.admission(&digest(1, 5), &PublicKey([1; 32]), 6), Admission::Admit);
+    assert_eq!(pending.admission(&digest(2, 0), &PublicKey([2; 32]), 0), Admission::Admit);
+}
+
+#[test]
+fn one_key_and_all_bytes_have_caps_of_their_own() {
+    let mut pending = Pending::new(100, 3);
+    let admitted = (0..10).filter(|which| admit(&mut pending, 1, *which) == Admission::Admit).count();
+    assert_eq!(admitted, 3);
+    let mut pending = Pending::new(100, 100);
+    pending.admit(digest(1, 0), number(1, 0), PENDING_BYTES_MAX / 2, 0);
+    assert_eq!(admit(&mut pending, 2, 0), Admission::Admit);
+    assert_eq!(admit(&mut pending, 1, 1), Admission::Busy, "half of all bytes is the share of one of two");
+    assert_eq!(admit(&mut pending, 2, 1), Admission::Admit);
+    pending.admit(digest(3, 0), number(3, 0), PENDING_BYTES_MAX / 2, 0);
+    assert_eq!(admit(&mut pending, 2, 2), Admission::Busy, "all bytes are taken");
+    pending.remove(&digest(1, 0));
+    assert_eq!(admit(&mut pending, 2, 2), Admission::Admit);
+}
+
+/// What a peer's timer runs on is proposed first; a lying peer moves few forward, and gets its places back as they go.
+#[test]
+fn what_a_peer_waits_for_is_proposed_first() {
+    let mut pending = Pending::new(100, 100);
+    for which in 0..30 {
+        admit(&mut pending, 1, which);
+    }
+    for which in (10..30).rev() {
+        pending.urge(ReplicaId(2), &digest(1, which));
+    }
+    pending.urge(ReplicaId(3), &digest(1, 29));
+    pending.urge(ReplicaId(3), &digest(1, 5));
+    let first: Vec<Digest> = [5, 22, 23].into_iter().map(|which| digest(1, which)).collect();
+    assert_eq!(pending.take_batch(3, 100_000), first);
+    assert_eq!(pending.take_batch(7, 100_000).last(), Some(&digest(1, 0)), "{URGENT_MAX} of one peer, then the oldest");
+    assert!(!pending.is_urged());
+    pending.urge(ReplicaId(2), &digest(1, 22));
+    assert!(!pending.is_urged(), "what is proposed is urgent no more");
+    pending.urge(ReplicaId(2), &digest(1, 15));
+    pending.remove(&digest(1, 15));
+    assert!(!pending.is_urged());
+    for which in 10..20 {
+        pending.urge(ReplicaId(2), &digest(1, which));
+    }
+    let batch = pending.take_batch(100, 100_000);
+    assert_eq!(batch.iter().position(|held| *held == digest(1, 1)), Some(URGENT_MAX), "its places are its own again");
+}
+
+#[test]
+fn few_are_relayed_at_a_time() {
+    let mut pending = Pending::new(1_000, 1_000);
+    for which in 0..200 {
+        admit(&mut pending, 1, which);
+    }
+    assert_eq!(pending.to_relay(1_000, 1_000, Relayed::ToPrimary, u64::MAX, usize::MAX).len(), RELAYED_MAX);
+    assert!(
+        pending.to_relay(1_000, 1_000, Relayed::ToPrimary, u64::MAX, usize::MAX).is_empty(),
+        "until they are proposed"
+    );
+    pending.proposed(&digest(1, 0));
+    let next = RELAYED_MAX as u64;
+    assert_eq!(pending.to_relay(1_000, 1_000, Relayed::ToPrimary, u64::MAX, usize::MAX), [digest(1, next)]);
+    assert!(pending.to_relay(1_499, 1_000, Relayed::ToPrimary, 500, usize::MAX).is_empty());
+    let again = pending.to_relay(1_500, 1_000, Relayed::ToPrimary, 500, usize::MAX);
+    assert_eq!(again.len(), RELAYED_MAX, "a relay may be lost");
+}
+
+/// A request that later ones pass, again and again, after the primary was handed it: what censorship looks like.
+#[test]
+fn overtaking_is_counted_from_when_the_primary_was_handed_the_oldest() {
+    let mut pending = Pending::new(100, 100);
+    for which in 1..=3 {
+        admit(&mut pending, 1, which);
+    }
+    pending.ordered(&digest(1, 2), &number(1, 2));
+    assert_eq!(pending.overtaken(), 0, "it was not handed over yet");
+    pending.to_relay(10, 10, Relayed::ToPrimary, u64::MAX, usize::MAX);
+    pending.ordered(&digest(1, 3), &number(1, 3));
+    assert_eq!(pending.overtaken(), 0, "admitted before that");
+    for which in 20..25 {
+        admit(&mut pending, 2, which);
+        pending.ordered(&digest(2, which), &number(2, which));
+    }
+    assert_eq!(pending.overtaken(), 5);
+    assert_eq!((pending.handed_over(9), pending.handed_over(10)), (0, 1));
+    pending.ordered(&digest(1, 1), &number(1, 1));
+    assert_eq!(pending.overtaken(), 0);
 }

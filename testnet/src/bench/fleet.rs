@@ -62,6 +62,11 @@ impl Fleet {
         Ok(fleet)
     }
 
+    /// The registered keys.
+    pub fn keys(&self) -> &[ClientKey] {
+        &self.keys
+    }
+
     async fn configure(
         &self,
         keys: &[ClientKey],

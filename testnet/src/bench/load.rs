@@ -1,12 +1,14 @@
 //! What the clients of a run send, and when.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 use quorate_client::{Client, ClientError};
 use quorate_kv::{Operation, PutRequest};
+use rand::seq::index;
 use rand::{Rng as _, RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use tokio::sync::Semaphore;
@@ -32,8 +34,38 @@ const PRELOADING: usize = 8;
 const PRELOAD_TRIES: usize = 5;
 /// How often progress is told.
 const TELL_EVERY: Duration = Duration::from_millis(100);
+/// A client of a closed loop that failed waits so long: one that cannot go on must not take the machine from the others.
+const AFTER_FAILURE: Duration = Duration::from_millis(10);
 /// How long after the end of the run answers are waited for, besides the patience of each call.
 const LAST_ANSWERS: Duration = Duration::from_secs(1);
+
+/// A client that can be put under load, of Quorate or of what it is compared with.
+pub trait Target: Clone + Send + Sync + 'static {
+    /// Why a request failed, in one sentence.
+    type Error: Display + Send;
+
+    /// How long a request may take.
+    fn patience(&self) -> Duration;
+
+    /// Writes all of `puts`, or none of them, in one request.
+    ///
+    /// # Errors
+    /// Refused, or not answered in time.
+    fn write(&self, puts: Vec<PutRequest>) -> impl Future<Output = Result<(), Self::Error>> + Send;
+}
+
+impl Target for Client {
+    type Error = ClientError;
+
+    fn patience(&self) -> Duration {
+        Client::patience(self)
+    }
+
+    async fn write(&self, puts: Vec<PutRequest>) -> Result<(), ClientError> {
+        let operations: Vec<Operation> = puts.into_iter().map(Operation::Put).collect();
+        execute(self, &operations).await
+    }
+}
 
 /// What a run gave.
 pub struct Tally {
@@ -90,7 +122,7 @@ impl Ledger {
     }
 
     /// Notes how a request ended that was due at `due`. What comes after the end counts for nothing but latency.
-    fn note(&self, due: Instant, operations: usize, outcome: Result<(), ClientError>) {
+    fn note(&self, due: Instant, operations: usize, outcome: Result<(), impl Display>) {
         let now = Instant::now();
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         match outcome {
@@ -154,13 +186,19 @@ impl Writer {
         value
     }
 
-    fn bundle(&mut self) -> Vec<Operation> {
-        (0..self.bundle)
-            .map(|_| {
-                let number = self.random.random_range(0..self.keys);
-                Operation::Put(PutRequest::new(key(number), self.value()))
-            })
-            .collect()
+    fn bundle(&mut self) -> Vec<PutRequest> {
+        self.numbers().into_iter().map(|number| PutRequest::new(key(number), self.value())).collect()
+    }
+
+    /// Numbers of the keys of one request, at random. They differ where there are enough keys: etcd refuses a transaction
+    /// that writes one key twice, and both sides of a comparison are to write the same.
+    fn numbers(&mut self) -> Vec<u64> {
+        match usize::try_from(self.keys) {
+            Ok(keys) if (2..=keys).contains(&self.bundle) => {
+                index::sample(&mut self.random, keys, self.bundle).iter().map(|number| number as u64).collect()
+            }
+            _ => (0..self.bundle).map(|_| self.random.random_range(0..self.keys)).collect(),
+        }
     }
 }
 
@@ -173,8 +211,8 @@ async fn execute(client: &Client, operations: &[Operation]) -> Result<(), Client
     }
 }
 
-/// Puts the load of `plan` on the cluster for as long as it says, and waits for the last answers.
-pub async fn run(clients: &[Client], plan: &Plan, tell: &mut impl FnMut(Stage)) -> Tally {
+/// Puts the load of `plan` on what the clients are of, for as long as it says, and waits for the last answers.
+pub async fn run<T: Target>(clients: &[T], plan: &Plan, tell: &mut impl FnMut(Stage)) -> Tally {
     let ledger = Arc::new(Ledger::new(plan.duration));
     let mut loops = JoinSet::new();
     for (index, client) in clients.iter().enumerate() {
@@ -189,7 +227,7 @@ pub async fn run(clients: &[Client], plan: &Plan, tell: &mut impl FnMut(Stage)) 
         };
     }
     let total = u64::try_from(plan.duration.as_millis()).unwrap_or(u64::MAX);
-    let patience = clients.first().map_or(Duration::ZERO, Client::patience);
+    let patience = clients.first().map_or(Duration::ZERO, Target::patience);
     let give_up = tokio::time::Instant::from_std(ledger.ends + patience + LAST_ANSWERS);
     let mut tick = tokio::time::interval(TELL_EVERY);
     loop {
@@ -213,17 +251,21 @@ pub async fn run(clients: &[Client], plan: &Plan, tell: &mut impl FnMut(Stage)) 
     }
 }
 
-async fn closed_loop(client: Client, ledger: Arc<Ledger>, mut writer: Writer) {
+async fn closed_loop<T: Target>(client: T, ledger: Arc<Ledger>, mut writer: Writer) {
     while !ledger.is_over() {
-        let operations = writer.bundle();
-        let due = Instant::now();
-        let outcome = execute(&client, &operations).await;
-        ledger.note(due, operations.len(), outcome);
+        let puts = writer.bundle();
+        let (due, count) = (Instant::now(), puts.len());
+        let outcome = client.write(puts).await;
+        let failed = outcome.is_err();
+        ledger.note(due, count, outcome);
+        if failed {
+            tokio::time::sleep(AFTER_FAILURE).await;
+        }
     }
 }
 
 /// A request is due every `every` seconds, the first after `first`.
-async fn open_loop(client: Client, ledger: Arc<Ledger>, mut writer: Writer, first: f64, every: f64) {
+async fn open_loop<T: Target>(client: T, ledger: Arc<Ledger>, mut writer: Writer, first: f64, every: f64) {
     let room = Arc::new(Semaphore::new(OVERDUE_MAX));
     let mut sent = JoinSet::new();
     for index in 0u64.. {
@@ -237,10 +279,11 @@ async fn open_loop(client: Client, ledger: Arc<Ledger>, mut writer: Writer, firs
             ledger.note_overdue();
             continue;
         };
-        let (client, ledger, operations) = (client.clone(), Arc::clone(&ledger), writer.bundle());
+        let (client, ledger, puts) = (client.clone(), Arc::clone(&ledger), writer.bundle());
+        let count = puts.len();
         sent.spawn(async move {
-            let outcome = execute(&client, &operations).await;
-            ledger.note(due, operations.len(), outcome);
+            let outcome = client.write(puts).await;
+            ledger.note(due, count, outcome);
             drop(permit);
         });
     }
@@ -313,6 +356,10 @@ mod tests {
         assert_eq!((first.len(), second.len()), (4, 4));
         assert_ne!(first, second);
         assert_eq!(writer.bundle().len(), 3);
+        let mut all = Writer::new(&Plan { bundle: 5, ..plan.clone() }).numbers();
+        all.sort_unstable();
+        assert_eq!(all, [0, 1, 2, 3, 4], "no key twice in a request while there are others");
+        assert_eq!(Writer::new(&Plan { bundle: 9, ..plan.clone() }).numbers().len(), 9);
         assert_eq!((key(0).len(), key(9_999_999_999).len()), (KEY_BYTES, KEY_BYTES));
         assert!(Writer::new(&Plan { value_size: 0, ..plan }).value().is_empty());
     }
@@ -320,10 +367,10 @@ mod tests {
     #[test]
     fn only_what_was_answered_in_time_counts_as_throughput() {
         let ledger = Ledger::new(Duration::from_millis(20));
-        ledger.note(Instant::now(), 7, Ok(()));
-        ledger.note(Instant::now(), 7, Err(ClientError::Closed));
+        ledger.note(Instant::now(), 7, Ok::<(), ClientError>(()));
+        ledger.note(Instant::now(), 7, Err::<(), _>(ClientError::Closed));
         std::thread::sleep(Duration::from_millis(25));
-        ledger.note(ledger.began, 7, Ok(()));
+        ledger.note(ledger.began, 7, Ok::<(), ClientError>(()));
         let tally = ledger.close();
         assert_eq!((tally.operations, tally.requests, tally.latency.len()), (7, 1, 2));
         assert!(tally.latency.max() >= 20_000, "a late answer is part of the latency");

@@ -14,18 +14,21 @@
 //!
 //! | module | what it is |
 //! |---|---|
+//! | [`attack`] | a client that misbehaves |
 //! | [`fleet`] | the clients: keys, registration, links |
 //! | [`load`] | what they send, and when |
 //! | [`meter`] | what it cost: processor time, bytes, syncs |
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
-use quorate_client::{ClientError, Cluster};
+use quorate_client::{Client, ClientError, Cluster};
 
 use crate::launcher::{Description, Directory, LaunchError};
 
+pub mod attack;
 pub mod fleet;
 pub mod load;
 pub mod meter;
@@ -36,6 +39,8 @@ use meter::Reading;
 
 /// Keys written to unless told otherwise.
 pub const DEFAULT_KEYS: u64 = 10_000;
+/// Clients that share a set of links unless told otherwise, as behind a gateway.
+pub const CLIENTS_PER_CONNECTION: usize = 16;
 
 /// What to do.
 #[derive(Clone, Debug, PartialEq)]
@@ -71,6 +76,18 @@ pub enum Stage {
     Loading(u64, u64),
     /// Keys are removed.
     Removing,
+}
+
+impl fmt::Display for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Stage::Registering(done, total) => write!(f, "registering clients, {done} of {total}"),
+            Stage::Connecting(done, total) => write!(f, "connecting clients, {done} of {total}"),
+            Stage::Preloading(done, total) => write!(f, "writing keys, {done} of {total}"),
+            Stage::Loading(done, total) => write!(f, "load, {} of {} s", done / 1000, total.div_ceil(1000)),
+            Stage::Removing => f.write_str("removing the clients' keys"),
+        }
+    }
 }
 
 /// Why there are no figures.
@@ -160,24 +177,13 @@ pub async fn run(directory: &Directory, plan: &Plan, mut tell: impl FnMut(Stage)
     Ok(outcome)
 }
 
-fn check(plan: &Plan) -> Result<(), BenchError> {
+/// That a plan makes sense, before anything is sent.
+///
+/// # Errors
+/// [`BenchError::Plan`]: one sentence about the first thing that does not.
+pub fn check(plan: &Plan) -> Result<(), BenchError> {
     let wrong = |sentence: String| Err(BenchError::Plan(sentence));
-    let largest = quorate_protocol::request::REQUEST_OPERATIONS_MAX;
-    if !(1..=largest).contains(&plan.bundle) {
-        return wrong(format!(
-            "--bundle {} is out of bounds: a request carries 1 to {largest} operations",
-            plan.bundle
-        ));
-    }
-    let bytes = plan.bundle.saturating_mul(plan.value_size + load::KEY_BYTES + load::PUT_OVERHEAD_BYTES);
-    if bytes > quorate_protocol::request::REQUEST_BYTES_MAX {
-        return wrong(format!(
-            "a bundle of {} values of {} bytes makes requests of about {bytes} bytes, more than the {} allowed: lower --bundle or --value-size",
-            plan.bundle,
-            plan.value_size,
-            quorate_protocol::request::REQUEST_BYTES_MAX
-        ));
-    }
+    check_bundle(plan.bundle, plan.value_size)?;
     if plan.clients == 0 || plan.clients > fleet::CLIENTS_MAX {
         return wrong(format!("--clients {} is out of bounds: give 1 to {}", plan.clients, fleet::CLIENTS_MAX));
     }
@@ -196,6 +202,28 @@ fn check(plan: &Plan) -> Result<(), BenchError> {
     Ok(())
 }
 
+/// That a request with so many puts is one that replicas take.
+///
+/// # Errors
+/// [`BenchError::Plan`].
+pub fn check_bundle(bundle: usize, value_size: usize) -> Result<(), BenchError> {
+    let largest = quorate_protocol::request::REQUEST_OPERATIONS_MAX;
+    if !(1..=largest).contains(&bundle) {
+        return Err(BenchError::Plan(format!(
+            "--bundle {bundle} is out of bounds: a request carries 1 to {largest} operations"
+        )));
+    }
+    let put = value_size.saturating_add(load::KEY_BYTES + load::PUT_OVERHEAD_BYTES);
+    let bytes = bundle.saturating_mul(put);
+    let most = quorate_protocol::request::REQUEST_BYTES_MAX;
+    if bytes > most {
+        return Err(BenchError::Plan(format!(
+            "a bundle of {bundle} values of {value_size} bytes makes requests of about {bytes} bytes, more than the {most} allowed: lower --bundle or --value-size"
+        )));
+    }
+    Ok(())
+}
+
 async fn measure(
     description: &Description,
     cluster: &Cluster,
@@ -207,13 +235,28 @@ async fn measure(
     if plan.preload > 0 {
         load::preload(&clients, plan, tell).await?;
     }
+    let outcome = measured(description, &clients, plan, tell).await;
+    fleet::close(clients).await;
+    outcome
+}
+
+/// Puts load on the testnet with clients that are connected, each closed loop on one of `clients`. One that stands there
+/// several times has as many requests under way.
+///
+/// # Errors
+/// [`BenchError::Nothing`].
+pub async fn measured(
+    description: &Description,
+    clients: &[Client],
+    plan: &Plan,
+    tell: &mut impl FnMut(Stage),
+) -> Result<Outcome, BenchError> {
     let before = meter::read(description).await;
     let client_cpu = meter::own_cpu();
     let Tally { operations, requests, latency, errors, elapsed, longest_silence } =
-        load::run(&clients, plan, tell).await;
+        load::run(clients, plan, tell).await;
     let client_cpu = meter::own_cpu().saturating_sub(client_cpu);
     let after = meter::read(description).await;
-    fleet::close(clients).await;
     if operations == 0 {
         let reason = errors.keys().next().cloned().unwrap_or_else(|| "none was answered in time".to_owned());
         return Err(BenchError::Nothing(reason));

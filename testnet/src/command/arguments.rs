@@ -3,12 +3,16 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use quorate_crypto::ReplicaId;
 use quorate_keys::Protocol;
 
+use crate::drill::Drill;
+use crate::faults::Trigger;
+use crate::faults::client::{ClientBehaviour, UnknownClientBehaviour};
 use crate::launcher::Directory;
-use crate::launcher::control::{Turned, parse_trigger};
+use crate::launcher::control::Turned;
 use crate::sim::command::Simulate;
 
 const EXAMPLE: &str = "\
@@ -18,10 +22,11 @@ Examples:
   quorate-testnet fault 0 equivocate        turn replica 0 into a liar while it runs
   quorate-testnet evidence                  what convicts it
   quorate-testnet bench --clients 64
+  quorate-testnet drill kill-primary        what clients notice when the primary is killed
   quorate-testnet down
 
 Exit codes: 0 ok; 1 refused by the service; 2 usage or configuration; 3 no quorum in time; 5 a simulated run broke a
-rule; 130 interrupted.";
+rule, or a drill missed a bar; 130 interrupted.";
 
 /// A Quorate cluster on this machine in which any replica can be made to lie, and the simulator that looks for what
 /// breaks.
@@ -34,12 +39,28 @@ pub struct Arguments {
     /// Print JSON instead of text: one object, or one a line for what goes on.
     #[arg(long, global = true)]
     pub json: bool,
+    /// Whether `--dir` stands on the command line. A drill, which makes a testnet, must not take the one that a variable
+    /// names for its place.
+    #[arg(skip)]
+    pub dir_is_given: bool,
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
 }
 
 impl Arguments {
+    /// Reads the command line of this process; ends it on a mistake, or after help.
+    pub fn read() -> Arguments {
+        let matches = Arguments::command().get_matches();
+        Arguments::of(&matches).unwrap_or_else(|error| error.format(&mut Arguments::command()).exit())
+    }
+
+    fn of(matches: &ArgMatches) -> Result<Arguments, clap::Error> {
+        let mut arguments = Arguments::from_arg_matches(matches)?;
+        arguments.dir_is_given = matches.value_source("dir") == Some(ValueSource::CommandLine);
+        Ok(arguments)
+    }
+
     /// The testnet.
     pub fn directory(&self) -> Directory {
         Directory::new(self.dir.clone())
@@ -59,10 +80,10 @@ pub enum Command {
     Status,
     /// Make a replica lie, crash or pause while it runs, or be honest again.
     #[command(
-        after_long_help = "Examples:\n  quorate-testnet fault 0 equivocate\n  quorate-testnet fault 0 silent --when primary --for 20s\n  quorate-testnet fault 0 heal\n\n`quorate-testnet faults` lists what there is."
+        after_long_help = "Examples:\n  quorate-testnet fault 0 equivocate\n  quorate-testnet fault 0 silent --when primary --for 20s\n  quorate-testnet fault 2 vote-many --when seq:100-200\n  quorate-testnet fault 0 heal\n\n`quorate-testnet faults` lists what there is."
     )]
     Fault(Fault),
-    /// List the behaviours a replica can be given.
+    /// List the behaviours that replicas and clients can be given.
     Faults,
     /// End a replica's process at once, as a power cut would.
     #[command(after_long_help = "Example:\n  quorate-testnet kill 2")]
@@ -90,11 +111,24 @@ pub enum Command {
         after_long_help = "Examples:\n  quorate-testnet evidence --json\n  quorate-testnet evidence export e-1 -o e1.json && quorate verify e1.json --genesis testnet/genesis.toml"
     )]
     Evidence(Evidence),
+    /// Attack the running testnet with a client that misbehaves.
+    #[command(
+        after_long_help = "Examples:\n  quorate-testnet attack flood --for 20s --rate 500\n  quorate-testnet attack same-number --json\n\n`quorate-testnet faults` lists what there is."
+    )]
+    Attack(Attack),
     /// Put load on the running testnet and report what it took.
     #[command(
         after_long_help = "Examples:\n  quorate-testnet bench --clients 64 --value-size 128 --duration 10s\n  quorate-testnet bench --clients 16 --bundle 64\n  quorate-testnet bench --rate 2000 --json"
     )]
     Bench(Bench),
+    /// Measure what happens when things break, on a fresh testnet of real processes.
+    #[command(subcommand)]
+    Drill(Drill),
+    /// Measure a fresh testnet beside a fresh etcd cluster, round by round, on this machine.
+    #[command(
+        after_long_help = "Examples:\n  quorate-testnet compare\n  quorate-testnet compare --etcd ./etcd --duration 5s --rounds 5 --json\n\nBoth keep their data in one temporary directory (TMPDIR says where), which is removed in the end. What does not run\nin a round is paused, so that each has the machine to itself while it is measured."
+    )]
+    Compare(Compare),
     /// Run the same replicas in virtual time: one seed decides everything.
     Simulate(Simulate),
     /// Print a completion script for a shell.
@@ -164,7 +198,8 @@ pub struct Fault {
     /// What it is to do from now on, in place of what it did; heal makes it honest.
     #[arg(required = true, value_name = "BEHAVIOUR")]
     pub behaviours: Vec<String>,
-    /// When it acts: always, primary (while it leads), or a percentage of the opportunities such as 25%.
+    /// When it acts: always, primary (while it leads), a percentage of the opportunities such as 25%, in views such as
+    /// view:3 or view:3-9, or at sequence numbers such as seq:100-200.
     #[arg(long, value_name = "WHEN", default_value = "always", value_parser = trigger)]
     pub when: String,
     /// Honest again after this time: 20s, 500ms, 2m.
@@ -214,6 +249,20 @@ pub enum EvidenceAction {
     },
 }
 
+/// `attack`.
+#[derive(Args, Debug)]
+pub struct Attack {
+    /// What the client does wrong.
+    #[arg(value_name = "BEHAVIOUR", value_parser = client_behaviour)]
+    pub behaviour: ClientBehaviour,
+    /// How long: 20s, 500ms, 2m; ten minutes at most.
+    #[arg(long = "for", value_name = "TIME", default_value = "10s", value_parser = duration)]
+    pub time: Duration,
+    /// How often it acts a second, 2000 times at most.
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    pub rate: u32,
+}
+
 /// `bench`.
 #[derive(Args, Debug)]
 pub struct Bench {
@@ -243,6 +292,26 @@ pub struct Bench {
     /// Keys to write before it is measured, each once.
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub preload: u64,
+}
+
+/// `compare`.
+#[derive(Args, Debug)]
+pub struct Compare {
+    /// The etcd program [default: the one on PATH; without one its rows are skipped].
+    #[arg(long, value_name = "PATH")]
+    pub etcd: Option<PathBuf>,
+    /// Clients of the rows with many clients; 1 client and 16 with bundles have rows of their own.
+    #[arg(long, value_name = "N", default_value_t = 64)]
+    pub clients: usize,
+    /// Bytes of a value.
+    #[arg(long, value_name = "BYTES", default_value_t = 128)]
+    pub value_size: usize,
+    /// How long each row is measured in each round.
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration)]
+    pub duration: Duration,
+    /// How often everything is measured, the systems in turn; 1 to 100.
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=100))]
+    pub rounds: u16,
 }
 
 /// The hidden `replica`. The order of its arguments is how a process is recognised.
@@ -280,12 +349,16 @@ fn parameter(text: &str) -> Result<(String, u64), String> {
     Ok((name.to_owned(), value.parse().map_err(|_| form())?))
 }
 
+fn client_behaviour(text: &str) -> Result<ClientBehaviour, String> {
+    text.parse().map_err(|error: UnknownClientBehaviour| error.to_string())
+}
+
 fn trigger(text: &str) -> Result<String, String> {
-    parse_trigger(text).map(|_| text.to_owned())
+    text.parse::<Trigger>().map(|when| when.to_string()).map_err(|error| error.to_string())
 }
 
 /// `10s`, `500ms`, `2m`, or seconds.
-fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let digits = text.trim_end_matches(|character: char| character.is_ascii_alphabetic());
     let number: u64 = digits.parse().map_err(|_| format!("{text:?} is not a time; write 10s, 500ms or 2m"))?;
     let millis = match &text[digits.len()..] {
@@ -301,8 +374,6 @@ fn duration(text: &str) -> Result<Duration, String> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     use super::*;
 
     #[test]
@@ -319,6 +390,18 @@ mod tests {
         }
         assert_eq!(duration("20s"), Ok(Duration::from_secs(20)));
         assert!(duration("0").is_err() && duration("soon").is_err());
+    }
+
+    #[test]
+    fn a_drill_knows_whether_its_place_was_named() {
+        for (given, named) in [
+            (&["quorate-testnet", "drill", "kill-all"][..], false),
+            (&["quorate-testnet", "drill", "kill-all", "--dir", "/srv/t"], true),
+            (&["quorate-testnet", "--dir", "/srv/t", "drill", "kill-all", "--times", "2"], true),
+        ] {
+            let matches = Arguments::command().try_get_matches_from(given).expect("accepted");
+            assert_eq!(Arguments::of(&matches).expect("read").dir_is_given, named, "{given:?}");
+        }
     }
 
     #[test]

@@ -10,11 +10,8 @@ use serde_json::json;
 
 use super::arguments::Bench;
 use super::screen;
-use crate::bench::{self, BenchError, DEFAULT_KEYS, Outcome, Plan, Stage};
+use crate::bench::{self, BenchError, CLIENTS_PER_CONNECTION, DEFAULT_KEYS, Outcome, Plan, Stage};
 use crate::launcher::Directory;
-
-/// Clients that share a set of links unless told otherwise, as behind a gateway.
-const CLIENTS_PER_CONNECTION: usize = 16;
 
 impl Bench {
     pub(super) async fn run(&self, directory: &Directory, report: Report) -> Result<(), Failure> {
@@ -30,34 +27,49 @@ impl Bench {
         };
         let mut progress = Progress::new();
         let outcome = bench::run(directory, &plan, |stage| progress.tell(stage)).await;
-        progress.bar.finish_and_clear();
-        let outcome = outcome.map_err(|error| match error {
-            BenchError::Client(error) => Failure::from(error),
-            BenchError::Nothing(_) => Failure::unknown(error.to_string()),
-            BenchError::Launch(_) | BenchError::Plan(_) => Failure::configuration(error.to_string()),
-        })?;
+        progress.end();
+        let outcome = outcome.map_err(failure)?;
         if report.json { json(&outcome, &plan, report) } else { say(&outcome, &plan, report) }
     }
 }
 
+/// The exit code of what kept a run from giving figures.
+pub(super) fn failure(error: BenchError) -> Failure {
+    match error {
+        BenchError::Client(error) => Failure::from(error),
+        BenchError::Nothing(_) => Failure::unknown(error.to_string()),
+        BenchError::Launch(_) | BenchError::Plan(_) => Failure::configuration(error.to_string()),
+    }
+}
+
 /// A bar on stderr, for people only.
-struct Progress {
+pub(super) struct Progress {
     bar: ProgressBar,
     stage: std::mem::Discriminant<Stage>,
 }
 
 impl Progress {
-    fn new() -> Progress {
+    pub(super) fn new() -> Progress {
         let target =
             if std::io::stderr().is_terminal() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
         let bar = ProgressBar::with_draw_target(Some(1), target);
-        if let Ok(style) = ProgressStyle::with_template("{msg:<12} {bar:40} {percent:>3} %") {
+        if let Ok(style) = ProgressStyle::with_template("{prefix}{msg:<12} {bar:40} {percent:>3} %") {
             bar.set_style(style);
         }
         Progress { bar, stage: std::mem::discriminant(&Stage::Removing) }
     }
 
-    fn tell(&mut self, stage: Stage) {
+    /// What stands before the stages from now on.
+    pub(super) fn name(&self, prefix: String) {
+        self.bar.set_prefix(prefix);
+    }
+
+    /// Leaves nothing on the screen.
+    pub(super) fn end(&self) {
+        self.bar.finish_and_clear();
+    }
+
+    pub(super) fn tell(&mut self, stage: Stage) {
         let (message, done, total) = match stage {
             Stage::Registering(done, total) => ("registering", done, total),
             Stage::Connecting(done, total) => ("connecting", done, total),
@@ -76,7 +88,7 @@ impl Progress {
 }
 
 /// To three decimals: more is noise.
-fn rounded(number: f64) -> f64 {
+pub(super) fn rounded(number: f64) -> f64 {
     (number * 1000.0).round() / 1000.0
 }
 

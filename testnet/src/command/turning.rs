@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 
 use super::arguments::Fault;
 use super::{launch_failure, processes, screen};
-use crate::faults::CATALOGUE;
+use crate::faults::client::ClientBehaviour;
+use crate::faults::{CATALOGUE, Group};
 use crate::launcher::control::{self, Turned};
 use crate::launcher::process::condition;
 use crate::launcher::{Description, Directory, LaunchError, standing};
@@ -22,15 +23,29 @@ const BESIDES: [(&str, &str); 3] = [
 
 /// `faults`.
 pub(super) fn catalogue(report: Report) -> Result<(), Failure> {
-    let lies = CATALOGUE.iter().map(|(_, name, line)| (*name, *line));
-    let all: Vec<(&str, &str)> = lies.chain(BESIDES).collect();
+    let mut groups: Vec<(&str, Vec<(&str, &str)>)> = Vec::new();
+    for group in Group::ALL {
+        let lies = CATALOGUE.iter().filter(|entry| entry.group == group);
+        groups.push((group.name(), lies.map(|entry| (entry.name, entry.line)).collect()));
+    }
+    groups.push(("process", BESIDES.to_vec()));
+    groups.push(("client", ClientBehaviour::ALL.iter().map(|one| (one.name(), one.line())).collect()));
     if report.json {
-        let list: Vec<Value> = all.iter().map(|(name, line)| json!({"name": name, "description": line})).collect();
+        let list: Vec<Value> = groups
+            .iter()
+            .flat_map(|(group, lies)| lies.iter().map(move |(name, line)| (group, name, line)))
+            .map(|(group, name, line)| json!({"group": group, "name": name, "description": line}))
+            .collect();
         return report.value(&json!({"v": 1, "faults": list}));
     }
-    let rows: Vec<_> =
-        all.iter().map(|(name, line)| vec![screen::Cell::plain(name), screen::Cell::plain(line)]).collect();
-    screen::lines(&screen::table(&["BEHAVIOUR", "WHAT IT DOES"], &rows));
+    let mut rows = Vec::new();
+    for (group, lies) in &groups {
+        for (index, (name, line)) in lies.iter().enumerate() {
+            let heading = if index == 0 { group } else { "" };
+            rows.push(vec![screen::Cell::plain(heading), screen::Cell::plain(name), screen::Cell::plain(line)]);
+        }
+    }
+    screen::lines(&screen::table(&["GROUP", "BEHAVIOUR", "WHAT IT DOES"], &rows));
     Ok(())
 }
 
@@ -120,7 +135,11 @@ pub(super) fn in_words(turned: &Turned) -> String {
     match turned.when.as_str() {
         "always" => turned.behaviour.clone(),
         "primary" => format!("{} while primary", turned.behaviour),
-        percent => format!("{} {percent} of the time", turned.behaviour),
+        when => match when.split_once(':') {
+            Some(("view", views)) => format!("{} in views {views}", turned.behaviour),
+            Some((_, numbers)) => format!("{} at numbers {numbers}", turned.behaviour),
+            None => format!("{} {when} of the time", turned.behaviour),
+        },
     }
 }
 

@@ -37,20 +37,20 @@ struct Prepared {
 }
 
 /// Ctrl-C, and what service managers send.
-struct Interrupts {
+pub(super) struct Interrupts {
     interrupt: Signal,
     terminate: Signal,
 }
 
 impl Interrupts {
-    fn new() -> Result<Interrupts, Failure> {
+    pub(super) fn new() -> Result<Interrupts, Failure> {
         let unusable = |error| Failure::configuration(format!("cannot take signals: {error}"));
         let interrupt = signal(SignalKind::interrupt()).map_err(unusable)?;
         let terminate = signal(SignalKind::terminate()).map_err(unusable)?;
         Ok(Interrupts { interrupt, terminate })
     }
 
-    async fn next(&mut self) {
+    pub(super) async fn next(&mut self) {
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}

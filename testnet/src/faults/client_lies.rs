@@ -8,6 +8,8 @@ use quorate_protocol::reply::{Outcome, Reply};
 use rand::RngExt as _;
 use rand_chacha::ChaCha8Rng;
 
+use super::catalogue::Behaviour;
+
 /// Clients whose last answer is remembered.
 const CLIENTS_KEPT: usize = 1024;
 
@@ -29,8 +31,28 @@ impl ClientLies {
         }
     }
 
+    /// What `behaviour` makes of answers; how many became others.
+    pub(super) fn act(
+        &self,
+        behaviour: Behaviour,
+        client: &PublicKey,
+        answers: &mut Vec<ReplicaMessage>,
+        random: &mut ChaCha8Rng,
+    ) -> u64 {
+        match behaviour {
+            Behaviour::Silent => {
+                let silenced = answers.len() as u64;
+                answers.clear();
+                silenced
+            }
+            Behaviour::LieToClients => self.rewrite(client, answers, random),
+            Behaviour::ForgeWatch => ClientLies::forge_events(answers),
+            _ => 0,
+        }
+    }
+
     /// Every answer becomes a wrong or a stale one.
-    pub(super) fn rewrite(&self, client: &PublicKey, answers: &mut [ReplicaMessage], random: &mut ChaCha8Rng) -> u64 {
+    fn rewrite(&self, client: &PublicKey, answers: &mut [ReplicaMessage], random: &mut ChaCha8Rng) -> u64 {
         let mut acted = 0;
         for answer in answers {
             match answer {
@@ -60,7 +82,7 @@ impl ClientLies {
     }
 
     /// Every event becomes another one.
-    pub(super) fn forge_events(answers: &mut [ReplicaMessage]) -> u64 {
+    fn forge_events(answers: &mut [ReplicaMessage]) -> u64 {
         let mut acted = 0;
         for answer in answers {
             if let ReplicaMessage::Watch { update, .. } = answer {

@@ -10,7 +10,7 @@ use quorate_protocol::proposal::{Payload, Proposal};
 use rand::RngExt as _;
 use rand_chacha::ChaCha8Rng;
 
-use super::Hands;
+use super::hands::Hands;
 
 /// The lie about one number.
 struct Lie {

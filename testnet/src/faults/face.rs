@@ -3,11 +3,11 @@
 use quorate_crypto::PublicKey;
 use quorate_node::clients::ClientFace;
 use quorate_protocol::client::message::ReplicaMessage;
-use rand::{RngExt as _, SeedableRng as _};
+use rand::SeedableRng as _;
 use rand_chacha::ChaCha8Rng;
 
+use super::Switch;
 use super::client_lies::ClientLies;
-use super::{Behaviour, Misbehaviour, Switch, Trigger};
 
 /// Stands between a node and its clients. Turned by the same [`Switch`] as the engine of its process; behaviours with an
 /// end in time are ended by whoever holds the switch.
@@ -22,14 +22,6 @@ impl FaultyFace {
     pub fn new(switch: Switch, seed: u64) -> FaultyFace {
         FaultyFace { switch, lies: ClientLies::default(), random: ChaCha8Rng::seed_from_u64(seed) }
     }
-
-    fn hits(&mut self, misbehaviour: &Misbehaviour) -> bool {
-        match misbehaviour.when {
-            Trigger::Always => true,
-            Trigger::WhilePrimary => self.switch.leads(),
-            Trigger::Percent(percent) => self.random.random_range(0..100) < percent,
-        }
-    }
 }
 
 impl ClientFace for FaultyFace {
@@ -38,21 +30,12 @@ impl ClientFace for FaultyFace {
         if self.switch.is_honest() {
             return answers;
         }
+        let standing = self.switch.standing();
         for misbehaviour in self.switch.on() {
-            if !self.hits(&misbehaviour) {
-                continue;
+            if misbehaviour.when.hits(&standing, &mut self.random) {
+                let acted = self.lies.act(misbehaviour.behaviour, &client, &mut answers, &mut self.random);
+                self.switch.count(misbehaviour.behaviour, acted);
             }
-            let acted = match misbehaviour.behaviour {
-                Behaviour::Silent => {
-                    let silenced = answers.len() as u64;
-                    answers.clear();
-                    silenced
-                }
-                Behaviour::LieToClients => self.lies.rewrite(&client, &mut answers, &mut self.random),
-                Behaviour::ForgeWatch => ClientLies::forge_events(&mut answers),
-                Behaviour::Equivocate | Behaviour::EquivocateOne | Behaviour::DoubleVote => 0,
-            };
-            self.switch.count(misbehaviour.behaviour, acted);
         }
         self.lies.remember(&client, &answers);
         answers

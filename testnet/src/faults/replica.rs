@@ -1,56 +1,27 @@
 //! An engine that lies: the honest one inside, and what the behaviours make of its steps.
 
-use std::sync::Arc;
-
-use quorate_crypto::statement::Ballot;
-use quorate_crypto::{
-    Committee, Digest, Incarnation, PublicKey, ReplicaId, Seq, Signed, Signer, Statement, StatementBody, Verified,
-};
+use quorate_crypto::{Digest, PublicKey, Seq, Signed, Verified};
 use quorate_protocol::client::message::ReplicaMessage;
 use quorate_protocol::engine::{Engine, EngineStatus, Input, Now, Send, Step};
 use quorate_protocol::message::Message;
 use quorate_protocol::parameters::Micros;
 use quorate_protocol::request::Request;
-use rand::{RngExt as _, SeedableRng as _};
+use rand::SeedableRng as _;
 use rand_chacha::ChaCha8Rng;
 
+use super::Switch;
+use super::act::Act;
+use super::catalogue::{Behaviour, Group};
+use super::checkpoint::Checkpoint;
 use super::client_lies::ClientLies;
 use super::equivocation::Equivocation;
-use super::votes;
-use super::{Behaviour, Misbehaviour, Switch, Trigger};
-
-/// What a liar has to lie with: its own key and nobody else's.
-#[derive(Clone)]
-pub struct Hands {
-    /// Who it is.
-    pub id: ReplicaId,
-    /// Its incarnation.
-    pub incarnation: Incarnation,
-    /// The members.
-    pub committee: Arc<Committee>,
-    /// Its own key.
-    pub signer: Arc<dyn Signer>,
-}
-
-impl Hands {
-    /// Signs anything in the liar's own name.
-    pub fn sign(&self, body: StatementBody) -> Signed {
-        Statement { epoch: self.committee.epoch(), signer: self.id, incarnation: self.incarnation, body }
-            .sign(self.committee.cluster(), self.signer.as_ref())
-    }
-
-    /// Everybody else, ascending.
-    pub fn others(&self) -> Vec<ReplicaId> {
-        self.committee.ids().filter(|id| *id != self.id).collect()
-    }
-
-    /// The same ballot for another digest.
-    pub fn other_ballot(ballot: &Ballot) -> Ballot {
-        let mut digest = ballot.digest;
-        digest.0[0] ^= 0xff;
-        Ballot { digest, ..*ballot }
-    }
-}
+use super::hands::Hands;
+use super::held::{Held, Pace};
+use super::leader::Leader;
+use super::seen::{Heard, Seen};
+use super::trigger::{Misbehaviour, Standing};
+use super::view_change::ViewChanges;
+use super::voter::Voter;
 
 /// An engine whose words are rewritten by the behaviours its [`Switch`] has on. With none on it is the engine inside.
 pub struct FaultyReplica<E> {
@@ -58,8 +29,15 @@ pub struct FaultyReplica<E> {
     switch: Switch,
     hands: Hands,
     random: ChaCha8Rng,
+    seen: Seen,
+    held: Held,
+    pace: Pace,
     half: Equivocation,
     one: Equivocation,
+    leader: Leader,
+    voter: Voter,
+    view_changes: ViewChanges,
+    checkpoint: Checkpoint,
     lies: ClientLies,
 }
 
@@ -71,8 +49,15 @@ impl<E: Engine> FaultyReplica<E> {
             switch,
             hands,
             random: ChaCha8Rng::seed_from_u64(seed),
+            seen: Seen::default(),
+            held: Held::default(),
+            pace: Pace::default(),
             half: Equivocation::half(),
             one: Equivocation::one_against_rest(),
+            leader: Leader::default(),
+            voter: Voter::default(),
+            view_changes: ViewChanges::default(),
+            checkpoint: Checkpoint::default(),
             lies: ClientLies::default(),
         }
     }
@@ -96,16 +81,7 @@ impl<E: Engine> FaultyReplica<E> {
     pub fn answer(&mut self, now: Now, client: &PublicKey, message: ReplicaMessage) -> Vec<ReplicaMessage> {
         let mut answers = vec![message];
         for misbehaviour in self.active(now.monotonic) {
-            let acted = match misbehaviour.behaviour {
-                Behaviour::Silent => {
-                    let silenced = answers.len() as u64;
-                    answers.clear();
-                    silenced
-                }
-                Behaviour::LieToClients => self.lies.rewrite(client, &mut answers, &mut self.random),
-                Behaviour::ForgeWatch => ClientLies::forge_events(&mut answers),
-                Behaviour::Equivocate | Behaviour::EquivocateOne | Behaviour::DoubleVote => 0,
-            };
+            let acted = self.lies.act(misbehaviour.behaviour, client, &mut answers, &mut self.random);
             self.switch.count(misbehaviour.behaviour, acted);
         }
         self.lies.remember(client, &answers);
@@ -119,56 +95,95 @@ impl<E: Engine> FaultyReplica<E> {
         }
         let status = self.inner.status();
         let leads = status.entered && status.primary == self.hands.id;
-        self.switch.set_leads(leads);
+        let standing = Standing::of(&status, leads);
+        self.switch.set_standing(standing);
         let random = &mut self.random;
         let mut on = self.switch.on();
         on.retain(|misbehaviour| {
-            let hit = match misbehaviour.when {
-                Trigger::Always => true,
-                Trigger::WhilePrimary => leads,
-                Trigger::Percent(percent) => random.random_range(0..100) < percent,
-            };
+            let hit = misbehaviour.when.hits(&standing, random);
             hit && misbehaviour.until.is_none_or(|until| now < until)
         });
         on
     }
 
-    fn rewrite(&mut self, now: Micros, sends: &mut Vec<Send>) {
-        for misbehaviour in self.active(now) {
-            let acted = match misbehaviour.behaviour {
-                Behaviour::Silent => {
-                    let silenced = sends.len() as u64;
-                    sends.clear();
-                    silenced
-                }
-                Behaviour::Equivocate => self.half.rewrite(&self.hands, sends, &mut self.random),
-                Behaviour::EquivocateOne => self.one.rewrite(&self.hands, sends, &mut self.random),
-                Behaviour::DoubleVote => votes::double(&self.hands, sends),
-                Behaviour::LieToClients | Behaviour::ForgeWatch => 0,
+    /// A censor takes requests away before its honest inside ever sees them.
+    fn censor(&mut self, now: Micros, input: &mut Input) {
+        let censors = |on: &Misbehaviour| on.behaviour == Behaviour::Censor;
+        if !matches!(input, Input::Requests { .. }) || !self.switch.on().iter().any(censors) {
+            return;
+        }
+        if self.active(now).iter().any(censors) {
+            let acted = self.leader.censor(&self.inner, input);
+            self.switch.count(Behaviour::Censor, acted);
+        }
+    }
+
+    /// Whether some behaviour answers to what was heard although its honest inside has nothing to say.
+    fn answers_to(&self, heard: &Heard) -> bool {
+        let answers = |on: &Misbehaviour| {
+            matches!(on.behaviour, Behaviour::ForgeRequest | Behaviour::ReplayRequest | Behaviour::Amnesia)
+        };
+        !matches!(heard, Heard::Nothing) && self.switch.on().iter().any(answers)
+    }
+
+    fn rewrite(&mut self, now: Micros, heard: &Heard, sends: &mut Vec<Send>) {
+        let active = self.active(now);
+        let standing = self.inner.status();
+        // A life that rejoined lies as the one it is.
+        self.hands.incarnation = standing.incarnation;
+        for Misbehaviour { behaviour, .. } in active {
+            let mut act = Act {
+                hands: &self.hands,
+                seen: &self.seen,
+                heard,
+                standing: &standing,
+                now,
+                random: &mut self.random,
+                sends: &mut *sends,
+                held: &mut self.held,
+                pace: &mut self.pace,
             };
-            self.switch.count(misbehaviour.behaviour, acted);
+            let acted = match (behaviour, behaviour.group()) {
+                (Behaviour::Equivocate, _) => self.half.rewrite(act.hands, act.sends, act.random),
+                (Behaviour::EquivocateOne, _) => self.one.rewrite(act.hands, act.sends, act.random),
+                (_, Group::Leader) => self.leader.act(behaviour, &mut act),
+                (_, Group::Voter) => self.voter.act(behaviour, &mut act),
+                (_, Group::ViewChange) => self.view_changes.act(behaviour, &mut act),
+                (_, Group::Checkpoint) => self.checkpoint.act(behaviour, &mut act),
+                (_, Group::Answers) => 0,
+            };
+            self.switch.count(behaviour, acted);
         }
     }
 }
 
 impl<E: Engine> Engine for FaultyReplica<E> {
-    fn step(&mut self, now: Now, input: Input) -> Step {
-        // A liar that is shown its own lies does not stop for them.
-        if let Input::Message { message, .. } = &input
+    fn step(&mut self, now: Now, mut input: Input) -> Step {
+        let mut step = if self.switch.is_honest() {
+            self.inner.step(now, input)
+        } else if let Input::Message { message, .. } = &input
             && matches!(&**message, Message::YourStatements(_))
-            && !self.switch.is_honest()
         {
-            return Step::default();
-        }
-        let mut step = self.inner.step(now, input);
-        if !step.sends.is_empty() && !self.switch.is_honest() {
-            self.rewrite(now.monotonic, &mut step.sends);
-        }
+            // A liar that is shown its own lies does not stop for them.
+            Step::default()
+        } else {
+            let quorum = self.hands.committee.quorum();
+            let heard = self.seen.hear(&input, quorum);
+            self.censor(now.monotonic, &mut input);
+            let mut step = self.inner.step(now, input);
+            self.seen.say(&step, quorum);
+            if !step.sends.is_empty() || self.answers_to(&heard) {
+                self.rewrite(now.monotonic, &heard, &mut step.sends);
+            }
+            step
+        };
+        // What was held back leaves as it is, whatever is on by now.
+        self.held.release(now.monotonic, &mut step.sends);
         step
     }
 
     fn wake(&self) -> Option<Micros> {
-        self.inner.wake()
+        self.inner.wake().into_iter().chain(self.held.wake()).min()
     }
 
     fn status(&self) -> EngineStatus {

@@ -4,7 +4,7 @@ use quorate_crypto::StatementBody;
 use quorate_protocol::engine::Send;
 use quorate_protocol::message::{Message, Prepare};
 
-use super::Hands;
+use super::hands::Hands;
 
 /// Adds a vote for another digest to every own vote; returns how many.
 pub(super) fn double(hands: &Hands, sends: &mut Vec<Send>) -> u64 {

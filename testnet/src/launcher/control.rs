@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 
-use crate::faults::{Behaviour, Misbehaviour, Switch, Trigger};
+use crate::faults::{Misbehaviour, MisbehaviourError, Switch};
 
 const VERSION: u32 = 1;
 /// A line longer than this many bytes is refused.
@@ -40,7 +40,7 @@ const SOCKET_PATH_MAX: usize = 100;
 pub struct Turned {
     /// Its name in the catalogue.
     pub behaviour: String,
-    /// `always`, `primary`, or a percentage such as `25%`.
+    /// `always`, `primary`, a percentage such as `25%`, `view:3-9` or `seq:100-200`.
     pub when: String,
 }
 
@@ -78,7 +78,7 @@ impl Turned {
         if self.when == "always" { self.behaviour.clone() } else { format!("{}:{}", self.behaviour, self.when) }
     }
 
-    /// Reads `equivocate` or `equivocate:primary` or `silent:25%`.
+    /// Reads `equivocate`, `equivocate:primary`, `silent:25%` or `vote-many:view:2-4`.
     ///
     /// # Errors
     /// One sentence.
@@ -90,38 +90,12 @@ impl Turned {
     }
 
     fn to_misbehaviour(&self) -> Result<Misbehaviour, String> {
-        let behaviour: Behaviour =
-            self.behaviour.parse().map_err(|error: crate::faults::UnknownBehaviour| error.to_string())?;
-        let when = parse_trigger(&self.when)?;
-        Ok(Misbehaviour { behaviour, when, until: None })
+        let text = format!("{}:{}", self.behaviour, self.when);
+        text.parse().map_err(|error: MisbehaviourError| error.to_string())
     }
 
     fn from_misbehaviour(misbehaviour: &Misbehaviour) -> Turned {
-        let when = match misbehaviour.when {
-            Trigger::Always => "always".to_owned(),
-            Trigger::WhilePrimary => "primary".to_owned(),
-            Trigger::Percent(percent) => format!("{percent}%"),
-        };
-        Turned { behaviour: misbehaviour.behaviour.name().to_owned(), when }
-    }
-}
-
-/// Reads `always`, `primary` or `25%`.
-///
-/// # Errors
-/// One sentence.
-pub fn parse_trigger(text: &str) -> Result<Trigger, String> {
-    match text {
-        "always" => Ok(Trigger::Always),
-        "primary" => Ok(Trigger::WhilePrimary),
-        other => other
-            .strip_suffix('%')
-            .and_then(|percent| percent.parse().ok())
-            .filter(|percent| (1..=100).contains(percent))
-            .map(Trigger::Percent)
-            .ok_or_else(|| {
-                format!("{other:?} is no time to act: give always, primary, or a percentage from 1% to 100%")
-            }),
+        Turned { behaviour: misbehaviour.behaviour.name().to_owned(), when: misbehaviour.when.to_string() }
     }
 }
 

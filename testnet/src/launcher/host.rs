@@ -59,12 +59,14 @@ async fn serve(directory: &Directory, settings: NodeSettings, switch: Switch) ->
     })?;
     let seed: u64 = rand::random();
     let face = FaultyFace::new(switch.clone(), seed);
+    let signer = std::sync::Arc::new(settings.identity.consensus.clone());
     let wrap = move |replica: Replica, setup: &Setup| -> Box<dyn Engine> {
         let hands = Hands {
             id: setup.id,
             incarnation: setup.incarnation,
             committee: std::sync::Arc::clone(&setup.committee),
-            signer: std::sync::Arc::clone(&setup.signer),
+            signer,
+            parameters: setup.parameters.clone(),
         };
         Box::new(FaultyReplica::new(replica, switch, hands, seed))
     };

@@ -57,20 +57,8 @@ pub fn from_base(base: u16, count: usize) -> Result<Vec<Endpoints>, LaunchError>
 /// # Errors
 /// None were found.
 pub fn any_free(count: usize) -> Result<Vec<Endpoints>, LaunchError> {
-    let mut random = rand::rng();
     let mut taken = BTreeSet::new();
-    let mut choose = |is_free: fn(SocketAddr) -> bool| {
-        for _ in 0..TRIES {
-            let port = random.random_range(ANY);
-            if is_free(local(port)) && taken.insert(port) {
-                return Ok(local(port));
-            }
-        }
-        Err(LaunchError::Ports(format!(
-            "no free port was found between {} and {}; stop what uses them, or choose with --port-base N",
-            ANY.start, ANY.end
-        )))
-    };
+    let mut choose = |is_free| choose(&mut taken, is_free);
     let mut replicas = Vec::with_capacity(count);
     for _ in 0..count {
         replicas.push(Endpoints {
@@ -80,6 +68,29 @@ pub fn any_free(count: usize) -> Result<Vec<Endpoints>, LaunchError> {
         });
     }
     Ok(replicas)
+}
+
+/// Free TCP ports, all different.
+///
+/// # Errors
+/// None were found.
+pub fn any_free_tcp(count: usize) -> Result<Vec<SocketAddr>, LaunchError> {
+    let mut taken = BTreeSet::new();
+    (0..count).map(|_| choose(&mut taken, tcp_is_free)).collect()
+}
+
+fn choose(taken: &mut BTreeSet<u16>, is_free: fn(SocketAddr) -> bool) -> Result<SocketAddr, LaunchError> {
+    let mut random = rand::rng();
+    for _ in 0..TRIES {
+        let port = random.random_range(ANY);
+        if is_free(local(port)) && taken.insert(port) {
+            return Ok(local(port));
+        }
+    }
+    Err(LaunchError::Ports(format!(
+        "no free port was found between {} and {}; stop what uses them, or choose with --port-base N",
+        ANY.start, ANY.end
+    )))
 }
 
 /// Says which port of a replica is taken, if one is.

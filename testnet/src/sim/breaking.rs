@@ -1,14 +1,20 @@
 //! Breaking things, and making them well again.
 
+use std::path::Path;
+
 use quorate_crypto::ReplicaId;
+use quorate_node::disk::Fault;
+use quorate_node::failure::NodeError;
 use quorate_protocol::parameters::Micros;
 use rand::RngExt as _;
 
-use super::plan::{Breakage, Ending, MILLISECOND};
+use super::plan::{Breakage, Damage, Ending, MILLISECOND, Sabotage};
 use super::process::Incoming;
 use super::report::Violation;
 use super::world::{Event, World};
 
+/// What error messages call the data of a simulated replica.
+pub(super) const DATA: &str = "data";
 /// Requests every client may still ask for once everything is well.
 const LAST_REQUESTS: usize = 3;
 /// A process that is to die at a storage operation dies anyway after this long.
@@ -21,14 +27,16 @@ impl World {
         }
         self.trace.line(self.now, || format!("BREAK {breakage:?}"));
         match breakage {
-            Breakage::Partition { side, one_way, lasts } => {
+            Breakage::Partition { shape, lasts } => {
                 self.counters.partitions += 1;
-                let partition = self.network.divide(side, one_way);
+                self.counters.happened(shape.name());
+                let partition = self.network.divide(shape, self.now);
                 self.queue.push(self.now + lasts, Event::Unite { partition });
             }
             Breakage::Crash { replica, ending, operations, downtime } => {
                 let process = &mut self.processes[replica];
-                if process.running.is_none() || process.dying.is_some() {
+                let planned = process.dying.is_some() && self.plan.crash_point.is_none();
+                if process.running.is_none() || planned {
                     return;
                 }
                 process.dying = Some((ending, downtime));
@@ -51,27 +59,57 @@ impl World {
                 self.processes[replica].paused_until = self.now + lasts;
             }
             Breakage::Wipe { replica, downtime, dies_at } => self.wipe(replica, downtime, dies_at),
+            Breakage::IoError { replica, operations } => {
+                let process = &mut self.processes[replica];
+                process.medium.fail_at(process.medium.operations() + operations, Fault::Io);
+                process.ailments.io_errors += 1;
+            }
+            Breakage::DiskFull { replica, more, lasts } => {
+                let process = &mut self.processes[replica];
+                process.medium.set_capacity(Some(process.medium.used_bytes() + more));
+                process.ailments.full = true;
+                self.queue.push(self.now + lasts, Event::SpaceBack { replica });
+            }
+            Breakage::SlowSync { replica, most, lasts } => {
+                self.counters.happened("disk slow sync");
+                let ailments = &mut self.processes[replica].ailments;
+                ailments.slow_until = self.now + lasts;
+                ailments.slow_most = most;
+            }
+            Breakage::Damage { replica, damage, in_log, choice, downtime } => {
+                if self.processes[replica].running.is_none() {
+                    return;
+                }
+                self.die(replica, Ending::PowerCut, downtime);
+                if self.processes[replica].damage(damage, in_log, choice) {
+                    self.counters.happened(match damage {
+                        Damage::BitRot => "disk bit rot",
+                        Damage::Misdirected => "disk misdirected write",
+                        Damage::LostWrite => "disk lost write",
+                    });
+                    if in_log {
+                        self.oracles.count_among_faulty(ReplicaId(replica as u16));
+                    }
+                }
+            }
         }
     }
 
-    /// A disk is lost. Liars and replicas without a log together never exceed f at a time.
+    /// A disk is lost. What the plan makes faulty and replicas without a log together never exceed f at a time: who is on its
+    /// way back when this comes is known only now.
     fn wipe(&mut self, replica: usize, downtime: Micros, dies_at: Option<u64>) {
-        let process = &self.processes[replica];
-        let lost = self.processes.iter().filter(|other| other.index != replica && !other.liar && other.is_amnesiac());
-        let faulty = lost.count() + self.processes.iter().filter(|other| other.liar).count();
-        if process.liar || faulty >= self.cluster.committee.faults() {
+        let others = self.processes.iter().filter(|other| other.index != replica);
+        let lost = others.filter(|other| !self.plan.faulty.contains(&other.index) && other.is_amnesiac());
+        let faulty = lost.count() + self.plan.faulty.len();
+        if self.plan.faulty.contains(&replica) || faulty >= self.cluster.committee.faults() {
             return;
         }
         self.counters.wipes += 1;
-        if process.running.is_some() {
+        self.counters.happened("disk lost");
+        if self.processes[replica].running.is_some() {
             self.die(replica, Ending::PowerCut, downtime);
         }
-        let process = &mut self.processes[replica];
-        process.amnesiac = true;
-        process.dying = None;
-        if let Err(error) = process.wipe(&self.cluster) {
-            return self.storage_failed(replica, &error);
-        }
+        self.new_disk(replica);
         if let Some(operation) = dies_at {
             let process = &mut self.processes[replica];
             process.dying = Some((Ending::Kill, downtime));
@@ -79,17 +117,99 @@ impl World {
         }
     }
 
+    /// A replica that is down gets a new disk, with what plain `init` makes: it rejoins once it starts.
+    fn new_disk(&mut self, replica: usize) {
+        if let Err(error) = self.processes[replica].wipe(&self.cluster) {
+            let what = format!("replica {replica} cannot make new storage: {error}");
+            self.fail(Violation::new("storage", what));
+        }
+    }
+
+    /// A replica found, in its turn, that its log lacks promises, and begins to rejoin. Only damage explains that.
+    pub(super) fn log_distrusted(&mut self, replica: usize) {
+        self.trace.line(self.now, || format!("replica {replica} does not trust its log and rejoins"));
+        if self.processes[replica].ailments.log_damaged {
+            return self.counters.happened("damaged log noticed by peers");
+        }
+        let what = format!("replica {replica}, whose disk was not lost, finds that its log lacks promises");
+        self.fail(Violation::new("lost-log", what));
+    }
+
+    /// Somebody freed space on a disk.
+    pub(super) fn space_back(&mut self, replica: usize) {
+        self.processes[replica].medium.set_capacity(None);
+        self.processes[replica].ailments.full = false;
+    }
+
+    /// A storage error ends the process. It must be one that was planned, and the process must say the right thing.
+    pub(super) fn storage_failed(&mut self, replica: usize, failure: &NodeError) {
+        if self.cluster.power.is_off() {
+            return self.blackout();
+        }
+        let process = &mut self.processes[replica];
+        if let Some((ending, downtime)) = process.dying {
+            if process.at_crash_point() {
+                self.counters.happened("crash point");
+            }
+            return self.die(replica, ending, downtime);
+        }
+        let downtime = self.random.random_range(1..60) * MILLISECOND;
+        match failure {
+            NodeError::Storage { .. } if process.ailments.io_errors > 0 => {
+                process.ailments.io_errors -= 1;
+                self.counters.happened("disk input/output error");
+                // After a failed sync the machine may go on with pages that count as clean, or be switched off.
+                let ending = if self.random.random_bool(0.5) { Ending::Kill } else { Ending::PowerCut };
+                self.die(replica, ending, downtime);
+            }
+            NodeError::DiskFull { .. } if process.ailments.full => {
+                self.counters.happened("disk full");
+                self.die(replica, Ending::Kill, downtime);
+            }
+            NodeError::Data(_) if process.ailments.log_damaged => {
+                // As the sentence says: the directory is moved away, and plain `init` makes another.
+                self.counters.happened("damaged log refused");
+                self.die(replica, Ending::Kill, downtime);
+                self.new_disk(replica);
+            }
+            NodeError::Data(_) if self.forked => {
+                self.counters.happened("beyond f: honest replica stopped itself");
+                self.stay_down(replica);
+            }
+            other => {
+                let what = format!("replica {replica} ends with exit code {}: {other}", other.exit_code());
+                self.fail(Violation::new("storage", what));
+            }
+        }
+    }
+
+    /// Beyond f a replica that finds its state wrong is down for good, as it must be.
+    pub(super) fn stay_down(&mut self, replica: usize) {
+        self.trace.line(self.now, || format!("replica {replica} stops itself and stays down"));
+        self.trace.event(self.now, "gone", replica as u64, 0, &[]);
+        let process = &mut self.processes[replica];
+        process.ailments.gone = true;
+        process.running = None;
+        process.life += 1;
+        for client in 0..self.clients.len() {
+            self.clients[client].link_down(ReplicaId(replica as u16));
+            self.drain_client(client);
+        }
+    }
+
     pub(super) fn unite(&mut self, partition: u64) {
-        let Some(side) = self.network.unite(partition) else { return };
+        let Some(shape) = self.network.unite(partition) else { return };
         self.trace.line(self.now, || "UNITE".to_owned());
         if self.random.random_bool(0.5) {
             return;
         }
         // Links that were silent for long were given up and come up anew.
-        for one in 0..side.len() {
-            for other in 0..side.len() {
-                if one != other && side[one] != side[other] {
+        let replicas = self.processes.len();
+        for one in 0..replicas {
+            for other in 0..replicas {
+                if one != other && shape.cuts(replicas, one, other, 0) {
                     self.link_up(one, other);
+                    self.link_up(other, one);
                 }
             }
         }
@@ -106,7 +226,10 @@ impl World {
         self.trace.line(self.now, || format!("replica {replica} dies: {ending:?}"));
         self.trace.event(self.now, "die", replica as u64, downtime, &[]);
         self.counters.crashes += 1;
-        self.counters.power_cuts += u64::from(ending == Ending::PowerCut);
+        self.counters.power_cuts += u64::from(ending != Ending::Kill);
+        if ending == Ending::TornPowerCut {
+            self.counters.happened("disk torn power cut");
+        }
         let seed = self.random.random();
         self.processes[replica].end(ending, seed);
         for client in 0..self.clients.len() {
@@ -130,7 +253,7 @@ impl World {
 
     pub(super) fn start(&mut self, replica: usize, life: u64) {
         let process = &mut self.processes[replica];
-        if process.life != life || process.running.is_some() {
+        if process.life != life || process.running.is_some() || process.ailments.gone {
             return;
         }
         if self.plan.dies_in_recovery && !self.healed && life > 0 && self.random.random_bool(0.3) {
@@ -140,8 +263,13 @@ impl World {
             process.medium.crash_at(process.medium.operations() + self.random.random_range(1..60));
             self.queue.push(self.now + DYING_MAX, Event::Die { replica, life, ending, downtime });
         }
-        if let Err(error) = process.start(&self.cluster, self.now) {
-            return self.storage_failed(replica, &error);
+        let given_up = process.ailments.gave_up_snapshots;
+        let started = process.start(&self.cluster, self.now);
+        if process.ailments.gave_up_snapshots > given_up {
+            self.counters.happened("damaged snapshots given up");
+        }
+        if let Err(error) = started {
+            return self.storage_failed(replica, &NodeError::from_replica(Path::new(DATA), &error));
         }
         // It may have died between the mark of its log and the end of that turn.
         if std::mem::take(&mut process.amnesiac) && !process.is_amnesiac() {
@@ -168,6 +296,10 @@ impl World {
         self.healed = true;
         self.counters.storage_operations = self.cluster.power.operations();
         self.network.heal();
+        if self.plan.sabotage == Some(Sabotage::Canary) {
+            return self
+                .fail(Violation::new("canary", "nothing is wrong; this run fails to show that failures are seen"));
+        }
         if self.cluster.power.is_off() {
             return self.fail(Violation::new("simulator", "the power is off and nobody noticed"));
         }
@@ -176,8 +308,17 @@ impl World {
             let process = &mut self.processes[replica];
             process.paused_until = 0;
             let life = process.life;
+            process.forget_crash_point();
             if process.dying.take().is_some() {
                 process.medium.restart();
+            }
+            process.medium.forget_faults();
+            process.medium.set_capacity(None);
+            process.ailments.full = false;
+            process.ailments.io_errors = 0;
+            process.ailments.slow_until = 0;
+            if process.ailments.gone {
+                continue;
             }
             if process.running.is_none() {
                 self.queue.push(self.now, Event::Start { replica, life });

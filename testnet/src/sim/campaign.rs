@@ -29,7 +29,7 @@ pub struct Summary {
     pub virtual_seconds: f64,
     /// Counters, of all runs.
     pub counters: Counters,
-    /// Power cuts at chosen storage operations that took place.
+    /// Power cuts and crashes at chosen storage operations that took place.
     pub points: u64,
     /// Real time.
     pub seconds: f64,
@@ -42,6 +42,7 @@ impl Summary {
         self.virtual_seconds += report.virtual_seconds;
         self.counters.add(&report.counters);
         self.points += u64::from(options.power_cut_at.is_some() && report.counters.blackouts > 0);
+        self.points += report.counters.faults.get("crash point").copied().unwrap_or(0);
         if report.violation.is_some() {
             self.failed.push((report, options.clone()));
         }
@@ -50,7 +51,7 @@ impl Summary {
 
 /// Runs `job` for 0, 1, 2 and so on, on `threads` threads, until the extent is reached or `stop_after` runs failed.
 /// `tell` hears of every run.
-fn run_jobs(
+pub(super) fn run_jobs(
     threads: usize,
     extent: Extent,
     stop_after: usize,

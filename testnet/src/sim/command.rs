@@ -11,14 +11,20 @@ use quorate_crypto::ReplicaId;
 use serde_json::json;
 
 use super::campaign::{Extent, Summary, power_cuts, seeds};
-use super::plan::{Options, Sabotage};
+use super::crash_points::crash_points;
+use super::plan::{CrashPoint, Options, Plan, Sabotage};
 use super::report::SimulationReport;
-use crate::faults::Behaviour;
+use super::shrink::shrink;
+use crate::faults::Misbehaviour;
+use crate::faults::client::ClientBehaviour;
+use crate::faults::phase::{Phase, all_names};
 
 /// Exit code when a rule did not hold.
 pub const EXIT_VIOLATION: u8 = 5;
 /// Seeds without any other word.
 const DEFAULT_SEEDS: u64 = 500;
+/// A campaign of so many runs of all sizes fails if a possible pair of behaviour and phase never came up.
+const COVERAGE_RUNS: u64 = 5_000;
 /// A campaign stops after so many failing seeds.
 const FAILURES_MAX: usize = 10;
 
@@ -42,9 +48,12 @@ pub struct Simulate {
     /// Replicas: 4 to 7, or `all` to let each seed decide.
     #[arg(short = 'n', long = "replicas", value_parser = replicas, default_value = "all")]
     pub replicas: Replicas,
-    /// Make a replica lie: `2=equivocate`. May be given for up to f replicas.
+    /// Make a replica lie: `2=equivocate`, `2=vote-many:view:1-3`. May be given for up to f replicas.
     #[arg(long = "fault", value_parser = fault, value_name = "REPLICA=BEHAVIOUR")]
-    pub faults: Vec<(u16, Behaviour)>,
+    pub faults: Vec<(u16, Misbehaviour)>,
+    /// Make a client misbehave: `flood`. May be given several times.
+    #[arg(long = "client-fault", value_parser = client_fault, value_name = "BEHAVIOUR")]
+    pub client_faults: Vec<ClientBehaviour>,
     /// Use ed25519 in every run instead of one in fifty.
     #[arg(long)]
     pub ed25519: bool,
@@ -54,13 +63,38 @@ pub struct Simulate {
     /// Cut the power at this storage operation.
     #[arg(long)]
     pub power_cut_at: Option<u64>,
-    /// One replica loses its disk and is killed at this storage operation of its way back.
-    #[arg(long)]
+    /// One replica loses its disk and is killed at this storage operation of its way back. Nothing else breaks.
+    #[arg(long, conflicts_with_all = ["faults", "client_faults", "power_cut_at", "crash_point", "beyond_f"])]
     pub rejoin_dies_at: Option<u64>,
+    /// Let one replica die at one storage operation, a run for every operation and replica of one seed's workload.
+    #[arg(long, conflicts_with_all = ["seed", "seeds", "minutes", "power_cuts", "power_cut_at"])]
+    pub crash_points: bool,
+    /// Take only so many crash points, sampled from as many seeds as it needs.
+    #[arg(long, requires = "crash_points")]
+    pub limit: Option<u64>,
+    /// Let one replica die at this storage operation of its own: `2@317` is killed, `2@317!` loses power.
+    #[arg(long, value_parser = crash_point, value_name = "REPLICA@OPERATION", requires = "seed")]
+    pub crash_point: Option<CrashPoint>,
+    /// Let f + 1 replicas lie and work together: agreement may break, and the evidence must name them.
+    #[arg(long, conflicts_with_all = ["faults", "power_cuts", "crash_points"])]
+    pub beyond_f: bool,
+    /// Leave planned faults of these numbers out, as a shrunk failure names them.
+    #[arg(long, value_delimiter = ',', requires = "seed")]
+    pub without: Vec<usize>,
+    /// Nothing breaks and nobody lies: such a run never fails.
+    #[arg(long)]
+    pub calm: bool,
+    /// Do not look for the planned faults that a failure needs.
+    #[arg(long)]
+    pub no_shrink: bool,
+    /// Print the trace hash of every seed, one a line.
+    #[arg(long, hide = true, requires = "seeds")]
+    pub hashes: bool,
     /// Write a line for every event of the seed to this file.
     #[arg(long, requires = "seed")]
     pub trace: Option<PathBuf>,
-    /// Build in a defect, to see the oracles find it: `lost-sync` or `send-before-record`.
+    /// Build in a defect, to see the oracles find it: `lost-sync`, `send-before-record`, or the
+    /// `canary` that always fails.
     #[arg(long, value_parser = sabotage)]
     pub sabotage: Option<Sabotage>,
     /// Threads of a campaign; all processors if not given.
@@ -90,14 +124,29 @@ fn replicas(text: &str) -> Result<Replicas, String> {
     }
 }
 
-fn fault(text: &str) -> Result<(u16, Behaviour), String> {
+fn client_fault(text: &str) -> Result<ClientBehaviour, String> {
+    text.parse().map_err(|error: crate::faults::client::UnknownClientBehaviour| error.to_string())
+}
+
+fn fault(text: &str) -> Result<(u16, Misbehaviour), String> {
     let (replica, behaviour) = text.split_once('=').ok_or("write REPLICA=BEHAVIOUR, as in 2=equivocate")?;
     let replica = replica.parse().map_err(|_| format!("{replica:?} is no replica number"))?;
-    Ok((replica, behaviour.parse().map_err(|error: crate::faults::UnknownBehaviour| error.to_string())?))
+    Ok((replica, behaviour.parse().map_err(|error: crate::faults::MisbehaviourError| error.to_string())?))
 }
 
 fn sabotage(text: &str) -> Result<Sabotage, String> {
-    Sabotage::by_name(text).ok_or_else(|| "lost-sync or send-before-record".to_owned())
+    Sabotage::by_name(text).ok_or_else(|| "lost-sync, send-before-record or canary".to_owned())
+}
+
+fn crash_point(text: &str) -> Result<CrashPoint, String> {
+    let wrong = || "write REPLICA@OPERATION, as in 2@317, with a ! behind it for a power cut".to_owned();
+    let (replica, operation) = text.split_once('@').ok_or_else(wrong)?;
+    let (operation, power_cut) = operation.strip_suffix('!').map_or((operation, false), |operation| (operation, true));
+    Ok(CrashPoint {
+        replica: replica.parse().map_err(|_| wrong())?,
+        operation: operation.parse().map_err(|_| wrong())?,
+        power_cut,
+    })
 }
 
 impl Simulate {
@@ -118,9 +167,24 @@ impl Simulate {
         if liars.len() > faults {
             anyhow::bail!("{} replicas lie, a cluster of {smallest} tolerates {faults}", liars.len());
         }
+        if let (Some(point), Some(seed)) = (self.crash_point, self.seed) {
+            let replicas = replicas_of(seed, size);
+            if point.replica >= replicas {
+                anyhow::bail!(
+                    "replica {} does not exist in the cluster of seed {seed}, which has {replicas}",
+                    point.replica
+                );
+            }
+        }
         Ok(Options {
+            crash_point: self.crash_point,
+            beyond_f: self.beyond_f,
+            calm: self.calm,
+            without: self.without.iter().copied().collect(),
             replicas: size,
-            faults: self.faults.iter().map(|(replica, behaviour)| (ReplicaId(*replica), *behaviour)).collect(),
+            faults: self.faults.iter().map(|(replica, one)| (ReplicaId(*replica), one.clone())).collect(),
+            client_faults: self.client_faults.clone(),
+            first_behaviours: false,
             ed25519: self.ed25519,
             power_cut_at: self.power_cut_at,
             rejoin_dies_at: self.rejoin_dies_at,
@@ -135,10 +199,15 @@ impl Simulate {
     /// A trace file that cannot be written, options that contradict each other.
     pub fn run(&self) -> anyhow::Result<u8> {
         let options = self.options()?;
-        match self.seed {
+        // A panic inside a run is a verdict, told with its seed.
+        std::panic::set_hook(Box::new(|_| {}));
+        let code = match self.seed {
             Some(seed) => self.run_one(seed, &options),
+            None if self.hashes => self.print_hashes(&options),
             None => self.run_many(&options),
-        }
+        };
+        let _ = std::panic::take_hook();
+        code
     }
 
     fn run_one(&self, seed: u64, options: &Options) -> anyhow::Result<u8> {
@@ -157,7 +226,16 @@ impl Simulate {
             print_counters(&mut out, &report.counters)?;
             writeln!(out, "trace {}", report.trace_hash.to_hex())?;
         }
-        tell_failure(&report, options)
+        self.tell_failure(&report, options)
+    }
+
+    /// For comparing builds: what a seed's hash is depends on nothing but the seed and the sources.
+    fn print_hashes(&self, options: &Options) -> anyhow::Result<u8> {
+        let mut out = anstream::stdout();
+        for seed in self.start..self.start.saturating_add(self.seeds.unwrap_or(DEFAULT_SEEDS)) {
+            writeln!(out, "{seed} {}", super::run(seed, options).trace_hash.to_hex())?;
+        }
+        Ok(0)
     }
 
     fn run_many(&self, options: &Options) -> anyhow::Result<u8> {
@@ -169,8 +247,6 @@ impl Simulate {
         let threads =
             self.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get));
         let bar = progress(extent);
-        // A panic inside a run is a verdict, told with its seed.
-        std::panic::set_hook(Box::new(|_| {}));
         let tell = |summary: &Summary| {
             match extent {
                 Extent::Seeds(_) => bar.set_position(summary.runs),
@@ -180,14 +256,14 @@ impl Simulate {
         };
         let summary = match self.power_cuts {
             Some(points) => power_cuts(self.start, points, options, threads, FAILURES_MAX, tell),
+            None if self.crash_points => crash_points(self.start, self.limit, options, threads, FAILURES_MAX, tell),
             None => seeds(self.start, extent, options, threads, FAILURES_MAX, tell),
         };
-        let _ = std::panic::take_hook();
         bar.finish_and_clear();
         self.tell_summary(&summary)?;
-        let mut code = 0;
+        let mut code = self.tell_coverage(&summary)?;
         for (report, options) in &summary.failed {
-            code = code.max(tell_failure(report, options)?);
+            code = code.max(self.tell_failure(report, options)?);
         }
         Ok(code)
     }
@@ -203,12 +279,14 @@ impl Simulate {
                 "runs": summary.runs,
                 "verdict": if summary.failed.is_empty() { "ok" } else { "violation" },
                 "failed": failed,
-                "power_cut_points": summary.points,
+                "points": summary.points,
                 "virtual_seconds": summary.virtual_seconds,
                 "operations": summary.operations,
                 "seconds": summary.seconds,
                 "counters": counters,
+                "faults": summary.counters.faults,
                 "behaviours": summary.counters.behaviours,
+                "phases": summary.counters.phases_to_json(),
             });
             writeln!(out, "{object}")?;
             return Ok(());
@@ -222,28 +300,84 @@ impl Simulate {
             summary.failed.len()
         )?;
         writeln!(out, "virtual time {:.0} s  operations {}", summary.virtual_seconds, summary.operations)?;
-        if self.power_cuts.is_some() {
-            writeln!(out, "power-cut points {}", summary.points)?;
+        if self.power_cuts.is_some() || self.crash_points {
+            writeln!(out, "points taken {}", summary.points)?;
         }
-        print_counters(&mut out, &summary.counters)
+        print_counters(&mut out, &summary.counters)?;
+        print_matrix(&mut out, &summary.counters)
+    }
+
+    /// Whether the campaign is large and free enough that every pair of behaviour and phase must have come up.
+    fn must_cover(&self, summary: &Summary) -> bool {
+        let free = self.replicas == Replicas::All && self.faults.is_empty() && self.client_faults.is_empty();
+        let usual = self.power_cuts.is_none() && !self.crash_points && !self.beyond_f && !self.calm;
+        free && usual && summary.runs >= COVERAGE_RUNS && summary.failed.is_empty()
+    }
+
+    fn tell_coverage(&self, summary: &Summary) -> anyhow::Result<u8> {
+        let missing = summary.counters.never_happened();
+        if missing.is_empty() || !self.must_cover(summary) {
+            return Ok(0);
+        }
+        let mut err = anstream::stderr();
+        for (behaviour, phase) in missing {
+            writeln!(err, "{behaviour} never acted in phase {phase}, in {} runs", summary.runs)?;
+        }
+        Ok(EXIT_VIOLATION)
+    }
+
+    /// What failed, the one line that replays it, and the planned faults that it takes.
+    fn tell_failure(&self, report: &SimulationReport, options: &Options) -> anyhow::Result<u8> {
+        let Some(violation) = &report.violation else { return Ok(0) };
+        let mut err = anstream::stderr();
+        writeln!(err, "seed {}: {violation}", report.seed)?;
+        writeln!(err, "replay: {}", replay_line(report, options))?;
+        if self.no_shrink {
+            return Ok(EXIT_VIOLATION);
+        }
+        let untraced = Options { trace: false, ..options.clone() };
+        let shrunk = shrink(report.seed, &untraced, violation.oracle);
+        writeln!(
+            err,
+            "  {} of {} planned faults are needed, found in {} runs:",
+            shrunk.kept.len(),
+            report.planned.len(),
+            shrunk.runs
+        )?;
+        for (number, fault) in &shrunk.kept {
+            writeln!(err, "    {number:>3}  {fault}")?;
+        }
+        if !shrunk.without.is_empty() {
+            let numbers: Vec<String> = shrunk.without.iter().map(usize::to_string).collect();
+            writeln!(err, "  the others are left out with --without {}", numbers.join(","))?;
+        }
+        Ok(EXIT_VIOLATION)
     }
 }
 
-fn tell_failure(report: &SimulationReport, options: &Options) -> anyhow::Result<u8> {
-    let Some(violation) = &report.violation else { return Ok(0) };
-    let mut err = anstream::stderr();
-    writeln!(err, "seed {}: {violation}", report.seed)?;
-    writeln!(err, "replay: {}", replay_line(report, options))?;
-    Ok(EXIT_VIOLATION)
+/// How many replicas the cluster of a seed has.
+fn replicas_of(seed: u64, given: Option<usize>) -> usize {
+    Plan::new(seed, &Options { replicas: given, ..Options::default() }).replicas
 }
 
 /// The one line that replays a run.
 fn replay_line(report: &SimulationReport, options: &Options) -> String {
     let mut words = vec![format!("quorate-testnet simulate --seed {}", report.seed)];
     words.extend(options.replicas.map(|replicas| format!("-n {replicas}")));
+    words.extend(options.client_faults.iter().map(|behaviour| format!("--client-fault {behaviour}")));
     words.extend(options.faults.iter().map(|(replica, behaviour)| format!("--fault {replica}={behaviour}")));
     words.extend(options.ed25519.then(|| "--ed25519".to_owned()));
     words.extend(options.sabotage.map(|sabotage| format!("--sabotage {}", sabotage.name())));
+    words.extend(options.crash_point.map(|point| {
+        let power_cut = if point.power_cut { "!" } else { "" };
+        format!("--crash-point {}@{}{power_cut}", point.replica, point.operation)
+    }));
+    words.extend(options.beyond_f.then(|| "--beyond-f".to_owned()));
+    words.extend(options.calm.then(|| "--calm".to_owned()));
+    if !options.without.is_empty() {
+        let numbers: Vec<String> = options.without.iter().map(usize::to_string).collect();
+        words.push(format!("--without {}", numbers.join(",")));
+    }
     words.extend(options.power_cut_at.map(|operation| format!("--power-cut-at {operation}")));
     words.extend(options.rejoin_dies_at.map(|operation| format!("--rejoin-dies-at {operation}")));
     words.join(" ")
@@ -251,10 +385,33 @@ fn replay_line(report: &SimulationReport, options: &Options) -> String {
 
 fn print_counters(out: &mut impl std::io::Write, counters: &super::report::Counters) -> anyhow::Result<()> {
     for (name, count) in counters.named() {
-        writeln!(out, "  {:<20} {count:>12}", name.replace('_', " "))?;
+        writeln!(out, "  {:<32} {count:>12}", name.replace('_', " "))?;
+    }
+    for (fault, times) in &counters.faults {
+        writeln!(out, "  {fault:<32} {times:>12}")?;
     }
     for (behaviour, acted) in &counters.behaviours {
-        writeln!(out, "  {behaviour:<20} {acted:>12}")?;
+        writeln!(out, "  {behaviour:<32} {acted:>12}")?;
+    }
+    Ok(())
+}
+
+/// What acted in which phase, a row a behaviour; `-` where nothing did.
+fn print_matrix(out: &mut impl std::io::Write, counters: &super::report::Counters) -> anyhow::Result<()> {
+    write!(out, "  {:<20}", "BEHAVIOUR x PHASE")?;
+    for phase in Phase::ALL {
+        write!(out, " {:>12}", phase.name())?;
+    }
+    writeln!(out)?;
+    for name in all_names() {
+        write!(out, "  {name:<20}")?;
+        for phase in Phase::ALL {
+            match counters.phases.get(&(name, phase.name())) {
+                Some(acted) => write!(out, " {acted:>12}")?,
+                None => write!(out, " {:>12}", "-")?,
+            }
+        }
+        writeln!(out)?;
     }
     Ok(())
 }
@@ -271,4 +428,45 @@ fn progress(extent: Extent) -> ProgressBar {
     let template = format!("{{bar:40}} {{pos}}/{{len}} {unit}  {{msg}}  {{eta}} left");
     bar.set_style(ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar()));
     bar
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::command::arguments::{Arguments, Command};
+    use crate::faults::phase::possible_pairs;
+
+    fn simulate(words: &[&str]) -> Simulate {
+        let arguments = ["quorate-testnet", "simulate"].iter().chain(words);
+        match Arguments::try_parse_from(arguments).expect("accepted").command {
+            Command::Simulate(simulate) => simulate,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_large_campaign_must_have_seen_every_pair() {
+        let nothing = |runs| Summary { runs, ..Summary::default() };
+        let mut everything = nothing(COVERAGE_RUNS);
+        for (behaviour, phase) in possible_pairs() {
+            everything.counters.acted_in(behaviour, phase, 1);
+        }
+        let free = simulate(&["--seeds", "5000"]);
+        assert_eq!(free.tell_coverage(&nothing(COVERAGE_RUNS)).expect("told"), EXIT_VIOLATION);
+        assert_eq!(free.tell_coverage(&everything).expect("told"), 0);
+        assert_eq!(free.tell_coverage(&nothing(COVERAGE_RUNS - 1)).expect("told"), 0, "a small one is only told");
+        for chosen in [["-n", "4"], ["--fault", "0=silent"], ["--client-fault", "flood"]] {
+            assert_eq!(simulate(&chosen).tell_coverage(&nothing(COVERAGE_RUNS)).expect("told"), 0, "{chosen:?}");
+        }
+    }
+
+    #[test]
+    fn a_replay_line_names_every_liar() {
+        let simulate = simulate(&["-n", "4", "--fault", "1=vote-many:view:2-4", "--client-fault", "same-number"]);
+        let report = crate::sim::run(5, &simulate.options().expect("options"));
+        let line = replay_line(&report, &simulate.options().expect("options"));
+        assert!(line.contains("-n 4 --client-fault same-number --fault 1=vote-many:view:2-4"), "{line}");
+    }
 }

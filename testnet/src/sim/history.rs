@@ -39,6 +39,8 @@ impl Asked {
 #[derive(Debug, Default)]
 pub(super) struct History {
     asked: Vec<Asked>,
+    /// What faulty clients asked for: nobody holds them to it, but the order may contain it.
+    foreign: Vec<(Digest, Operation)>,
 }
 
 impl History {
@@ -46,6 +48,16 @@ impl History {
     pub(super) fn ask(&mut self, client: usize, number: usize, at: Micros, operation: Operation) -> usize {
         self.asked.push(Asked { client, number, at, operation, signed: Vec::new(), ended: None });
         self.asked.len() - 1
+    }
+
+    /// A faulty client signed a request.
+    pub(super) fn foreign(&mut self, request: Digest, operation: Operation) {
+        self.foreign.push((request, operation));
+    }
+
+    /// What faulty clients signed.
+    pub(super) fn all_foreign(&self) -> impl Iterator<Item = &(Digest, Operation)> {
+        self.foreign.iter()
     }
 
     pub(super) fn signed(&mut self, index: usize, digest: Digest) {
@@ -61,6 +73,10 @@ impl History {
 
     pub(super) fn all(&self) -> impl Iterator<Item = &Asked> {
         self.asked.iter()
+    }
+
+    pub(super) const fn count(&self) -> usize {
+        self.asked.len()
     }
 
     pub(super) fn ended(&self) -> u64 {

@@ -16,12 +16,16 @@
 //! | file | what it is |
 //! |---|---|
 //! | `plan` | what the seed decides beforehand |
-//! | `world`, `queue` | the event loop |
+//! | `world`, `queue`, `ending` | the event loop, and when it is over |
 //! | `breaking` | crashes, blackouts, partitions, pauses, healing |
-//! | `process`, `publishing` | one replica on its disk, and what leaves it |
+//! | `process`, `receiving`, `publishing`, `serving` | one replica on its disk, what reaches it, what leaves it, what it tells clients |
+//! | `conspiracy` | more than f liars, and who is convicted when agreement breaks |
 //! | `client`, `history` | clients, and what they were told |
-//! | `network`, `disk`, `signing` | what is replaced |
+//! | `faulty` | faulty clients, and what the cluster is busy with while somebody lies |
+//! | `network`, `disk`, `damage`, `signing` | what is replaced, and what happens to it |
 //! | `oracle` | what must hold |
+//! | `shrink` | a failing plan without the faults it does not need |
+//! | [`crash_points`] | every storage operation as the last one |
 //! | [`campaign`] | many seeds on many threads |
 //! | [`command`] | the `simulate` subcommand |
 
@@ -30,7 +34,13 @@ pub mod command;
 
 mod breaking;
 mod client;
+mod conspiracy;
+pub mod crash_points;
+mod damage;
 mod disk;
+mod ending;
+mod faulty;
+mod fingerprint;
 mod history;
 mod network;
 mod oracle;
@@ -38,13 +48,17 @@ mod plan;
 mod process;
 mod publishing;
 mod queue;
+mod receiving;
 mod report;
+mod serving;
+mod shrink;
 mod signing;
 mod trace;
 mod world;
 
-pub use plan::{Options, Sabotage};
+pub use plan::{CrashPoint, Options, Sabotage};
 pub use report::{Counters, SimulationReport, Violation};
+pub use shrink::{Shrunk, shrink};
 
 /// Runs one seed. A panic of anything inside is a violation like any other.
 pub fn run(seed: u64, options: &Options) -> SimulationReport {
@@ -63,6 +77,8 @@ pub fn run(seed: u64, options: &Options) -> SimulationReport {
             virtual_seconds: 0.0,
             operations: 0,
             counters: Counters::default(),
+            operations_by_replica: Vec::new(),
+            planned: plan::Plan::new(seed, options).planned(),
             trace: Vec::new(),
         }
     })

@@ -3,14 +3,22 @@
 //! Swarm testing (Groce et al., ISSTA 2012): every kind of fault is switched off altogether in a share of the runs, so
 //! that none of them hides what another would have shown.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use quorate_crypto::ReplicaId;
 use quorate_protocol::parameters::{Micros, Parameters};
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha12Rng;
 
-use crate::faults::{Behaviour, CATALOGUE, Misbehaviour, Trigger};
+use crate::faults::Misbehaviour;
+use crate::faults::client::ClientBehaviour;
+
+mod draw;
+mod items;
+mod partition;
+
+use draw::Budget;
+pub(super) use partition::Shape;
 
 /// One millisecond of virtual time.
 pub(super) const MILLISECOND: Micros = 1_000;
@@ -22,6 +30,8 @@ pub enum Sabotage {
     LostSync,
     /// Messages leave and decisions count without waiting for their records.
     SendBeforeRecord,
+    /// Nothing is wrong, and the run says that something is: the canary that must always be seen to fail.
+    Canary,
 }
 
 impl Sabotage {
@@ -30,13 +40,25 @@ impl Sabotage {
         match self {
             Sabotage::LostSync => "lost-sync",
             Sabotage::SendBeforeRecord => "send-before-record",
+            Sabotage::Canary => "canary",
         }
     }
 
     /// The one of this name.
     pub fn by_name(name: &str) -> Option<Sabotage> {
-        [Sabotage::LostSync, Sabotage::SendBeforeRecord].into_iter().find(|one| one.name() == name)
+        [Sabotage::LostSync, Sabotage::SendBeforeRecord, Sabotage::Canary].into_iter().find(|one| one.name() == name)
     }
+}
+
+/// One replica dies as it asks for one storage operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CrashPoint {
+    /// Which replica.
+    pub replica: usize,
+    /// Which of its operations, counted from its first start on; the first has number 1.
+    pub operation: u64,
+    /// Whether the machine loses power, rather than the process being killed.
+    pub power_cut: bool,
 }
 
 /// What the caller decides instead of the seed.
@@ -45,13 +67,27 @@ pub struct Options {
     /// n; by the seed (4 to 7) if none.
     pub replicas: Option<usize>,
     /// Replicas that lie, with what; by the seed if empty.
-    pub faults: Vec<(ReplicaId, Behaviour)>,
+    pub faults: Vec<(ReplicaId, Misbehaviour)>,
+    /// Clients that misbehave, one each; by the seed if empty.
+    pub client_faults: Vec<ClientBehaviour>,
+    /// Liars draw from the first behaviours of the catalogue only and no client misbehaves, as when the simulator was
+    /// young: the seeds that failed then keep their meaning.
+    pub first_behaviours: bool,
     /// Real ed25519 signatures; one seed in fifty uses them anyway.
     pub ed25519: bool,
     /// Power fails for the whole cluster at this storage operation of the run. Other crashes are off then.
     pub power_cut_at: Option<u64>,
     /// One replica loses its disk, and is killed as it asks for this storage operation of the new one. Nothing else breaks.
     pub rejoin_dies_at: Option<u64>,
+    /// One replica dies at this storage operation. The workload then holds a view change and a restart of that replica,
+    /// and no other crash but in its recovery.
+    pub crash_point: Option<CrashPoint>,
+    /// f + 1 replicas lie and work together: agreement may break, and then the evidence must name them.
+    pub beyond_f: bool,
+    /// Nothing breaks and nobody lies: the canary that must never fail.
+    pub calm: bool,
+    /// Numbers of planned faults that are left out, as a shrunk failure names them.
+    pub without: BTreeSet<usize>,
     /// A defect to be found.
     pub sabotage: Option<Sabotage>,
     /// Collect a line for every event.
@@ -86,22 +122,65 @@ pub(super) enum Ending {
     Kill,
     /// The machine loses power; what was not synced may be gone.
     PowerCut,
+    /// The same on a medium whose sectors are not atomic: what was not synced may be noise.
+    TornPowerCut,
+}
+
+/// What goes wrong for good with what a disk holds. It counts its replica among the f.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Damage {
+    /// A few bits of a block flip.
+    BitRot,
+    /// A block was written where another belongs; its own place keeps zeros.
+    Misdirected,
+    /// A block was never written, although its sync returned.
+    LostWrite,
+}
+
+/// What a wall clock does that is worse than the bound allows. It counts its replica among the f.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ClockFault {
+    /// Off by so many milliseconds.
+    Off(i64),
+    /// Every second such period it is off by so many milliseconds.
+    Jumps { period: Micros, by: i64 },
+    /// It stands still from this virtual time on.
+    Frozen { from: Micros },
+}
+
+/// How often frames on the links of liars arrive damaged, in a thousand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Garbling {
+    /// Replaced by garbage of any length.
+    pub(super) garbage: u32,
+    /// Cut short.
+    pub(super) truncated: u32,
+    /// With one bit flipped.
+    pub(super) flipped: u32,
 }
 
 /// Something that breaks.
 #[derive(Debug, Clone)]
 pub(super) enum Breakage {
-    /// Messages between the two sides are lost (only from the first to the second, if `one_way`).
-    Partition { side: Vec<bool>, one_way: bool, lasts: Micros },
+    /// Messages across a partition are lost.
+    Partition { shape: Shape, lasts: Micros },
     /// One replica dies, at once or as it asks for a storage operation a little later.
     Crash { replica: usize, ending: Ending, operations: Option<u64>, downtime: Micros },
     /// Every replica loses power, at once or at a storage operation a little later.
     Blackout { operations: Option<u64> },
     /// One process stands still.
     Pause { replica: usize, lasts: Micros },
-    /// One replica loses its disk and comes back with an empty one, unless liars and replicas without a log would then be
+    /// One replica loses its disk and comes back with an empty one, unless the faulty and those without a log would then be
     /// more than f. It is killed as it asks for storage operation `dies_at` of its new disk, if that is given.
     Wipe { replica: usize, downtime: Micros, dies_at: Option<u64> },
+    /// EIO: a storage operation a little later fails.
+    IoError { replica: usize, operations: u64 },
+    /// ENOSPC: the disk has only so many more bytes, for a time.
+    DiskFull { replica: usize, more: u64, lasts: Micros },
+    /// Syncs take up to `most`, for a time.
+    SlowSync { replica: usize, most: Micros, lasts: Micros },
+    /// The machine loses power, and what its disk holds is not what was written. `choice` decides where.
+    Damage { replica: usize, damage: Damage, in_log: bool, choice: u64, downtime: Micros },
 }
 
 /// Everything a seed decides.
@@ -112,8 +191,16 @@ pub(super) struct Plan {
     pub(super) parameters: Parameters,
     pub(super) compaction_retention: u64,
     pub(super) liars: BTreeMap<ReplicaId, Vec<Misbehaviour>>,
+    pub(super) faulty_clients: Vec<ClientBehaviour>,
     pub(super) ed25519: bool,
     pub(super) weather: Weather,
+    /// Weather of its own for some links, by (from, to).
+    pub(super) link_weather: BTreeMap<(usize, usize), Weather>,
+    pub(super) garbling: Garbling,
+    /// Wall clocks that are off by more than the bound.
+    pub(super) clocks: BTreeMap<usize, ClockFault>,
+    /// Liars, and who has such a clock or will have a damaged disk: faulty from beginning to end.
+    pub(super) faulty: BTreeSet<usize>,
     pub(super) breakages: Vec<(Micros, Breakage)>,
     /// Whether disks are lost.
     pub(super) wipes: bool,
@@ -131,11 +218,22 @@ pub(super) struct Plan {
     pub(super) keys: usize,
     pub(super) think_max: Micros,
     pub(super) in_flight: usize,
+    /// Clients also watch, read without ordering and ask for receipts.
+    pub(super) curious: bool,
     /// Validity of requests, milliseconds.
     pub(super) lifetime: u64,
     pub(super) power_cut_at: Option<u64>,
+    pub(super) crash_point: Option<CrashPoint>,
+    pub(super) beyond_f: bool,
     pub(super) sabotage: Option<Sabotage>,
 }
+
+/// Tells the generator of lies from the one of everything else.
+const LIES: u64 = 0x11e5;
+/// And the one of lost disks.
+const WIPES: u64 = 0x10_57d1;
+/// When one disk is lost and nothing else breaks, everything heals only then: time enough to come back before.
+const ALONE_HEALS_AT: Micros = 2_500 * MILLISECOND;
 
 fn pick<T: Copy>(random: &mut ChaCha12Rng, from: &[T]) -> T {
     from[random.random_range(0..from.len())]
@@ -147,55 +245,108 @@ impl Plan {
         let random = &mut ChaCha12Rng::seed_from_u64(seed);
         let by_seed = if random.random_bool(0.5) { 4 } else { random.random_range(4..=7) };
         let replicas = options.replicas.unwrap_or(by_seed);
-        let parameters = parameters(random);
-        let heals_at = random.random_range(500..3_000) * MILLISECOND;
-        let crashes_on = random.random_bool(0.6) && options.power_cut_at.is_none();
-        let mut breakages = breakages(random, replicas, heals_at, crashes_on);
-        if options.power_cut_at.is_none() {
-            breakages.extend(wipes(seed, replicas, heals_at));
+        let mut parameters = draw::parameters(random);
+        let mut heals_at = random.random_range(500..3_000) * MILLISECOND;
+        let crashes_on = random.random_bool(0.6)
+            && options.power_cut_at.is_none()
+            && options.crash_point.is_none()
+            && options.rejoin_dies_at.is_none();
+        let mut breakages = draw::breakages(random, replicas, heals_at, crashes_on);
+        // Drawn whether they are wanted or not, so that everything after them is as it was.
+        let first = draw::first_liars(random, replicas);
+        let lies = &mut ChaCha12Rng::seed_from_u64(seed ^ LIES);
+        let by_seed = if options.first_behaviours { first } else { draw::liars(lies, replicas) };
+        if !options.first_behaviours && lies.random_bool(0.4) {
+            draw::fall_behind(lies, replicas, heals_at, &mut parameters, &mut breakages);
+        }
+        let mut liars = if options.faults.is_empty() { by_seed } else { BTreeMap::new() };
+        for (replica, misbehaviour) in &options.faults {
+            liars.entry(*replica).or_default().push(misbehaviour.clone());
+        }
+        let faulty_clients = match options {
+            Options { first_behaviours: true, .. } | Options { rejoin_dies_at: Some(_), .. } => Vec::new(),
+            Options { client_faults, .. } if !client_faults.is_empty() => client_faults.clone(),
+            // Behaviours chosen by name are looked at alone.
+            Options { faults, .. } if !faults.is_empty() => Vec::new(),
+            _ => draw::faulty_clients(lies),
+        };
+        if options.beyond_f {
+            liars = draw::conspirators(random, replicas);
+        }
+        if options.rejoin_dies_at.is_some() {
+            liars.clear();
+        }
+        // Liars, damaged disks, clocks beyond the bound and replicas without a log together are at most f.
+        let mut budget = Budget::new(replicas, liars.keys().map(|id| id.index()));
+        let mut clocks = BTreeMap::new();
+        if !options.beyond_f {
+            clocks = draw::clocks(random, &mut budget, heals_at);
+            if crashes_on {
+                breakages.extend(draw::damages(random, &mut budget, heals_at));
+            }
+            if options.power_cut_at.is_none() && !options.first_behaviours {
+                // From a generator of their own, so that everything else is as it was before disks could be lost.
+                let losses = &mut ChaCha12Rng::seed_from_u64(seed ^ WIPES);
+                breakages.extend(draw::wipes(losses, &budget, heals_at));
+            }
             breakages.sort_by_key(|(at, _)| *at);
         }
-        let alone = options.rejoin_dies_at.map(|operation| {
+        let mut faulty = budget.into_faulty();
+        if let Some(point) = options.crash_point {
+            heals_at = heals_at.max(1_500 * MILLISECOND);
+            breakages = draw::around_a_crash_point(point.replica, heals_at);
+            liars.remove(&ReplicaId(point.replica as u16));
+            clocks.remove(&point.replica);
+        }
+        if let Some(operation) = options.rejoin_dies_at {
+            heals_at = ALONE_HEALS_AT;
             let replica = (seed % replicas as u64) as usize;
             let wipe = Breakage::Wipe { replica, downtime: MILLISECOND, dies_at: Some(operation) };
-            vec![(200 * MILLISECOND, wipe)]
-        });
-        // Time enough to come back before everything heals.
-        let heals_at = if alone.is_some() { 2_500 * MILLISECOND } else { heals_at };
-        let breakages = alone.unwrap_or(breakages);
-        let crashes_on = crashes_on && options.rejoin_dies_at.is_none();
-        let by_seed = liars(random, replicas);
-        let lies = options.faults.is_empty() && options.rejoin_dies_at.is_none();
-        let mut liars = if lies { by_seed } else { BTreeMap::new() };
-        for (replica, behaviour) in &options.faults {
-            liars.entry(*replica).or_default().push(Misbehaviour::always(*behaviour));
+            breakages = vec![(200 * MILLISECOND, wipe)];
+            clocks.clear();
+            faulty.clear();
         }
         let skewed = random.random_bool(0.3);
         let skews = (0..replicas).map(|_| if skewed { random.random_range(-200..=200) } else { 0 }).collect();
-        Plan {
+        let weather = draw::weather(random);
+        let link_weather = draw::link_weather(random, replicas);
+        let garbling = draw::garbling(random);
+        let mut plan = Plan {
             seed,
             replicas,
             parameters,
             compaction_retention: pick(random, &[0, 0, 5, 50]),
             liars,
+            faulty_clients,
             ed25519: options.ed25519 || seed.is_multiple_of(50),
-            weather: weather(random),
+            weather,
+            link_weather,
+            garbling,
+            clocks,
+            faulty,
             wipes: breakages.iter().any(|(_, breakage)| matches!(breakage, Breakage::Wipe { .. })),
             breakages,
-            dies_in_recovery: crashes_on && random.random_bool(0.5),
+            dies_in_recovery: (crashes_on || options.crash_point.is_some()) && random.random_bool(0.5),
             heals_at,
             sync_max: pick(random, &[200, 1_000, 2_000]),
-            log_segment_bytes: pick(random, &[32, 64, 256]) * 1024,
+            // Small, so that a run goes through many: making and reading them is most of what a disk costs here.
+            log_segment_bytes: pick(random, &[16, 32, 64]) * 1024,
             skews,
             clients: random.random_range(1..=4),
             operations_per_client: random.random_range(4..=40),
             keys: random.random_range(1..=5),
             think_max: pick(random, &[2, 20, 80, 200]) * MILLISECOND,
             in_flight: pick(random, &[1, 1, 4, 16]),
+            curious: random.random_bool(0.5),
             lifetime: pick(random, &[60_000, 60_000, 60_000, 1_000]),
             power_cut_at: options.power_cut_at,
+            crash_point: options.crash_point,
+            beyond_f: options.beyond_f,
             sabotage: options.sabotage,
-        }
+        };
+        let all = 0..plan.planned().len();
+        plan.leave_out(&if options.calm { all.collect() } else { options.without.clone() });
+        plan
     }
 
     /// How long after the last submission every request must have ended and every honest replica caught up: 5 view
@@ -207,107 +358,4 @@ impl Plan {
         let wiped = if self.wipes { 2 * 40 * timeout + (faults as u64 + 1) * backoff } else { 0 };
         5 * timeout + (faults as u64 + 1) * backoff + resend_max + 2 * self.parameters.status_interval_idle + wiped
     }
-}
-
-fn parameters(random: &mut ChaCha12Rng) -> Parameters {
-    let checkpoint_interval = pick(random, &[4, 8, 16, 32]);
-    Parameters {
-        checkpoint_interval,
-        window: checkpoint_interval * pick(random, &[2, 2, 3, 4]),
-        batch_requests_max: pick(random, &[1, 3, 1024, 1024]),
-        pending_requests_max: pick(random, &[8, 256, 256]),
-        pipeline_depth: pick(random, &[1, 2, 4, 8]),
-        sessions_per_client: 8,
-        session_courtesy: pick(random, &[0, 1_000, 600_000]),
-        reply_cache_bytes: pick(random, &[256, 64 * 1024, 64 * 1024]),
-        ..Parameters::default()
-    }
-}
-
-fn weather(random: &mut ChaCha12Rng) -> Weather {
-    let lossy = random.random_bool(0.5);
-    let duplicating = random.random_bool(0.4);
-    let straggling = random.random_bool(0.4);
-    Weather {
-        latency: pick(random, &[50, 200, 1_000, 10_000]),
-        jitter: pick(random, &[10, 300, 2_000, 20_000]),
-        loss: if lossy { pick(random, &[5, 30, 100, 250]) } else { 0 },
-        duplicates: if duplicating { pick(random, &[10, 100]) } else { 0 },
-        stragglers: if straggling { pick(random, &[5, 50]) } else { 0 },
-        straggle: pick(random, &[20, 100, 600]) * MILLISECOND,
-    }
-}
-
-fn liars(random: &mut ChaCha12Rng, replicas: usize) -> BTreeMap<ReplicaId, Vec<Misbehaviour>> {
-    let faults = (replicas - 1) / 3;
-    let mut liars = BTreeMap::new();
-    if !random.random_bool(0.6) {
-        return liars;
-    }
-    for _ in 0..random.random_range(1..=faults) {
-        // Low ids lead the first views, where most happens.
-        let replica = if random.random_bool(0.5) { 0 } else { random.random_range(0..replicas) };
-        let mut behaviours = Vec::new();
-        for _ in 0..random.random_range(1..=2) {
-            let (behaviour, ..) = CATALOGUE[random.random_range(0..CATALOGUE.len())];
-            let when = match random.random_range(0..4) {
-                0 => Trigger::WhilePrimary,
-                1 => Trigger::Percent(random.random_range(5..95)),
-                _ => Trigger::Always,
-            };
-            let until = random.random_bool(0.2).then(|| random.random_range(200..3_000) * MILLISECOND);
-            behaviours.push(Misbehaviour { behaviour, when, until });
-        }
-        liars.insert(ReplicaId(replica as u16), behaviours);
-    }
-    liars
-}
-
-/// Lost disks, in a share of the runs. Drawn from a generator of their own, so that a seed decides everything else as it did
-/// before disks could be lost.
-fn wipes(seed: u64, replicas: usize, heals_at: Micros) -> Vec<(Micros, Breakage)> {
-    let random = &mut ChaCha12Rng::seed_from_u64(seed ^ 0x10_57d1);
-    if !random.random_bool(0.4) {
-        return Vec::new();
-    }
-    let count = random.random_range(1..=3);
-    let one = |random: &mut ChaCha12Rng| {
-        let downtime = pick(random, &[1, 20, 150, 1_000]) * MILLISECOND;
-        let replica = random.random_range(0..replicas);
-        (random.random_range(10 * MILLISECOND..heals_at), Breakage::Wipe { replica, downtime, dies_at: None })
-    };
-    (0..count).map(|_| one(random)).collect()
-}
-
-fn breakages(random: &mut ChaCha12Rng, replicas: usize, heals_at: Micros, crashes_on: bool) -> Vec<(Micros, Breakage)> {
-    let mut out = Vec::new();
-    let partitions_on = random.random_bool(0.5);
-    let pauses_on = random.random_bool(0.3);
-    let blackouts_on = crashes_on && random.random_bool(0.4);
-    let mid_operation = random.random_bool(0.6);
-    let times = |random: &mut ChaCha12Rng, on: bool, most: usize| -> Vec<Micros> {
-        let count = if on { random.random_range(1..=most) } else { 0 };
-        (0..count).map(|_| random.random_range(10 * MILLISECOND..heals_at)).collect()
-    };
-    for at in times(random, partitions_on, 4) {
-        let side = (0..replicas).map(|_| random.random_bool(0.5)).collect();
-        let lasts = pick(random, &[30, 200, 700, 3_000]) * MILLISECOND;
-        out.push((at, Breakage::Partition { side, one_way: random.random_bool(0.4), lasts }));
-    }
-    for at in times(random, crashes_on, 5) {
-        let ending = if random.random_bool(0.5) { Ending::Kill } else { Ending::PowerCut };
-        let operations = (mid_operation && random.random_bool(0.7)).then(|| random.random_range(1..=40));
-        let downtime = pick(random, &[1, 20, 150, 1_000]) * MILLISECOND;
-        out.push((at, Breakage::Crash { replica: random.random_range(0..replicas), ending, operations, downtime }));
-    }
-    for at in times(random, blackouts_on, 3) {
-        let operations = (mid_operation && random.random_bool(0.7)).then(|| random.random_range(1..=60));
-        out.push((at, Breakage::Blackout { operations }));
-    }
-    for at in times(random, pauses_on, 3) {
-        let lasts = pick(random, &[50, 300, 1_500]) * MILLISECOND;
-        out.push((at, Breakage::Pause { replica: random.random_range(0..replicas), lasts }));
-    }
-    out.sort_by_key(|(at, _)| *at);
-    out
 }

@@ -2,29 +2,28 @@
 
 use std::sync::Arc;
 
-use quorate_crypto::encoding::decode;
-use quorate_crypto::{
-    Committee, Digest, Domain, PublicKey, ReplicaId, SignatureScheme, Signed, Signer, Verified, Verifier,
-};
+use quorate_crypto::{Committee, Digest, Domain, PublicKey, ReplicaId, SignatureScheme, Signed, Verified, Verifier};
 use quorate_node::disk::MemoryDisk;
 use quorate_node::driver::{Driver, DriverError, Published};
 use quorate_node::key_value::KeyValue;
 use quorate_node::log::{LogKey, OpenError, Trust};
-use quorate_node::recovery::{OpenReplicaError, StorageSettings, create_replica_storage, open_replica, store_snapshot};
+use quorate_node::recovery::{
+    OpenReplicaError, StorageSettings, create_replica_storage, open_replica, replace_snapshots, store_snapshot,
+};
 use quorate_node::snapshot_store::{SnapshotError, SnapshotStore};
-use quorate_protocol::client::message::{ClientMessage, ReplicaMessage, ReplicaStatus};
+use quorate_protocol::client::message::ReplicaMessage;
 use quorate_protocol::engine::{Decided, Engine, EngineStatus, Input, Now, Step};
 use quorate_protocol::execution::Execution;
-use quorate_protocol::message::{Message, MessageLimits};
 use quorate_protocol::parameters::{Micros, Parameters};
 use quorate_protocol::pbft::{Replica, Setup};
 use quorate_protocol::request::Request;
 use quorate_protocol::state::Snapshot;
 
+use super::damage;
 use super::disk::{Power, SimulatedDisk};
-use super::plan::{Ending, Sabotage};
-use super::report::Violation;
-use crate::faults::{FaultyReplica, Hands, Switch};
+use super::plan::{ClockFault, CrashPoint, Damage, Ending, MILLISECOND, Sabotage};
+use super::serving::Serving;
+use crate::faults::{FaultyReplica, Hands, ManySignatures, Switch};
 
 /// The engine the driver drives: the one of the testnet, with an ear for what it decides.
 pub(super) struct Observed {
@@ -82,7 +81,8 @@ pub(super) enum Incoming {
 pub(super) struct Running {
     pub(super) driver: Driver<SimulatedDisk, Observed>,
     snapshots: SnapshotStore<SimulatedDisk>,
-    verifier: Verifier,
+    pub(super) serving: Serving,
+    pub(super) verifier: Verifier,
     pub(super) inbox: Vec<Incoming>,
     /// The turn under way, its sync included, ends then.
     pub(super) busy_until: Micros,
@@ -122,14 +122,52 @@ pub(super) struct Process {
     pub(super) running: Option<Running>,
     pub(super) switch: Switch,
     pub(super) liar: bool,
+    /// It has restarted and not yet executed what the others have.
+    pub(super) recovering: bool,
     pub(super) paused_until: Micros,
     /// Set when it is about to die at a storage operation.
     pub(super) dying: Option<(Ending, Micros)>,
     /// Whether it was on its way back without a log when it last ended.
     pub(super) amnesiac: bool,
     pub(super) skew: i64,
+    pub(super) clock: Option<ClockFault>,
+    pub(super) ailments: Ailments,
     pub(super) medium: MemoryDisk,
-    signer: Arc<dyn Signer>,
+    /// What was asked of disks it had before.
+    operations_of_lost_disks: u64,
+    pub(super) signer: Arc<dyn ManySignatures>,
+    settings: StorageSettings,
+    /// The storage operation it is to die at, as the medium counts, and how.
+    crash_point: Option<(u64, Ending)>,
+}
+
+/// What is wrong with a replica's machine, so that an error can be told from one that nobody planned.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Ailments {
+    /// So many operations will fail with EIO.
+    pub(super) io_errors: u32,
+    /// The disk is full, or nearly so.
+    pub(super) full: bool,
+    /// Syncs are slow until then.
+    pub(super) slow_until: Micros,
+    /// At most this slow.
+    pub(super) slow_most: Micros,
+    /// What its log held was changed behind its back: it counts among the f.
+    pub(super) log_damaged: bool,
+    /// The same of its snapshots, of which nothing was promised.
+    pub(super) snapshots_damaged: bool,
+    /// It has refused to run, or stopped itself, because agreement broke beyond f, and stays down.
+    pub(super) gone: bool,
+    /// Snapshots given up and fetched anew.
+    pub(super) gave_up_snapshots: u64,
+}
+
+impl Ailments {
+    /// What a new disk does not mend: what was promised on a damaged log may have been contradicted before anybody noticed,
+    /// so its replica counts among the f for good.
+    const fn with_new_disk(self) -> Ailments {
+        Ailments { io_errors: 0, full: false, snapshots_damaged: false, ..self }
+    }
 }
 
 /// What a turn gave.
@@ -147,48 +185,57 @@ impl Process {
     pub(super) fn create(
         cluster: &Cluster,
         index: usize,
-        signer: Arc<dyn Signer>,
+        signer: Arc<dyn ManySignatures>,
         switch: Switch,
         liar: bool,
         skew: i64,
+        clock: Option<ClockFault>,
     ) -> Result<Process, OpenError> {
+        let settings = settings(cluster, index, 0, Trust::NewCluster);
         let process = Process {
             index,
             life: 0,
             running: None,
             switch,
             liar,
+            recovering: false,
             paused_until: 0,
             dying: None,
             amnesiac: false,
             skew,
+            clock,
+            ailments: Ailments::default(),
             medium: MemoryDisk::new(),
+            operations_of_lost_disks: 0,
             signer,
+            settings,
+            crash_point: None,
         };
-        process.make_storage(cluster, Trust::NewCluster)?;
+        process.make_storage(cluster)?;
         Ok(process)
     }
 
-    fn make_storage(&self, cluster: &Cluster, trust: Trust) -> Result<(), OpenError> {
-        let key = |what: &[u8]| LogKey(cluster.random_bytes(what, self.index, self.life));
-        let settings = StorageSettings {
-            cluster: cluster.committee.cluster(),
-            replica: self.id(),
-            trust,
-            log_segment_bytes: cluster.log_segment_bytes,
-            snapshot_segment_bytes: cluster.log_segment_bytes,
-            log_key: key(b"log"),
-            snapshot_key: key(b"snapshots"),
-        };
-        // Another command makes it, before the power of this run matters.
+    /// Another command makes it, before the power of this run matters.
+    fn make_storage(&self, cluster: &Cluster) -> Result<(), OpenError> {
         let disk = |directory| SimulatedDisk { power: Power::default(), ..self.disk(cluster, directory) };
-        create_replica_storage(disk("log"), disk("snapshots"), &settings)
+        create_replica_storage(disk("log"), disk("snapshots"), &self.settings)
     }
 
-    /// The disk is gone; a new one gets what plain `init` makes. Only between two lives.
+    /// The disk is gone; a new, sound one gets what plain `init` makes. Only between two lives.
     pub(super) fn wipe(&mut self, cluster: &Cluster) -> Result<(), OpenError> {
+        self.operations_of_lost_disks += self.medium.operations();
         self.medium = MemoryDisk::new();
-        self.make_storage(cluster, Trust::MustRejoin)
+        self.settings = settings(cluster, self.index, self.life, Trust::MustRejoin);
+        self.ailments = self.ailments.with_new_disk();
+        self.amnesiac = true;
+        self.dying = None;
+        self.crash_point = None;
+        self.make_storage(cluster)
+    }
+
+    /// Storage operations it asked for, on whichever disk.
+    pub(super) fn operations(&self) -> u64 {
+        self.operations_of_lost_disks + self.medium.operations()
     }
 
     /// Whether it lacks its log and has not come back yet. One that is down remembers what it was.
@@ -211,7 +258,54 @@ impl Process {
     /// The clocks of this process: the monotonic one starts anew with every life.
     pub(super) fn now(&self, at: Micros) -> Now {
         let wall = EPOCH_MILLISECONDS + at / 1_000;
+        let wall = match self.clock {
+            None => wall,
+            Some(ClockFault::Off(by)) => wall.saturating_add_signed(by),
+            Some(ClockFault::Jumps { period, by }) if (at / period) % 2 == 1 => wall.saturating_add_signed(by),
+            Some(ClockFault::Jumps { .. }) => wall,
+            Some(ClockFault::Frozen { from }) => wall.min(EPOCH_MILLISECONDS + from / 1_000),
+        };
         Now { monotonic: at + self.monotonic_offset(), wall: wall.saturating_add_signed(self.skew) }
+    }
+
+    /// Whether it counts among the f for what its machine does: nobody waits for it, but what it says is still judged.
+    pub(super) const fn is_unwell(&self) -> bool {
+        self.clock.is_some() || self.ailments.log_damaged
+    }
+
+    /// Sees to it that it dies at this storage operation, counted from now on.
+    pub(super) fn die_at(&mut self, point: CrashPoint) {
+        let ending = if point.power_cut { Ending::PowerCut } else { Ending::Kill };
+        self.crash_point = Some((self.medium.operations().saturating_add(point.operation), ending));
+        self.arm();
+    }
+
+    /// Whether it is about to die at its crash point now.
+    pub(super) fn at_crash_point(&self) -> bool {
+        self.crash_point.is_some_and(|(at, _)| self.medium.operations() >= at)
+    }
+
+    pub(super) const fn forget_crash_point(&mut self) {
+        self.crash_point = None;
+    }
+
+    fn arm(&mut self) {
+        match self.crash_point {
+            Some((at, ending)) if self.medium.operations() < at => {
+                self.medium.crash_at(at);
+                self.dying = Some((ending, CRASH_POINT_DOWNTIME));
+            }
+            _ => self.crash_point = None,
+        }
+    }
+
+    /// Changes what its disk holds while it is down.
+    pub(super) fn damage(&mut self, damage: Damage, in_log: bool, choice: u64) -> bool {
+        let directory = if in_log { "log" } else { "snapshots" };
+        let changed = damage::apply(&self.medium.directory(directory), damage, choice);
+        self.ailments.log_damaged |= changed && in_log;
+        self.ailments.snapshots_damaged |= changed && !in_log;
+        changed
     }
 
     /// The virtual time of a monotonic reading.
@@ -232,7 +326,7 @@ impl Process {
             rejoin_seed: cluster.random_bytes(b"rejoin", self.index, self.life),
             committee: Arc::clone(&cluster.committee),
             parameters: cluster.parameters.clone(),
-            signer: Arc::clone(&self.signer),
+            signer: self.signer.clone(),
             verifier: verifier.clone(),
         };
         let hands = Hands {
@@ -240,24 +334,38 @@ impl Process {
             incarnation: setup.incarnation,
             committee: Arc::clone(&cluster.committee),
             signer: Arc::clone(&self.signer),
+            parameters: cluster.parameters.clone(),
         };
         let (switch, sabotage) = (self.switch.clone(), cluster.sabotage);
         let seed = cluster.seed ^ (self.index as u64) << 32 ^ self.life << 48;
-        let opened = open_replica(
-            self.disk(cluster, "log"),
-            self.disk(cluster, "snapshots"),
-            setup,
-            self.now(at),
-            cluster.genesis.clone(),
-            |replica| Observed {
-                engine: FaultyReplica::new(replica, switch, hands, seed),
-                decided: Vec::new(),
-                sabotage,
-            },
-        )?;
+        let open = |process: &Process| {
+            open_replica(
+                process.disk(cluster, "log"),
+                process.disk(cluster, "snapshots"),
+                setup.clone(),
+                process.now(at),
+                cluster.genesis.clone(),
+                |replica| Observed {
+                    engine: FaultyReplica::new(replica, switch.clone(), hands.clone(), seed),
+                    decided: Vec::new(),
+                    sabotage,
+                },
+            )
+        };
+        let opened = match open(self) {
+            // As the node does it: nothing was promised of a snapshot that the log does not know.
+            Err(OpenReplicaError::Snapshots(OpenError::Damaged { .. })) if self.ailments.snapshots_damaged => {
+                replace_snapshots(self.disk(cluster, "snapshots"), &self.settings)
+                    .map_err(OpenReplicaError::Snapshots)?;
+                self.ailments.gave_up_snapshots += 1;
+                open(self)?
+            }
+            opened => opened?,
+        };
         self.running = Some(Running {
             driver: opened.driver,
             snapshots: opened.snapshots,
+            serving: Serving::default(),
             verifier,
             inbox: Vec::new(),
             busy_until: at,
@@ -274,12 +382,15 @@ impl Process {
         self.amnesiac = self.is_amnesiac();
         self.running = None;
         self.life += 1;
+        self.recovering = true;
         self.dying = None;
         self.paused_until = 0;
         match ending {
             Ending::Kill => self.medium.restart(),
             Ending::PowerCut => self.medium.power_cut(seed),
+            Ending::TornPowerCut => self.medium.power_cut_with_noise(seed),
         }
+        self.arm();
     }
 
     /// One turn of the driver with everything that waits.
@@ -302,7 +413,7 @@ impl Process {
                     }
                 }
                 Incoming::Client { client, bytes } => {
-                    let answer = running.serve(cluster, own, now, &bytes, &mut turned.published);
+                    let answer = running.serve(cluster, own, now, client, &bytes, &mut turned.published)?;
                     turned.answers.extend(answer.map(|answer| (client, answer)));
                 }
                 Incoming::LinkUp(peer) => running.driver.input(Input::LinkUp(ReplicaId(peer as u16))),
@@ -314,6 +425,8 @@ impl Process {
         running.driver.turn(now, &mut turned.published)?;
         running.driver.log_mut().maintain()?;
         turned.syncs = running.driver.log_work().0 - before;
+        let Running { serving, driver, .. } = running;
+        serving.serve(driver.execution().service(), now.monotonic, &mut turned.answers);
         turned.decided = std::mem::take(&mut running.driver.engine_mut().decided);
         Ok(turned)
     }
@@ -340,73 +453,22 @@ impl Process {
     }
 }
 
+/// How the storage of a replica is made, with keys of its own for every life that finds a new disk.
+fn settings(cluster: &Cluster, index: usize, life: u64, trust: Trust) -> StorageSettings {
+    let key = |what: &[u8]| LogKey(cluster.random_bytes(what, index, life));
+    StorageSettings {
+        cluster: cluster.committee.cluster(),
+        replica: ReplicaId(index as u16),
+        trust,
+        log_segment_bytes: cluster.log_segment_bytes,
+        snapshot_segment_bytes: cluster.log_segment_bytes,
+        log_key: key(b"log"),
+        snapshot_key: key(b"snapshots"),
+    }
+}
+
+/// How long a process that died at its crash point stays down.
+const CRASH_POINT_DOWNTIME: Micros = 20 * MILLISECOND;
+
 /// When simulated wall clocks begin: late 2023, in milliseconds.
 const EPOCH_MILLISECONDS: u64 = 1_700_000_000_000;
-
-impl Running {
-    /// A frame from a peer: decoded and verified as the node does it.
-    fn receive(&mut self, cluster: &Cluster, now: Now, from: usize, bytes: &[u8]) -> Result<(), String> {
-        let committee = cluster.committee.as_ref();
-        let limits = MessageLimits { window: cluster.parameters.window };
-        let message: Message = decode(bytes, cluster.parameters.frame_bytes_max).map_err(|error| error.to_string())?;
-        let verified = self.verifier.verify(message, committee, &limits).map_err(|error| error.to_string())?;
-        let from = ReplicaId(from as u16);
-        if !matches!(&*verified, Message::Requests(_)) {
-            self.driver.input(Input::Message { from, message: verified });
-            return Ok(());
-        }
-        let Message::Requests(requests) = verified.into_inner() else { return Ok(()) };
-        let mut good = Vec::with_capacity(requests.len());
-        for request in requests {
-            match self.verifier.verify(request.clone(), committee, &()) {
-                Ok(request) => good.push(request),
-                Err(_) => self.driver.input(Input::InvalidRequest(Box::new(request))),
-            }
-        }
-        self.driver.relayed(from, good, now.wall);
-        Ok(())
-    }
-
-    /// A frame from a client.
-    fn serve(
-        &mut self,
-        cluster: &Cluster,
-        own: ReplicaId,
-        now: Now,
-        bytes: &[u8],
-        published: &mut Published,
-    ) -> Option<ReplicaMessage> {
-        match decode(bytes, quorate_protocol::client::message::CLIENT_FRAME_MAX).ok()? {
-            ClientMessage::Submit(request) => {
-                let verified = self.verifier.verify(request, &cluster.committee, &()).ok()?;
-                self.driver.submit(verified, now.wall, published);
-                None
-            }
-            ClientMessage::Status { id } => {
-                let status = self.driver.engine().status();
-                let execution = self.driver.execution();
-                let status = ReplicaStatus {
-                    replica: own,
-                    view: status.view,
-                    primary: status.primary,
-                    executed: status.executed,
-                    revision: quorate_protocol::execution::Service::revision(execution.service()),
-                    time: execution.time(),
-                    checkpoint: status.stable,
-                    checkpoint_digest: status.stable_digest,
-                };
-                Some(ReplicaMessage::Status { id, status })
-            }
-            // Simulated clients ask for none of these.
-            ClientMessage::Read { .. }
-            | ClientMessage::Watch { .. }
-            | ClientMessage::Unwatch { .. }
-            | ClientMessage::Receipt { .. } => None,
-        }
-    }
-}
-
-/// An error of the driver that no plan explains.
-pub(super) fn unexpected(replica: usize, error: &dyn std::error::Error) -> Violation {
-    Violation::new("storage", format!("replica {replica}: {error}"))
-}

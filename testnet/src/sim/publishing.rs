@@ -1,17 +1,22 @@
 //! What leaves a replica once its turn is durable: messages, answers, evidence, snapshots. Every oracle that judges what
 //! honest replicas say listens here.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use quorate_crypto::ReplicaId;
 use quorate_crypto::encoding::encode;
 use quorate_node::driver::Published;
+use quorate_node::failure::NodeError;
 use quorate_protocol::client::message::ReplicaMessage;
 use quorate_protocol::engine::Recipients;
 use quorate_protocol::message::Message;
+use quorate_protocol::parameters::Micros;
 use quorate_protocol::state::Snapshot;
 use rand::RngExt as _;
 
+use super::breaking::DATA;
+use super::network::Copies;
 use super::plan::MILLISECOND;
 use super::process::Incoming;
 use super::report::Violation;
@@ -22,8 +27,12 @@ impl World {
     /// The turn's sync is over: what it published leaves.
     pub(super) fn publish(&mut self, replica: usize, published: Published, answers: Vec<(usize, ReplicaMessage)>) {
         let (id, liar) = (ReplicaId(replica as u16), self.processes[replica].liar);
+        for (_, message) in &published.sends {
+            let verdict = self.oracles.seen(message);
+            self.check(verdict);
+        }
         for (to, message) in published.sends {
-            if !liar {
+            if !liar && !self.processes[replica].ailments.log_damaged {
                 let verdict = self.oracles.left(id, &message);
                 self.check(verdict);
             }
@@ -37,6 +46,10 @@ impl World {
         if let Some(halt) = &published.halt
             && !liar
         {
+            if self.plan.beyond_f {
+                self.counters.happened("beyond f: honest replica stopped itself");
+                return self.stay_down(replica);
+            }
             self.fail(Violation::new("no-halt", format!("replica {replica}: {halt}")));
         }
         if let Some(seq) = published.installed {
@@ -83,13 +96,24 @@ impl World {
         if self.trace.wants_lines() {
             self.trace.line(self.now, || format!("{from} -> {recipients:?} {}", describe(message)));
         }
+        let liar = self.processes[from].liar;
+        if self.plan.beyond_f
+            && liar
+            && let Message::PrePrepare(message) = message
+        {
+            self.conspire(&recipients, message);
+        }
         for to in recipients {
             if to == from || to >= self.processes.len() {
                 continue;
             }
-            for delay in self.network.between_replicas(&mut self.random, from, to) {
+            let copies = self.network.between_replicas(&mut self.random, from, to, self.now);
+            if self.trace.wants_lines() && copies == Copies::default() {
+                self.trace.line(self.now, || format!("{from} -> {to} lost: {}", describe(message)));
+            }
+            for delay in copies {
                 let life = self.processes[to].life;
-                let bytes = Arc::clone(&bytes);
+                let bytes = if liar { self.network.garble(&mut self.random, &bytes) } else { Arc::clone(&bytes) };
                 self.queue.push(self.now + delay, Event::ToReplica { from, to, life, bytes });
             }
         }
@@ -97,13 +121,36 @@ impl World {
 
     fn answer(&mut self, replica: usize, client: usize, message: ReplicaMessage) {
         let key = self.cluster.clients[client];
+        let liar = self.processes[replica].liar;
+        if let ReplicaMessage::Receipt { receipt: Some((signed, _)), .. } = &message
+            && !liar
+            && !self.processes[replica].ailments.log_damaged
+        {
+            let verdict = self.oracles.left(ReplicaId(replica as u16), &Message::Executed(*signed));
+            self.check(verdict);
+        }
         for message in self.processes[replica].answer(self.now, &key, message) {
             let bytes = Arc::new(encode(&message));
+            if matches!(message, ReplicaMessage::Watch { .. }) {
+                // A watch is a stream on a link, which loses and reorders nothing while it is up.
+                let at = self.stream_arrival(replica, client);
+                let bytes = if liar { self.network.garble(&mut self.random, &bytes) } else { bytes };
+                self.queue.push(at, Event::ToClient { from: replica, client, bytes });
+                continue;
+            }
             for delay in self.network.delays(&mut self.random) {
-                let bytes = Arc::clone(&bytes);
+                let bytes = if liar { self.network.garble(&mut self.random, &bytes) } else { Arc::clone(&bytes) };
                 self.queue.push(self.now + delay, Event::ToClient { from: replica, client, bytes });
             }
         }
+    }
+
+    /// When the next message of a stream arrives: after the last one.
+    pub(super) fn stream_arrival(&mut self, replica: usize, client: usize) -> Micros {
+        let at = self.now + self.network.stream_delay(&mut self.random);
+        let last = self.streams.entry((replica, client)).or_default();
+        *last = at.max(*last + 1);
+        *last
     }
 
     fn plan_store(&mut self, replica: usize, snapshot: Snapshot) {
@@ -122,7 +169,7 @@ impl World {
                 self.trace.event(self.now, "store", replica as u64, snapshot.seq.0, &[]);
                 self.incoming(replica, Incoming::Stored(snapshot));
             }
-            Err(error) => self.storage_failed(replica, &error),
+            Err(error) => self.storage_failed(replica, &NodeError::from_snapshot(Path::new(DATA), &error)),
         }
     }
 }

@@ -6,6 +6,8 @@ use std::fmt;
 use quorate_crypto::Digest;
 use serde_json::{Value, json};
 
+use crate::faults::phase::possible_pairs;
+
 /// A rule that did not hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Violation {
@@ -60,11 +62,27 @@ pub struct Counters {
     pub batches: u64,
     /// Storage operations of all replicas.
     pub storage_operations: u64,
+    /// How often each kind of fault happened, by its name.
+    pub faults: BTreeMap<&'static str, u64>,
     /// How often each behaviour acted.
     pub behaviours: BTreeMap<&'static str, u64>,
+    /// How often each acted in which phase.
+    pub phases: BTreeMap<(&'static str, &'static str), u64>,
 }
 
 impl Counters {
+    /// A fault of this name happened, or a check of this name was made.
+    pub(super) fn happened(&mut self, fault: &'static str) {
+        self.happened_times(fault, 1);
+    }
+
+    /// So many times.
+    pub(super) fn happened_times(&mut self, fault: &'static str, times: u64) {
+        if times > 0 {
+            *self.faults.entry(fault).or_default() += times;
+        }
+    }
+
     /// Adds another run's.
     pub fn add(&mut self, other: &Counters) {
         self.messages += other.messages;
@@ -82,9 +100,40 @@ impl Counters {
         self.evidence += other.evidence;
         self.batches += other.batches;
         self.storage_operations += other.storage_operations;
-        for (behaviour, acted) in &other.behaviours {
-            *self.behaviours.entry(behaviour).or_default() += acted;
+        for (fault, times) in &other.faults {
+            self.happened_times(fault, *times);
         }
+        for (behaviour, acted) in &other.behaviours {
+            self.acted(behaviour, *acted);
+        }
+        for ((behaviour, phase), acted) in &other.phases {
+            self.acted_in(behaviour, phase, *acted);
+        }
+    }
+
+    pub(super) fn acted(&mut self, behaviour: &'static str, times: u64) {
+        *self.behaviours.entry(behaviour).or_default() += times;
+    }
+
+    pub(super) fn acted_in(&mut self, behaviour: &'static str, phase: &'static str, times: u64) {
+        *self.phases.entry((behaviour, phase)).or_default() += times;
+    }
+
+    /// Pairs of behaviour and phase that are possible and never happened.
+    pub fn never_happened(&self) -> Vec<(&'static str, &'static str)> {
+        let mut pairs = possible_pairs();
+        pairs.retain(|pair| self.phases.get(pair).is_none_or(|acted| *acted == 0));
+        pairs
+    }
+
+    /// What happened in which phase, as JSON: an object of phases for every behaviour.
+    pub fn phases_to_json(&self) -> Value {
+        let mut behaviours = serde_json::Map::new();
+        for ((behaviour, phase), acted) in &self.phases {
+            let phases = behaviours.entry(*behaviour).or_insert_with(|| json!({}));
+            phases[*phase] = json!(acted);
+        }
+        Value::Object(behaviours)
     }
 
     /// Each with its name, for tables and JSON.
@@ -126,6 +175,10 @@ pub struct SimulationReport {
     pub operations: u64,
     /// How often things happened.
     pub counters: Counters,
+    /// Storage operations of each replica until everything healed.
+    pub operations_by_replica: Vec<u64>,
+    /// What the seed planned to go wrong, a line each; the place in the list is the number that `--without` takes.
+    pub planned: Vec<String>,
     /// A line for every event, if asked for.
     pub trace: Vec<String>,
 }
@@ -150,7 +203,9 @@ impl SimulationReport {
             "virtual_seconds": self.virtual_seconds,
             "operations": self.operations,
             "counters": counters,
+            "faults": self.counters.faults,
             "behaviours": self.counters.behaviours,
+            "phases": self.counters.phases_to_json(),
         })
     }
 }

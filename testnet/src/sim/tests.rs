@@ -1,3 +1,5 @@
+mod behaviours;
+
 use super::*;
 
 #[test]
@@ -13,9 +15,10 @@ fn the_same_seed_gives_the_same_trace_to_the_byte() {
 /// Each found a bug once (docs/bugs.md).
 #[test]
 fn seeds_that_once_failed() {
-    let four = Options { replicas: Some(4), ..Options::default() };
+    let all = Options { first_behaviours: true, ..Options::default() };
+    let four = Options { replicas: Some(4), ..all.clone() };
     for seed in [15, 482, 620, 2199, 2675, 2765] {
-        assert_eq!(run(seed, &Options::default()).violation, None, "seed {seed}");
+        assert_eq!(run(seed, &all).violation, None, "seed {seed}");
     }
     for seed in [1014, 1041, 5811] {
         assert_eq!(run(seed, &four).violation, None, "seed {seed} of four replicas");
@@ -51,27 +54,20 @@ fn a_message_before_its_record_is_found() {
     assert!(found.is_some(), "three hundred seeds see nothing wrong with promises that are not kept");
 }
 
-/// Every behaviour happens, and the cluster stays safe and live while it does.
+/// With f + 1 liars that work together agreement breaks in some runs, and each time they are named; nobody honest is, and
+/// nobody honest falls over.
 #[test]
-fn every_behaviour_acts_and_changes_nothing_that_matters() {
-    use crate::faults::{Behaviour, CATALOGUE};
-    for (behaviour, name, _) in CATALOGUE {
-        // Simulated clients do not watch.
-        if *behaviour == Behaviour::ForgeWatch {
-            continue;
-        }
-        let faults = vec![(quorate_crypto::ReplicaId(0), *behaviour)];
-        let options = Options { replicas: Some(4), faults, ..Options::default() };
-        let mut counters = Counters::default();
-        for seed in 700..706 {
-            let report = run(seed, &options);
-            assert_eq!(report.violation, None, "{name}, seed {seed}");
-            counters.add(&report.counters);
-        }
-        assert!(counters.behaviours.get(name).is_some_and(|acted| *acted > 0), "{name} never acted");
-        let convicts = matches!(behaviour, Behaviour::Equivocate | Behaviour::EquivocateOne | Behaviour::DoubleVote);
-        assert!(!convicts || counters.evidence > 0, "{name} leaves no evidence");
+fn beyond_f_the_guilty_are_named() {
+    let mut counters = Counters::default();
+    for seed in 1..=40 {
+        let options = Options { replicas: Some(4), beyond_f: true, ..Options::default() };
+        let report = run(seed, &options);
+        assert_eq!(report.violation, None, "seed {seed}");
+        counters.add(&report.counters);
     }
+    let count = |name| counters.faults.get(name).copied().unwrap_or(0);
+    assert!(count("beyond f: agreement broke") > 0, "forty conspiracies break nothing: {:?}", counters.faults);
+    assert!(count("beyond f: convicted") >= 2 * count("beyond f: agreement broke"));
 }
 
 /// Disks are lost, and their replicas come back, under everything else that breaks.
@@ -112,6 +108,40 @@ fn killed_at_every_storage_operation_of_a_rejoin() {
 fn real_signatures_hold_as_well() {
     let options = Options { ed25519: true, ..Options::default() };
     assert_eq!(run(7, &options).violation, None);
+}
+
+/// One replica dies at sampled storage operations, in a view change, in its recovery, and in between.
+#[test]
+fn crash_points_lose_nothing() {
+    let summary = crash_points::crash_points(1, Some(60), &Options::default(), 2, 1, |_| {});
+    let failed = summary.failed.first().map(|(report, options)| (&report.violation, options));
+    assert!(summary.failed.is_empty(), "{failed:?}");
+    assert!(summary.points >= 55, "only {} of 60 crashes took place", summary.points);
+}
+
+/// The canaries: one run always fails, one never does.
+#[test]
+fn canaries_sing() {
+    let dead = Options { sabotage: Some(Sabotage::Canary), ..Options::default() };
+    let calm = Options { calm: true, ..Options::default() };
+    for seed in [1, 2, 50] {
+        assert_eq!(run(seed, &dead).violation.map(|violation| violation.oracle), Some("canary"), "seed {seed}");
+        let report = run(seed, &calm);
+        assert_eq!((report.violation, report.counters.lost, report.counters.crashes), (None, 0, 0), "seed {seed}");
+    }
+}
+
+/// A failure shrinks to what it takes: disks that lose what was synced need somebody who loses power.
+#[test]
+fn a_lost_sync_shrinks_to_a_few_faults() {
+    let options = Options { sabotage: Some(Sabotage::LostSync), ..Options::default() };
+    let (seed, violation) = (1..=100)
+        .find_map(|seed| Some((seed, run(seed, &options).violation?)))
+        .expect("one of a hundred seeds loses something");
+    let shrunk = shrink(seed, &options, violation.oracle);
+    assert!(!shrunk.kept.is_empty() && shrunk.kept.len() <= 4, "{:?}", shrunk.kept);
+    let smaller = Options { without: shrunk.without, ..options };
+    assert_eq!(run(seed, &smaller).violation.map(|violation| violation.oracle), Some(violation.oracle));
 }
 
 /// Power cuts of the whole cluster at many storage operations.

@@ -5,6 +5,8 @@ use quorate_crypto::{Digest, Domain};
 use quorate_protocol::message::Message;
 use quorate_protocol::parameters::Micros;
 
+use super::fingerprint::Fingerprint;
+
 /// Collects the digest and, where wanted, the lines.
 pub(super) struct Trace {
     hasher: Hasher,
@@ -18,11 +20,15 @@ impl Trace {
 
     /// One event: when, what kind, between whom, its bytes.
     pub(super) fn event(&mut self, at: Micros, kind: &str, from: u64, to: u64, bytes: &[u8]) {
-        self.hasher.part(&at.to_be_bytes());
-        self.hasher.part(kind.as_bytes());
-        self.hasher.part(&from.to_be_bytes());
-        self.hasher.part(&to.to_be_bytes());
-        self.hasher.part(bytes);
+        let mut fingerprint = Fingerprint::new();
+        fingerprint.part(kind.as_bytes());
+        fingerprint.part(bytes);
+        let [one, two] = fingerprint.finish();
+        let mut entry = [0; 40];
+        for (place, word) in entry.chunks_exact_mut(8).zip([at, from, to, one, two]) {
+            place.copy_from_slice(&word.to_be_bytes());
+        }
+        self.hasher.part(&entry);
     }
 
     /// Whether lines are wanted: making one costs time.

@@ -1,13 +1,15 @@
 //! The event loop of a run.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
-use quorate_crypto::encoding::encode;
-use quorate_crypto::{ClusterId, Committee, Digest, Domain, Epoch, FaultModel, Member, PublicKey, ReplicaId, Verifier};
+use quorate_crypto::encoding::{decode, encode};
+use quorate_crypto::{ClusterId, Committee, Digest, Domain, Epoch, FaultModel, Member, PublicKey, ReplicaId};
 use quorate_node::driver::Published;
+use quorate_node::failure::NodeError;
 use quorate_node::key_value::KeyValue;
-use quorate_protocol::client::message::ReplicaMessage;
+use quorate_protocol::client::message::{ClientMessage, ReplicaMessage};
 use quorate_protocol::engine::Engine as _;
 use quorate_protocol::execution::{Execution, ExecutionParameters, InitialConfiguration};
 use quorate_protocol::parameters::Micros;
@@ -15,29 +17,37 @@ use quorate_protocol::state::Snapshot;
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha12Rng;
 
+use super::breaking::DATA;
 use super::client::Client;
+use super::conspiracy::Forensics;
 use super::disk::Power;
+use super::faulty;
 use super::history::History;
 use super::network::Network;
-use super::oracle::{Oracles, liveness};
-use super::plan::{Breakage, Ending, MILLISECOND, Options, Plan};
-use super::process::{Cluster, Incoming, Process, unexpected};
+use super::oracle::Oracles;
+use super::plan::{Breakage, ClockFault, Ending, MILLISECOND, Options, Plan};
+use super::process::{Cluster, Incoming, Process};
 use super::queue::Queue;
 use super::report::{Counters, SimulationReport, Violation};
 use super::signing::Keyring;
 use super::trace::Trace;
 use crate::faults::Switch;
+use crate::faults::client::FaultyClient;
 
 /// More events than any sound run has: a replica that wakes itself without end is stopped here.
 const EVENTS_MAX: u64 = 3_000_000;
-/// How often the end of the liveness phase is looked for.
-const CHECK_INTERVAL: Micros = 20 * MILLISECOND;
 /// Processor time of a turn, beside its syncs.
 const TURN_COST: Micros = 20;
 /// A replica may ask to be woken at a moment that has passed so often in a row.
 const RESTLESS_MAX: u32 = 1_000;
 /// Turns between two looks at a replica's sizes.
 const STATUS_EVERY: u64 = 32;
+
+/// Streams of clients to replicas are named apart from those of replicas to clients.
+const CLIENT_STREAMS: usize = 1 << 16;
+/// Oracles that compare with the one order, which there need not be beyond f.
+const RESTS_ON_AGREEMENT: [&str; 7] =
+    ["agreement", "state-digest", "exactly-once", "durability", "linearizability", "accusation", "told"];
 
 /// What can happen.
 pub(super) enum Event {
@@ -49,12 +59,14 @@ pub(super) enum Event {
     ToClient { from: usize, client: usize, bytes: Arc<Vec<u8>> },
     ClientWake { client: usize },
     ClientAct { client: usize },
+    FaultyClientAct { client: usize, left: usize },
     Store { replica: usize, life: u64, snapshot: Snapshot },
     LinkUp { replica: usize, life: u64, peer: usize },
     Break { breakage: Breakage },
     Unite { partition: u64 },
     Die { replica: usize, life: u64, ending: Ending, downtime: Micros },
     Start { replica: usize, life: u64 },
+    SpaceBack { replica: usize },
     Heal,
     Check,
 }
@@ -65,6 +77,7 @@ pub(super) struct World {
     pub(super) cluster: Cluster,
     pub(super) processes: Vec<Process>,
     pub(super) clients: Vec<Client>,
+    pub(super) faulty_clients: Vec<FaultyClient>,
     pub(super) by_key: BTreeMap<PublicKey, usize>,
     pub(super) network: Network,
     pub(super) queue: Queue<Event>,
@@ -74,24 +87,34 @@ pub(super) struct World {
     pub(super) oracles: Oracles,
     pub(super) trace: Trace,
     pub(super) counters: Counters,
+    /// Storage operations that making each replica's storage took.
+    first_operations: Vec<u64>,
+    operations_by_replica: Vec<u64>,
+    planned: Vec<String>,
+    /// When the last message of a replica's stream to a client, or of a client's to a replica, arrives.
+    pub(super) streams: BTreeMap<(usize, usize), Micros>,
+    pub(super) forensics: Forensics,
+    /// Agreement broke, as it may beyond f. Nothing that rests on the one order is judged any more.
+    pub(super) forked: bool,
     pub(super) healed: bool,
-    last_asked: Micros,
+    pub(super) last_asked: Micros,
     turns: u64,
     pub(super) violation: Option<Violation>,
-    done: bool,
+    pub(super) done: bool,
 }
 
 impl World {
     pub(super) fn new(seed: u64, options: &Options) -> World {
         let plan = Plan::new(seed, options);
-        let keys = Keyring::new(seed, plan.replicas + plan.clients, plan.ed25519);
+        let registered = plan.clients + plan.faulty_clients.len();
+        let keys = Keyring::new(seed, plan.replicas + registered, plan.ed25519);
         let committee = committee(&plan, &keys);
-        let client_keys: Vec<PublicKey> =
-            (0..plan.clients).map(|index| keys.key(plan.replicas + index).public_key()).collect();
+        let mut client_keys: Vec<PublicKey> =
+            (0..registered).map(|index| keys.key(plan.replicas + index).public_key()).collect();
         let genesis = genesis(&plan, &client_keys);
-        let verifier = Verifier::new(keys.scheme());
+        client_keys.truncate(plan.clients);
         let liars: Vec<ReplicaId> = plan.liars.keys().copied().collect();
-        let oracles = Oracles::new(genesis.clone(), &plan.parameters, committee.clone(), verifier, liars);
+        let oracles = Oracles::new(genesis.clone(), &plan.parameters, committee.clone(), keys.scheme(), liars);
         let cluster = Cluster {
             seed,
             committee: Arc::new(committee.clone()),
@@ -107,11 +130,13 @@ impl World {
         let processes = (0..plan.replicas).map(|index| {
             let misbehaviours = plan.liars.get(&ReplicaId(index as u16));
             let switch = Switch::with(misbehaviours.cloned().unwrap_or_default());
-            let (liar, skew) = (misbehaviours.is_some(), plan.skews[index]);
-            Process::create(&cluster, index, keys.key(index), switch, liar, skew)
+            let (liar, skew, clock) = (misbehaviours.is_some(), plan.skews[index], plan.clocks.get(&index).copied());
+            Process::create(&cluster, index, keys.key(index), switch, liar, skew, clock)
                 .unwrap_or_else(|error| panic!("storage of a new replica: {error}"))
         });
-        let processes = processes.collect();
+        let mut processes: Vec<Process> = processes.collect();
+        let first_operations = processes.iter().map(Process::operations).collect();
+        let faulty_clients = faulty::clients(&plan, &keys, committee.cluster());
         let clients = (0..plan.clients)
             .map(|index| Client::new(&plan, index, committee.clone(), keys.key(plan.replicas + index), random.random()))
             .collect();
@@ -120,19 +145,29 @@ impl World {
         if let Some(operation) = plan.power_cut_at {
             cluster.power.cut_at(operation);
         }
+        if let Some(point) = plan.crash_point {
+            processes[point.replica].die_at(point);
+        }
         World {
-            network: Network::new(plan.weather),
+            network: Network::new(plan.replicas, plan.weather, plan.link_weather.clone(), plan.garbling),
             by_key: client_keys.iter().enumerate().map(|(index, key)| (*key, index)).collect(),
             cluster,
             processes,
             clients,
+            faulty_clients,
             queue: Queue::new(),
             now: 0,
             random,
             history: History::default(),
             oracles,
             trace: Trace::new(options.trace),
-            counters: Counters::default(),
+            counters: clock_counters(&plan),
+            first_operations,
+            operations_by_replica: Vec::new(),
+            planned: plan.planned(),
+            streams: BTreeMap::new(),
+            forensics: Forensics::new(committee.clone(), keys.scheme()),
+            forked: false,
             healed: false,
             last_asked: 0,
             turns: 0,
@@ -144,12 +179,17 @@ impl World {
 
     /// Runs to the end, or to the first rule that does not hold.
     pub(super) fn run(mut self) -> SimulationReport {
+        self.trace.line(0, || format!("LIARS {:?} FAULTY CLIENTS {:?}", self.plan.liars, self.plan.faulty_clients));
         for replica in 0..self.processes.len() {
             self.queue.push(0, Event::Start { replica, life: 0 });
         }
         for client in 0..self.clients.len() {
             let at = self.random.random_range(1..20) * MILLISECOND;
             self.queue.push(at, Event::ClientAct { client });
+        }
+        for client in 0..self.faulty_clients.len() {
+            let left = World::acts_of(self.faulty_clients[client].behaviour());
+            self.queue.push(20 * MILLISECOND, Event::FaultyClientAct { client, left });
         }
         for (at, breakage) in std::mem::take(&mut self.plan.breakages) {
             self.queue.push(at, Event::Break { breakage });
@@ -177,7 +217,11 @@ impl World {
     }
 
     pub(super) fn check(&mut self, verdict: Result<(), Violation>) {
-        if let Err(violation) = verdict {
+        let Err(violation) = verdict else { return };
+        if self.plan.beyond_f && RESTS_ON_AGREEMENT.contains(&violation.oracle) {
+            self.trace.line(self.now, || format!("AGREEMENT BROKE {violation}"));
+            self.forked = true;
+        } else {
             self.fail(violation);
         }
     }
@@ -196,6 +240,12 @@ impl World {
             Event::ToReplica { from, to, life, bytes } if self.lives(to, life) => {
                 self.counters.messages += 1;
                 self.trace.event(self.now, "deliver", from as u64, to as u64, &bytes);
+                if self.plan.beyond_f
+                    && !self.processes[to].liar
+                    && let Ok(message) = decode(&bytes, self.cluster.parameters.frame_bytes_max)
+                {
+                    self.forensics.received(&message);
+                }
                 self.incoming(to, Incoming::Peer { from, bytes });
             }
             Event::FromClient { client, to, life, bytes } if self.lives(to, life) => {
@@ -209,7 +259,8 @@ impl World {
             }
             Event::ToClient { from, client, bytes } => {
                 self.trace.event(self.now, "answer", from as u64, client as u64, &bytes);
-                self.clients[client].receive(self.now, ReplicaId(from as u16), &bytes);
+                let liar = self.processes[from].liar;
+                self.clients[client].receive(self.now, ReplicaId(from as u16), &bytes, liar, &mut self.oracles);
                 self.drain_client(client);
             }
             Event::ClientWake { client } if self.clients[client].wake_at == Some(self.now) => {
@@ -218,6 +269,7 @@ impl World {
                 self.drain_client(client);
             }
             Event::ClientAct { client } => self.client_act(client),
+            Event::FaultyClientAct { client, left } => self.faulty_client_act(client, left),
             Event::Break { breakage } => self.break_something(breakage),
             Event::Unite { partition } => self.unite(partition),
             Event::Die { replica, life, ending, downtime }
@@ -226,7 +278,11 @@ impl World {
                 self.die(replica, ending, downtime);
             }
             Event::Start { replica, life } => self.start(replica, life),
-            Event::Heal => self.heal(),
+            Event::SpaceBack { replica } => self.space_back(replica),
+            Event::Heal => {
+                self.operations_by_replica = self.operations_so_far();
+                self.heal();
+            }
             Event::Check => self.look_for_the_end(),
             // Addressed to a process that is no more.
             _ => {}
@@ -257,6 +313,10 @@ impl World {
     }
 
     fn turn(&mut self, replica: usize) {
+        if self.processes[replica].liar {
+            let phases = self.phases();
+            self.processes[replica].switch.set_phases(phases);
+        }
         let process = &mut self.processes[replica];
         if process.paused_until > self.now {
             let (at, life) = (process.paused_until, process.life);
@@ -268,7 +328,7 @@ impl World {
         let was_amnesiac = process.is_amnesiac();
         let turned = match process.turn(&self.cluster, self.now) {
             Ok(turned) => turned,
-            Err(error) => return self.storage_failed(replica, &error),
+            Err(error) => return self.storage_failed(replica, &NodeError::from_driver(Path::new(DATA), &error)),
         };
         if let Some((from, error)) = &turned.refused
             && !self.processes[*from].liar
@@ -278,6 +338,9 @@ impl World {
         }
         if !self.processes[replica].liar {
             for decided in &turned.decided {
+                if self.forked {
+                    break;
+                }
                 self.trace.line(self.now, || {
                     format!("replica {replica} decided {:?} {:?}", decided.seq, decided.proposal.digest())
                 });
@@ -286,8 +349,7 @@ impl World {
             }
         }
         if !was_amnesiac && self.processes[replica].is_amnesiac() && !self.processes[replica].liar {
-            let what = format!("replica {replica}, whose disk was not lost, finds that its log lacks promises");
-            self.fail(Violation::new("lost-log", what));
+            self.log_distrusted(replica);
         }
         if was_amnesiac && !self.processes[replica].is_amnesiac() {
             self.counters.rejoined += 1;
@@ -296,6 +358,10 @@ impl World {
         let mut cost = TURN_COST;
         for _ in 0..turned.syncs {
             cost += self.random.random_range(100..=self.plan.sync_max);
+            let ailments = &self.processes[replica].ailments;
+            if self.now < ailments.slow_until {
+                cost += self.random.random_range(0..=ailments.slow_most);
+            }
         }
         let until = self.now + cost;
         let life = self.processes[replica].life;
@@ -349,20 +415,12 @@ impl World {
         }
     }
 
-    /// A storage error ends the process. It must be one that was planned.
-    pub(super) fn storage_failed(&mut self, replica: usize, error: &dyn std::error::Error) {
-        if self.cluster.power.is_off() {
-            self.blackout();
-        } else if let Some((ending, downtime)) = self.processes[replica].dying {
-            self.die(replica, ending, downtime);
-        } else {
-            self.fail(unexpected(replica, error));
-        }
-    }
-
     fn client_act(&mut self, client: usize) {
-        if self.clients[client].act(self.now, &mut self.random, &mut self.history) {
-            self.last_asked = self.now;
+        let asked = self.history.count();
+        if self.clients[client].act(self.now, &mut self.random, &mut self.history, &mut self.oracles) {
+            if self.history.count() > asked {
+                self.last_asked = self.now;
+            }
             self.drain_client(client);
         }
         if self.clients[client].left > 0 {
@@ -374,10 +432,19 @@ impl World {
 
     pub(super) fn drain_client(&mut self, client: usize) {
         let outgoing = self.clients[client].drain(self.now, &mut self.history, &mut self.oracles);
+        let verdict = self.clients[client].verdict();
+        self.check(verdict);
         for one in outgoing {
             let bytes = Arc::new(encode(&one.message));
+            let stream = matches!(one.message, ClientMessage::Watch { .. } | ClientMessage::Unwatch { .. });
             for replica in one.to {
                 let to = replica.index();
+                if stream {
+                    let (at, life) = (self.stream_arrival(to, CLIENT_STREAMS + client), self.processes[to].life);
+                    let bytes = Arc::clone(&bytes);
+                    self.queue.push(at, Event::FromClient { client, to, life, bytes });
+                    continue;
+                }
                 for delay in self.network.delays(&mut self.random) {
                     let (life, bytes) = (self.processes[to].life, Arc::clone(&bytes));
                     self.queue.push(self.now + delay, Event::FromClient { client, to, life, bytes });
@@ -387,7 +454,7 @@ impl World {
         for replica in std::mem::take(&mut self.clients[client].accused) {
             if !self.processes[replica.index()].liar {
                 let what = format!("client {client} finds honest replica {replica} contradicting f + 1 others");
-                self.fail(Violation::new("accusation", what));
+                self.check(Err(Violation::new("accusation", what)));
             }
         }
         let Some(wake) = self.clients[client].wake() else { return };
@@ -398,37 +465,31 @@ impl World {
         }
     }
 
-    fn look_for_the_end(&mut self) {
-        let mut honest = Vec::new();
-        for process in self.processes.iter().filter(|process| !process.liar) {
-            honest.extend(process.status().map(|status| (process.id(), status)));
-        }
-        let waiting = self.clients.iter().any(|client| client.left > 0);
-        let unfinished = liveness::unfinished(&self.history, &honest, self.oracles.last());
-        if unfinished.is_none() && !waiting {
-            self.done = true;
-            let states: Vec<(ReplicaId, &Execution<KeyValue>)> = self
-                .processes
-                .iter()
-                .filter(|process| !process.liar)
-                .filter_map(|process| Some((process.id(), process.running.as_ref()?.driver.execution())))
-                .collect();
-            let verdict = self.oracles.finish(&self.history, &states);
-            return self.check(verdict);
-        }
-        let faults = self.cluster.committee.faults();
-        let bound = self.plan.liveness_bound(faults, 2_400_000);
-        if self.now > self.plan.heals_at.max(self.last_asked) + bound {
-            let violation = unfinished.unwrap_or_else(|| Violation::new("liveness", "clients cannot ask"));
-            return self.fail(violation);
-        }
-        self.queue.push(self.now + CHECK_INTERVAL, Event::Check);
+    fn operations_so_far(&self) -> Vec<u64> {
+        let made = self.first_operations.iter();
+        self.processes.iter().zip(made).map(|(process, made)| process.operations() - made).collect()
     }
 
     fn report(mut self) -> SimulationReport {
         let views = self.processes.iter().filter(|process| !process.liar);
         self.counters.views = views.filter_map(Process::status).map(|status| status.view.0).max().unwrap_or(0);
-        self.counters.lost = self.network.lost;
+        let done = self.network.done;
+        self.counters.lost = done.lost + done.cut;
+        for (name, times) in [
+            ("messages lost by weather", done.lost),
+            ("messages lost by partitions", done.cut),
+            ("messages duplicated", done.duplicated),
+            ("messages out of order", done.reordered),
+            ("messages held up", done.held_up),
+            ("frames of garbage", done.garbage),
+            ("frames truncated", done.truncated),
+            ("frames bit-flipped", done.flipped),
+        ] {
+            self.counters.happened_times(name, times);
+        }
+        for (name, times) in self.oracles.work() {
+            self.counters.happened_times(name, times);
+        }
         self.counters.batches = self.oracles.last().0;
         self.counters.storage_operations = if self.counters.storage_operations == 0 {
             self.cluster.power.operations()
@@ -437,7 +498,10 @@ impl World {
         };
         for process in &self.processes {
             for (behaviour, acted) in process.switch.acted() {
-                *self.counters.behaviours.entry(behaviour.name()).or_default() += acted;
+                self.counters.acted(behaviour.name(), acted);
+            }
+            for ((behaviour, phase), acted) in process.switch.acted_in() {
+                self.counters.acted_in(behaviour.name(), phase.name(), acted);
             }
         }
         let (trace_hash, trace) = self.trace.finish();
@@ -449,9 +513,25 @@ impl World {
             virtual_seconds: self.now as f64 / 1e6,
             operations: self.history.ended(),
             counters: self.counters,
+            operations_by_replica: self.operations_by_replica,
+            planned: self.planned,
             trace,
         }
     }
+}
+
+/// Clocks are wrong, and links have weather of their own, from the beginning on.
+fn clock_counters(plan: &Plan) -> Counters {
+    let mut counters = Counters::default();
+    for fault in plan.clocks.values() {
+        counters.happened(match fault {
+            ClockFault::Off(_) => "clock off",
+            ClockFault::Jumps { .. } => "clock jumps",
+            ClockFault::Frozen { .. } => "clock frozen",
+        });
+    }
+    counters.happened_times("links with weather of their own", plan.link_weather.len() as u64);
+    counters
 }
 
 fn committee(plan: &Plan, keys: &Keyring) -> Committee {

@@ -123,3 +123,46 @@ fn a_fault_for_a_time_ends_by_itself() {
     assert_eq!((turned["id"].as_u64(), turned["behaviour"].as_str()), (Some(3), Some("double-vote+silent")));
     testnet.wait("honest again", |replicas| replicas[3]["behaviour"] == "honest");
 }
+
+/// What the simulator runs by the thousand, a few on real links: the wrapper, its timers and its signatures are the same.
+#[test]
+fn other_liars_are_tolerated_on_real_links_too() {
+    let testnet = Testnet::started();
+    for behaviour in ["vote-many", "slow", "in-the-dark", "replay", "forge-request", "mutate"] {
+        testnet.testnet(&["fault", "0", behaviour]).well();
+        let written = testnet.put_all(behaviour, 4, 5);
+        testnet.assert_all_there(behaviour, &written);
+        let acted =
+            |replicas: &[serde_json::Value]| replicas[0]["acted"][behaviour].as_u64().is_some_and(|times| times > 0);
+        testnet.wait(&format!("{behaviour} in action"), acted);
+    }
+    testnet.assert_agreement(&[1, 2, 3]);
+    assert!(testnet.evidence().iter().all(|offence| offence["accused"] == 0));
+}
+
+#[test]
+fn faulty_clients_keep_nobody_from_being_served() {
+    let testnet = Testnet::started();
+    for behaviour in
+        ["bad-signatures", "flood", "same-number", "number-rewind", "number-jump", "one-backup", "huge-values"]
+    {
+        let attack = ["attack", behaviour, "--for", "800ms", "--rate", "100", "--json"];
+        let attack = testnet.testnet_in_background(&attack);
+        let written = testnet.put_all(behaviour, 2, 10);
+        let output = attack.wait_with_output().expect("it ends");
+        assert!(output.status.success(), "{behaviour}: {}", String::from_utf8_lossy(&output.stderr));
+        let told: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        assert!(told["sent"].as_u64().is_some_and(|sent| sent > 0), "{told}");
+        match behaviour {
+            "bad-signatures" => assert!(told["answers"]["executed"].is_null(), "{told}"),
+            // What the others order of it depends on whom it reached first.
+            _ => assert!(told["answers"]["executed"].as_u64().is_some_and(|executed| executed > 0), "{told}"),
+        }
+        testnet.assert_all_there(behaviour, &written);
+    }
+    testnet.assert_agreement(&[0, 1, 2, 3]);
+    assert!(testnet.evidence().is_empty(), "clients convict no replica");
+    testnet.testnet(&["attack", "flood", "--rate", "0"]).fails(2, "out of bounds");
+    testnet.testnet(&["attack", "flood", "--for", "20m"]).fails(2, "at most");
+    testnet.testnet(&["fault", "1", "withhold-prepares", "--when", "primary"]).fails(2, "never acts");
+}

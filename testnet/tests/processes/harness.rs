@@ -56,7 +56,7 @@ pub fn program(name: &str) -> PathBuf {
     let path = testnet.with_file_name(name);
     if !path.exists() {
         let profile = testnet.parent().and_then(Path::file_name).and_then(|name| name.to_str()).unwrap_or("debug");
-        let package = if name == "quorate" { "quorate-client" } else { "quorate-node" };
+        let package = if name == "quorate" { "quorate-client" } else { name };
         let mut build = Command::new(env!("CARGO"));
         build.args(["build", "--quiet", "--package", package, "--bin", name]);
         build.args(["--profile", if profile == "debug" { "dev" } else { profile }]);
@@ -114,6 +114,12 @@ impl Testnet {
     pub fn testnet(&self, arguments: &[&str]) -> Ran {
         let program = Path::new(env!("CARGO_BIN_EXE_quorate-testnet"));
         Ran::of(self.command(program, arguments).output().expect("it runs"))
+    }
+
+    /// The same with a variable that names a path.
+    pub fn testnet_with(&self, (variable, path): (&str, &Path), arguments: &[&str]) -> Ran {
+        let program = Path::new(env!("CARGO_BIN_EXE_quorate-testnet"));
+        Ran::of(self.command(program, arguments).env(variable, path).output().expect("it runs"))
     }
 
     /// `quorate-testnet` in this place, left running.

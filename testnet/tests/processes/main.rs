@@ -6,7 +6,10 @@
 mod harness;
 
 mod behaviours;
+mod compare;
 mod crashes;
+mod drills;
+mod hostile;
 mod lifecycle;
 mod load;
 mod refusals;

@@ -106,18 +106,22 @@ impl ClientRole {
         for digest in submission.digests() {
             self.by_digest.remove(&digest);
         }
-        if let Some(number) = submission.number {
+        if let Some(number) = submission.number
+            && let Some(numbers) = self.numbers_of(number)
+        {
             let latest = submission.requests().iter().map(|request| request.content().valid_until).max();
             match latest {
-                Some(valid_until) if !settled => self.numbers_of(number).give_up(number.number, valid_until),
-                _ => self.numbers_of(number).settle(number.number),
+                Some(valid_until) if !settled => numbers.give_up(number.value, valid_until),
+                _ => numbers.settle(number.value),
             }
         }
         self.outputs.push_back(Output::Request { ticket, ending });
     }
 
-    fn numbers_of(&mut self, number: Number) -> &mut Numbers {
-        &mut self.authors[number.author.0].numbers
+    /// The numbers that `number` belongs to, unless its session was left.
+    fn numbers_of(&mut self, number: Number) -> Option<&mut Numbers> {
+        let author = self.authors.get_mut(number.author.0).filter(|author| author.session == number.session)?;
+        Some(&mut author.numbers)
     }
 
     /// f + 1 replicas find the time limit wrong. Asks a quorum for the agreed time, then signs again under the same

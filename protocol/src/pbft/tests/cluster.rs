@@ -292,6 +292,8 @@ impl Cluster {
         if let Message::Requests(requests) = message {
             for outcome in self.verifier.verify_all(requests.clone(), &self.committee, &()).into_iter().zip(requests) {
                 match outcome {
+                    // As the driver does: execution is asked first.
+                    (Ok(request), _) if self.has_executed(to, &request) => {}
                     (Ok(request), _) => {
                         self.input(to, Input::Requests { from: Some(from), requests: vec![request] });
                     }
@@ -303,6 +305,12 @@ impl Cluster {
         let limits = MessageLimits { window: parameters().window };
         let Ok(message) = self.verifier.verify(message, &self.committee, &limits) else { return };
         self.input(to, Input::Message { from, message });
+    }
+
+    fn has_executed(&self, id: ReplicaId, request: &Request) -> bool {
+        let digest = request.digest();
+        let wanted = self.replicas.get(&id).is_some_and(|replica| replica.wants(&digest));
+        !wanted && self.states.get(&id).is_some_and(|state| state.contains_key(digest.as_bytes()))
     }
 
     pub fn verified(&self, request: &Request) -> Verified<Request> {

@@ -4,7 +4,7 @@ use crate::message::{Message, PrePrepare};
 use crate::pbft::tests::cluster::key;
 use crate::proposal::{Payload, Proposal};
 use quorate_crypto::statement::Ballot;
-use quorate_crypto::{Incarnation, ReplicaId, Seq, Statement, StatementBody, View};
+use quorate_crypto::{Digest, Incarnation, ReplicaId, Seq, Statement, StatementBody, View};
 
 #[test]
 fn every_replica_decides_in_one_order_for_every_size() {
@@ -228,4 +228,29 @@ fn an_equivocating_client_causes_no_view_change() {
 fn null_requests_and_empty_batches_have_one_name_each() {
     assert_eq!(Proposal::NULL.digest(), Proposal { time: 0, payload: Payload::Null }.digest());
     assert_ne!(Proposal::NULL.digest(), Proposal { time: 0, payload: Payload::Batch(vec![]) }.digest());
+}
+
+/// A queue longer than a backup's patience, in another order there than here, must not look like censorship: what a backup
+/// relays because its timer runs on it is proposed next.
+#[test]
+fn what_a_backup_waits_for_is_proposed_before_the_queue() {
+    let mut parameters = parameters();
+    parameters.pipeline_depth = 1;
+    parameters.batch_requests_max = 4;
+    let mut cluster = Cluster::with_parameters(4, parameters);
+    cluster.filter = Box::new(|_, _, _| false);
+    for number in 1..=40 {
+        cluster.submit_to(0, &request(1, number));
+    }
+    let waited_for = request(2, 1);
+    let verified = cluster.verified(&waited_for);
+    cluster.submit_to(0, &waited_for);
+    cluster.input(ReplicaId(0), Input::Requests { from: Some(ReplicaId(2)), requests: vec![verified] });
+    cluster.filter = Box::new(|_, _, _| true);
+    cluster.run(200);
+    let order: Vec<Digest> =
+        cluster.decided[&ReplicaId(1)].values().flat_map(|decided| decided.proposal.requests().to_vec()).collect();
+    assert_eq!(order.len(), 41, "everything is ordered in the end");
+    let place = order.iter().position(|held| *held == waited_for.digest()).expect("ordered");
+    assert!(place <= 4, "behind the batch that was under way, not behind the queue: {place}");
 }

@@ -1,4 +1,5 @@
 use std::cell::Cell;
+use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use super::cluster::{Cluster, request};
@@ -176,4 +177,68 @@ fn a_new_view_whose_view_changes_were_lost_is_completed_by_fetching() {
     cluster.run(1_500);
     assert!(cluster.has_decided(3, &request));
     assert_eq!(cluster.view(3), cluster.view(1));
+}
+
+/// A cluster whose primary's every PRE-PREPARE reaches `late_for` a tenth of a second late, under one client.
+fn with_late_proposals(late_for: &[u16]) -> Cluster {
+    let mut cluster = Cluster::new(4);
+    let mut seen = BTreeSet::new();
+    let backups = late_for.to_vec();
+    // What is lost at first is sent again when STATUS shows that it lacks, a tenth of a second later.
+    cluster.filter = Box::new(move |from, to, message| match message {
+        Message::PrePrepare(message) if from == ReplicaId(0) && backups.contains(&to.0) => {
+            !seen.insert((to, message.signed.signature.0))
+        }
+        _ => true,
+    });
+    for number in 1..=40 {
+        let request = request(1, number);
+        cluster.submit(&request);
+        for _ in 0..40 {
+            if cluster.has_decided(1, &request) && cluster.has_decided(2, &request) {
+                break;
+            }
+            cluster.run(10);
+        }
+    }
+    cluster.assert_agreement();
+    cluster
+}
+
+/// A primary whose every proposal comes late, but never so late that a timer fires, is left for the next one; also if it
+/// is prompt to as many as it can be and still be slow.
+#[test]
+fn a_primary_that_is_merely_slow_is_left() {
+    for late_for in [&[1, 2, 3][..], &[2, 3]] {
+        let cluster = with_late_proposals(late_for);
+        let views: Vec<u64> = (1..4).map(|id| cluster.view(id)).collect();
+        assert!(views.iter().all(|view| *view > 0), "late for {late_for:?}: {views:?}");
+    }
+}
+
+#[test]
+fn one_replicas_opinion_of_its_primary_moves_nobody() {
+    let cluster = with_late_proposals(&[1]);
+    let views: Vec<u64> = (1..4).map(|id| cluster.view(id)).collect();
+    assert_eq!(views, [0, 0, 0]);
+}
+
+/// Its timer alone fired, and nobody has a reason to follow it: what only it has pending is ordered all the same.
+#[test]
+fn requests_that_only_a_lone_replica_in_a_view_change_holds_are_executed() {
+    let mut cluster = Cluster::new(4);
+    let alone = ReplicaId(3);
+    cluster.filter = Box::new(move |from, to, _| from != alone && to != alone);
+    cluster.submit_to(3, &request(1, 1));
+    cluster.run(500);
+    assert_eq!((cluster.view(0), cluster.view(3)), (0, 1));
+    cluster.filter = Box::new(|_, _, _| true);
+    cluster.submit_to(3, &request(2, 1));
+    cluster.run(1_500);
+    for id in 0..4 {
+        assert!(cluster.has_decided(id, &request(1, 1)), "replica {id} lacks what was lost before");
+        assert!(cluster.has_decided(id, &request(2, 1)), "replica {id} lacks what came afterwards");
+    }
+    assert_eq!(cluster.replicas[&alone].status().pending, 0);
+    cluster.assert_agreement();
 }

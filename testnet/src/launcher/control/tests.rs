@@ -1,4 +1,5 @@
 use super::*;
+use crate::faults::Trigger;
 
 fn turned(behaviour: &str, when: &str) -> Turned {
     Turned { behaviour: behaviour.to_owned(), when: when.to_owned() }

@@ -23,6 +23,11 @@ impl EvidenceCheck {
         EvidenceCheck { committee, window, verifier, liars }
     }
 
+    /// A replica may be convicted from now on.
+    pub(super) fn count_among_faulty(&mut self, replica: ReplicaId) {
+        self.liars.push(replica);
+    }
+
     pub(super) fn check(&self, replica: ReplicaId, evidence: &Evidence) -> Result<(), Violation> {
         let by = format!("published by replica {replica}");
         match evidence.verify(&self.committee, self.window, &self.verifier) {

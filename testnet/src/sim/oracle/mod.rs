@@ -10,18 +10,24 @@
 //! | [`exactly_once`] | no request executes twice, and every answer to one is the same |
 //! | [`validity`] | what executes was signed by a client |
 //! | [`contradiction`] | no honest replica ever signs two things that contradict each other |
+//! | [`certificates`] | what an honest replica proves follows from the paper, derived anew |
 //! | [`evidence`] | evidence verifies, and convicts only liars |
 //! | [`durability`] | what a client was told is still so at the end |
 //! | [`linearizability`] | the clients' history fits one order that respects real time |
+//! | [`wing_gong`] | and some order explains it without looking at the replicas' |
+//! | [`told`] | reads, watches and receipts say what the order says |
 //! | [`memory`] | nothing grows without bound |
 //! | [`liveness`] | once everything is well, everything ends |
 
-use quorate_crypto::{Committee, ReplicaId, Seq, Verifier};
+use std::sync::Arc;
+
+use quorate_crypto::{Committee, ReplicaId, Seq, SignatureScheme, Verifier};
 use quorate_node::key_value::KeyValue;
 use quorate_protocol::engine::{Decided, EngineStatus};
 use quorate_protocol::execution::Execution;
 use quorate_protocol::message::Message;
 use quorate_protocol::parameters::Parameters;
+use quorate_protocol::rejoin::rejoin_statement;
 use quorate_protocol::reply::Reply;
 use quorate_protocol::request::Request;
 use quorate_protocol::state::Snapshot;
@@ -30,6 +36,7 @@ use super::history::History;
 use super::report::Violation;
 
 pub(super) mod agreement;
+pub(super) mod certificates;
 pub(super) mod contradiction;
 pub(super) mod durability;
 pub(super) mod evidence;
@@ -38,7 +45,9 @@ pub(super) mod linearizability;
 pub(super) mod liveness;
 pub(super) mod memory;
 pub(super) mod state_digest;
+pub(super) mod told;
 pub(super) mod validity;
+pub(super) mod wing_gong;
 
 type Verdict = Result<(), Violation>;
 
@@ -49,8 +58,11 @@ pub(super) struct Oracles {
     once: exactly_once::ExactlyOnce,
     pub(super) validity: validity::Validity,
     contradiction: contradiction::NoContradiction,
+    certificates: certificates::Certificates,
     evidence: evidence::EvidenceCheck,
     memory: memory::BoundedMemory,
+    pub(super) told: told::WhatClientsAreTold,
+    searched: wing_gong::Searched,
 }
 
 impl Oracles {
@@ -58,17 +70,26 @@ impl Oracles {
         genesis: Execution<KeyValue>,
         parameters: &Parameters,
         committee: Committee,
-        verifier: Verifier,
+        scheme: Arc<dyn SignatureScheme>,
         liars: Vec<ReplicaId>,
     ) -> Oracles {
+        let told = told::WhatClientsAreTold::new(committee.clone(), Arc::clone(&scheme));
         Oracles {
             agreement: agreement::Agreement::default(),
             state: state_digest::StateDigest::new(genesis, parameters.checkpoint_interval),
             once: exactly_once::ExactlyOnce::default(),
             validity: validity::Validity::default(),
             contradiction: contradiction::NoContradiction::default(),
-            evidence: evidence::EvidenceCheck::new(committee, parameters.window, verifier, liars),
+            certificates: certificates::Certificates::new(
+                committee.clone(),
+                Arc::clone(&scheme),
+                parameters.window,
+                &liars,
+            ),
+            evidence: evidence::EvidenceCheck::new(committee, parameters.window, Verifier::new(scheme), liars),
             memory: memory::BoundedMemory::new(parameters),
+            told,
+            searched: wing_gong::Searched::default(),
         }
     }
 
@@ -77,16 +98,53 @@ impl Oracles {
         if self.agreement.decided(replica, decided)? {
             for request in &decided.requests {
                 self.validity.executed(request)?;
+                if let Some(statement) = rejoin_statement(request) {
+                    self.certificates.rejoins(&statement, decided.seq);
+                }
             }
             let outcome = self.state.execute(decided);
             self.once.executed(decided, &outcome)?;
+            self.told.executed(decided.seq, outcome.results_root, self.state.reference());
         }
         Ok(())
     }
 
     /// A message of an honest replica left it.
     pub(super) fn left(&mut self, replica: ReplicaId, message: &Message) -> Verdict {
-        self.contradiction.left(replica, message)
+        self.contradiction.left(replica, message)?;
+        self.certificates.left(replica, message)
+    }
+
+    /// Anybody sends a message.
+    pub(super) fn seen(&mut self, message: &Message) -> Verdict {
+        self.certificates.seen(message)
+    }
+
+    /// A replica counts among the f from now on although it does not lie: it may be convicted.
+    pub(super) fn count_among_faulty(&mut self, replica: ReplicaId) {
+        self.evidence.count_among_faulty(replica);
+        self.certificates.count_among_faulty(replica);
+    }
+
+    /// How often the checks that wait for rare things were made.
+    pub(super) fn work(&self) -> Vec<(&'static str, u64)> {
+        let (derived, told) = (self.certificates.derived, self.told.told);
+        vec![
+            ("checked commit certificates", derived.commit),
+            ("checked prepared certificates", derived.prepared),
+            ("checked checkpoint certificates", derived.checkpoint),
+            ("checked VIEW-CHANGEs", derived.view_change),
+            ("checked NEW-VIEWs", derived.new_view),
+            ("NEW-VIEWs that nobody could check", self.certificates.unjudged()),
+            ("checked serializable reads", told.reads),
+            ("reads without agreement", told.reads_without_agreement),
+            ("checked watch revisions", told.watched_revisions),
+            ("checked watch progress", told.watch_progress),
+            ("watches of compacted history", told.watches_compacted),
+            ("checked receipts", told.receipts),
+            ("histories searched", self.searched.decided),
+            ("histories too long to search", self.searched.undecided),
+        ]
     }
 
     /// An honest replica answers a client.
@@ -125,7 +183,8 @@ impl Oracles {
             self.state.finished(*replica, execution)?;
         }
         durability::check(history, &self.once, self.state.reference())?;
-        linearizability::check(history, &self.once)
+        linearizability::check(history, &self.once)?;
+        wing_gong::check(history, &mut self.searched)
     }
 }
 

@@ -147,6 +147,34 @@ fn an_unknown_number_is_not_acknowledged_until_it_cannot_execute() {
     assert_eq!((third.content().number, third.content().acknowledged_below), (3, 3));
 }
 
+/// One outcome that stays unknown must not end a client's work: it goes on under a fresh session, and what the left session
+/// still has under way ends as if nothing had happened.
+#[test]
+fn a_session_whose_numbers_are_used_up_is_left_for_a_fresh_one() {
+    let mut role = role(4);
+    submit(&mut role, at(0));
+    role.timer(at(10_000));
+    drain(&mut role);
+    let (waiting, of_the_old) = submit(&mut role, at(10_000));
+    for _ in 0..SESSION_WINDOW - 2 {
+        let (_, request) = submit(&mut role, at(10_000));
+        for from in 0..2 {
+            hear(&mut role, at(10_001), from, ReplicaMessage::Reply(reply(&request, "ok")));
+        }
+    }
+    let refused = role.submit(at(10_002), vec![operation("put")], SECOND);
+    assert_eq!(refused, Err(SubmitError::NumbersUsedUp));
+    role.open_session(AuthorId::OWN, SessionId([6; 16]));
+    let (_, fresh) = submit(&mut role, at(10_002));
+    let content = fresh.content();
+    assert_eq!((content.session, content.number, content.acknowledged_below), (SessionId([6; 16]), 1, 1));
+    hear(&mut role, at(10_003), 0, ReplicaMessage::Reply(reply(&of_the_old, "ok")));
+    let outputs = hear(&mut role, at(10_003), 1, ReplicaMessage::Reply(reply(&of_the_old, "ok")));
+    assert!(matches!(&outputs[..], [Output::Request { ticket, .. }] if *ticket == waiting));
+    let (_, second) = submit(&mut role, at(10_004));
+    assert_eq!(second.content().acknowledged_below, 1, "the old session's number 2 says nothing of the new one's");
+}
+
 #[test]
 fn a_new_link_gets_what_is_under_way() {
     let mut role = role(4);

@@ -1,0 +1,163 @@
+//! The monitor that evicts a primary which is merely slow (protocol.md, PBFT; Amir et al. 2008, "Byzantine replication under
+//! attack"; Clement et al. 2009, "Making Byzantine fault tolerant systems tolerate Byzantine faults", section 4.2).
+//!
+//! A primary that delays each proposal to just under the view timer never lets it fire. What gives it away is that an
+//! honest primary never rests while requests wait: with nothing undecided it proposes at once. So a backup adds up two
+//! kinds of time, seen from its own clock alone:
+//!
+//! ```text
+//!   waited   the next number is not proposed although the primary was handed a request, or although later numbers are; or
+//!            it is, and the primary does not hand out the bodies it named
+//!   worked   the next number is proposed and undecided: the time a quorum takes
+//! ```
+//!
+//! Each spell of waiting is forgiven as long as the shortest work took: a request travels to the primary and its proposal
+//! back, which is honest, and on a wide link or a busy machine takes as long as votes do. A primary is slow when too
+//! large a share of both was waiting, window after window; or when most of its proposals took less than it was handed.
+//!
+//! One opinion evicts nobody: a replica acts on its own only together with f others who say the same or have left. More
+//! cannot be asked: a slow primary may be prompt to q - f - 1 honest backups, and the f + 1 others are all that see it.
+//! After an eviction more is tolerated for a while, so that a cluster that is slow as a whole settles.
+
+use crate::parameters::Micros;
+
+/// What the time until the next observation counts as.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Occupation {
+    /// Nothing is asked of the primary.
+    #[default]
+    Idle,
+    /// The primary could propose and does not.
+    Waits,
+    /// A quorum is at work.
+    Works,
+}
+
+/// Proposals a window holds at least: one long pause is the view timer's business.
+const PROPOSALS_LEAST: u32 = 4;
+/// Bad windows in a row that make a primary slow.
+const WINDOWS: u32 = 2;
+/// The share of waiting that is tolerated, per cent, by recent evictions.
+const TOLERATED: [u64; 4] = [30, 50, 70, 85];
+/// The share of stingy proposals that is always tolerated, per cent.
+const STINGY: u64 = 50;
+/// A spell of waiting is forgiven an eighth of the view timeout at most.
+const GRACE_MAX: u64 = 8;
+/// A bad window is forgotten when so many view timeouts pass without another window.
+const STALE_AFTER: u64 = 16;
+/// An eviction is forgotten after so many view timeouts.
+const FORGOTTEN_AFTER: u64 = 240;
+
+/// What a backup has seen of the primary of its view.
+#[derive(Debug, Default)]
+pub struct Monitor {
+    since: Micros,
+    occupation: Occupation,
+    /// When the present occupation began.
+    spell: Micros,
+    /// The shortest work of this window, and of the one before.
+    shortest: Option<Micros>,
+    grace: Option<Micros>,
+    window_ended: Micros,
+    waited: Micros,
+    worked: Micros,
+    proposals: u32,
+    stingy: u32,
+    bad_windows: u32,
+    evictions: usize,
+    last_eviction: Micros,
+}
+
+impl Monitor {
+    /// Another view, another primary.
+    pub fn begin_view(&mut self, now: Micros) {
+        let (evictions, last_eviction) = (self.evictions, self.last_eviction);
+        *self = Monitor { since: now, spell: now, window_ended: now, evictions, last_eviction, ..Monitor::default() };
+    }
+
+    /// From now on the time counts as `occupation`. A window ends when waiting and working have taken two view timeouts
+    /// and four proposals were seen.
+    pub fn observe(&mut self, now: Micros, occupation: Occupation, view_timeout: Micros) {
+        // Beyond a view timeout it is the timer's business, or this replica slept.
+        let passed = now.saturating_sub(self.since).min(view_timeout);
+        match self.occupation {
+            Occupation::Idle => {}
+            Occupation::Waits => {
+                let forgiven = self.spell.saturating_add(self.grace(view_timeout));
+                self.waited += now.saturating_sub(self.since.max(forgiven)).min(passed);
+            }
+            Occupation::Works => self.worked += passed,
+        }
+        if occupation != self.occupation {
+            if self.occupation == Occupation::Works {
+                let work = now.saturating_sub(self.spell);
+                self.shortest = Some(self.shortest.map_or(work, |shortest| shortest.min(work)));
+            }
+            self.spell = now;
+        }
+        self.since = now;
+        self.occupation = occupation;
+        if self.proposals >= PROPOSALS_LEAST && self.waited + self.worked >= 2 * view_timeout {
+            let bad = is_slow(self.waited, self.worked, self.proposals, self.stingy, self.evictions);
+            self.bad_windows = if bad { self.bad_windows + 1 } else { 0 };
+            (self.waited, self.worked, self.proposals, self.stingy) = (0, 0, 0, 0);
+            self.grace = self.shortest.take().or(self.grace);
+            self.window_ended = now;
+        }
+        if now > self.window_ended.saturating_add(view_timeout.saturating_mul(STALE_AFTER)) {
+            self.bad_windows = 0;
+        }
+        if self.evictions > 0 && now > self.last_eviction.saturating_add(view_timeout.saturating_mul(FORGOTTEN_AFTER)) {
+            self.evictions -= 1;
+            self.last_eviction = now;
+        }
+    }
+
+    /// What a spell of waiting is forgiven; before anything was measured, as much as it ever is.
+    pub fn grace(&self, view_timeout: Micros) -> Micros {
+        let most = view_timeout / GRACE_MAX;
+        self.grace.map_or(most, |grace| grace.min(most))
+    }
+
+    /// The primary proposed; `stingy` says whether the proposal took much less than what it was handed.
+    pub fn proposed(&mut self, stingy: bool) {
+        self.proposals = self.proposals.saturating_add(1);
+        self.stingy = self.stingy.saturating_add(u32::from(stingy));
+    }
+
+    /// Whether this replica finds its primary slow.
+    pub const fn suspects(&self) -> bool {
+        self.bad_windows >= WINDOWS
+    }
+
+    /// The primary is left for being slow.
+    pub fn evict(&mut self, now: Micros) {
+        self.evictions = (self.evictions + 1).min(TOLERATED.len());
+        self.last_eviction = now;
+        self.bad_windows = 0;
+    }
+}
+
+/// Judges one window.
+pub fn is_slow(waited: Micros, worked: Micros, proposals: u32, stingy: u32, evictions: usize) -> bool {
+    let tolerated = TOLERATED[evictions.min(TOLERATED.len() - 1)];
+    let stingy_tolerated = u64::from(proposals).saturating_mul(tolerated.max(STINGY));
+    waited.saturating_mul(100) > (waited + worked).saturating_mul(tolerated)
+        || u64::from(stingy).saturating_mul(100) > stingy_tolerated
+}
+
+/// Whether a proposal of `taken` requests is less than an honest primary makes of `handed` requests that it was handed
+/// long ago: `floor` requests fit every batch.
+pub const fn is_stingy(taken: usize, handed: usize, floor: usize) -> bool {
+    let owed = if handed < floor { handed } else { floor };
+    taken < owed
+}
+
+/// Whether to leave the view: this replica finds its primary slow, and with the others who do there are `one_honest` of
+/// them. f liars alone never are.
+pub const fn may_evict(suspects: bool, others_who_suspect: usize, one_honest: usize) -> bool {
+    suspects && others_who_suspect + 1 >= one_honest
+}
+
+#[cfg(test)]
+mod tests;

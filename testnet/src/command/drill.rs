@@ -1,0 +1,99 @@
+//! `drill`: progress, the table, the verdict.
+
+use std::io::IsTerminal as _;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use quorate_client::command::failure::Failure;
+use quorate_client::command::report::Report as Output;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::screen::{self, Cell, Tone};
+use crate::bench::BenchError;
+use crate::drill::report::{Figure, Kind, verdict};
+use crate::drill::{Drill, DrillError, Place, Report};
+
+/// Exit code when a bar is missed.
+const EXIT_MISSED: u8 = 5;
+
+/// Runs a drill; `named` is where its testnet is to be kept.
+pub(super) async fn run(drill: &Drill, named: Option<PathBuf>, output: Output) -> Result<(), Failure> {
+    let unusable = |error| Failure::configuration(format!("cannot take signals: {error}"));
+    // Taken before anything is started: from then on no signal leaves replicas behind.
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(unusable)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(unusable)?;
+    let mut hangup = signal(SignalKind::hangup()).map_err(unusable)?;
+    let place = Place::new(named);
+    let progress = spinner();
+    let mut tell = |what: String| progress.set_message(what);
+    // Whichever ends first, the testnet goes with the future that holds it.
+    let report = tokio::select! {
+        report = drill.run(&place, &mut tell) => report.map_err(failure),
+        _ = interrupt.recv() => Err(Failure::interrupted()),
+        _ = terminate.recv() => Err(Failure::interrupted()),
+        _ = hangup.recv() => Err(Failure::interrupted()),
+    };
+    progress.finish_and_clear();
+    let report = report?;
+    let common = drill.common();
+    if output.json {
+        output.value(&report.to_json(drill.name(), common.replicas))?;
+    } else {
+        say(drill.name(), &report);
+    }
+    let missed = report.missed(common.strict);
+    if missed.is_empty() {
+        return Ok(());
+    }
+    let sentence = format!("drill {} missed {}", drill.name(), missed.join("; "));
+    Err(Failure { code: EXIT_MISSED, sentence })
+}
+
+/// What is under way, on stderr, for people only.
+fn spinner() -> ProgressBar {
+    let target =
+        if std::io::stderr().is_terminal() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+    let spinner = ProgressBar::with_draw_target(None, target);
+    if let Ok(style) = ProgressStyle::with_template("{spinner} {elapsed:>4} {wide_msg}") {
+        spinner.set_style(style);
+    }
+    spinner.enable_steady_tick(Duration::from_millis(100));
+    spinner
+}
+
+fn failure(error: DrillError) -> Failure {
+    match error {
+        DrillError::Client(error) | DrillError::Bench(BenchError::Client(error)) => Failure::from(error),
+        DrillError::Bench(BenchError::Nothing(_)) | DrillError::Stalled(_) => Failure::unknown(error.to_string()),
+        DrillError::Launch(_) | DrillError::Bench(_) | DrillError::Usage(_) => {
+            Failure::configuration(error.to_string())
+        }
+    }
+}
+
+fn say(name: &str, report: &Report) {
+    anstream::println!("{name}: {}", report.setting);
+    let mut rows: Vec<Vec<Cell>> = report.figures.iter().map(row).collect();
+    for section in &report.sections {
+        rows.push(vec![Cell::plain(&section.name)]);
+        rows.extend(section.figures.iter().map(row));
+    }
+    screen::lines(&screen::table(&["FIGURE", "VALUE", "BAR", "VERDICT"], &rows));
+    for note in &report.notes {
+        screen::warn(note);
+    }
+}
+
+fn row(figure: &Figure) -> Vec<Cell> {
+    let mut cells = vec![Cell::plain(format!("  {}", figure.label)), Cell::plain(&figure.shown)];
+    if let Some(bar) = &figure.bar {
+        let tone = match (bar.met, bar.kind) {
+            (true, _) => Tone::Good,
+            (false, Kind::Measure) => Tone::Warning,
+            (false, Kind::Count) => Tone::Bad,
+        };
+        cells.extend([Cell::plain(&bar.limit), Cell::toned(verdict(bar), tone)]);
+    }
+    cells
+}

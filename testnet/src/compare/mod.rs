@@ -1,0 +1,287 @@
+//! Systems side by side on this machine, in one run.
+//!
+//! What comes in: [`Settings`]. What goes out: a [`Comparison`]. Every system is started afresh with its data in one
+//! temporary directory, so that all sync to the same disk, and is measured by the same code: the load, the clock and the
+//! meters of [`mod@crate::bench`]. They take turns, row by row and round by round, and whoever is not measured is paused:
+//!
+//! ```text
+//!   round 1:  row 1: Quorate, etcd   row 2: Quorate, etcd   ..
+//!   round 2:  row 1: Quorate, etcd   ..                         one ratio a row and round: neighbours in time
+//! ```
+//!
+//! When it ends, however it ends, all processes are killed and the directory is removed: dropping [`run`]'s future is
+//! enough.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`contestant`] | what all systems have in common: going on, pausing, being measured |
+//! | [`quorate`] | a fresh testnet |
+//! | [`etcd`] | a fresh etcd cluster: its processes |
+//! | [`etcd_client`] | a client of it: the few messages it takes |
+//! | [`figures`] | what a round gave, medians, ranges, ratios |
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use quorate_client::ClientError;
+use quorate_keys::Protocol;
+use rustix::fs::statfs;
+use tempfile::TempDir;
+
+use crate::bench::{self, BenchError, CLIENTS_PER_CONNECTION, DEFAULT_KEYS, Plan, Stage};
+use crate::launcher::LaunchError;
+
+pub mod contestant;
+pub mod etcd;
+pub mod etcd_client;
+pub mod figures;
+pub mod quorate;
+
+use contestant::Contestant;
+use figures::Figures;
+
+/// Clients of the row with bundles.
+const BUNDLING_CLIENTS: usize = 16;
+/// Operations of one of its requests; etcd takes 128 in a transaction unless told otherwise.
+const BUNDLE: usize = 64;
+/// What `statfs` says of a file system in memory (`TMPFS_MAGIC` of linux/magic.h).
+const TMPFS: i64 = 0x0102_1994;
+
+/// What to compare.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The etcd program; none leaves etcd out.
+    pub etcd: Option<PathBuf>,
+    /// Clients of the rows with many clients.
+    pub clients: usize,
+    /// Bytes of a value.
+    pub value_size: usize,
+    /// How long each row is measured in each round.
+    pub duration: Duration,
+    /// How often everything is measured.
+    pub rounds: u16,
+}
+
+/// The load of a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Workload {
+    /// Clients, each with one request under way.
+    pub clients: usize,
+    /// Puts in one request.
+    pub bundle: usize,
+}
+
+impl Workload {
+    /// Connections that the clients share, the same for every system.
+    pub const fn connections(self) -> usize {
+        self.clients.div_ceil(CLIENTS_PER_CONNECTION)
+    }
+
+    /// The load as `bench` takes it.
+    pub fn plan(self, settings: &Settings) -> Plan {
+        Plan {
+            clients: self.clients,
+            connections: self.connections(),
+            value_size: settings.value_size,
+            bundle: self.bundle,
+            duration: settings.duration,
+            rate: None,
+            keys: DEFAULT_KEYS,
+            preload: 0,
+        }
+    }
+}
+
+/// One system under one load, in all rounds.
+#[derive(Clone, Debug)]
+pub struct Row {
+    /// Its place in [`Comparison::systems`].
+    pub system: usize,
+    /// The load.
+    pub workload: Workload,
+    /// What each round gave.
+    pub rounds: Vec<Figures>,
+}
+
+/// A system that took part.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct System {
+    /// `quorate`, `etcd`.
+    pub name: &'static str,
+    /// What of it: protocol or version, and how many servers.
+    pub detail: String,
+    /// The others are given as ratios to it.
+    pub is_baseline: bool,
+}
+
+/// What came of it.
+#[derive(Clone, Debug)]
+pub struct Comparison {
+    /// Who took part.
+    pub systems: Vec<System>,
+    /// What was measured: by workload, then by system.
+    pub rows: Vec<Row>,
+    /// Who did not take part, and why.
+    pub skipped: Vec<String>,
+    /// Whether the data was in memory, where a sync costs nothing.
+    pub in_memory: bool,
+}
+
+impl Comparison {
+    /// Operations a second of a row against those of the baseline under the same load, round by round; empty if there is
+    /// no baseline or the row is its own.
+    pub fn ratios(&self, row: &Row) -> Vec<f64> {
+        let is_baseline = |system: usize| self.systems.get(system).is_some_and(|system| system.is_baseline);
+        let same = |other: &&Row| is_baseline(other.system) && other.workload == row.workload;
+        match self.rows.iter().find(same) {
+            Some(baseline) if baseline.system != row.system => {
+                let pairs = row.rounds.iter().zip(&baseline.rounds);
+                pairs.map(|(ours, theirs)| ours.operations_per_second / theirs.operations_per_second).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// What is under way, for people who wait.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// Which system.
+    pub system: &'static str,
+    /// Which round, from 1.
+    pub round: u16,
+    /// Under which load.
+    pub workload: Workload,
+    /// What of it.
+    pub stage: Stage,
+}
+
+/// Why there is no comparison.
+#[derive(Debug, thiserror::Error)]
+pub enum CompareError {
+    /// Our testnet cannot be started.
+    #[error(transparent)]
+    Launch(#[from] LaunchError),
+    /// Our testnet does not commit.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// A measurement gave nothing.
+    #[error("{system}: {error}")]
+    Bench {
+        /// Of which system.
+        system: &'static str,
+        /// Why.
+        error: BenchError,
+    },
+    /// etcd cannot be started or used.
+    #[error("{0}")]
+    Etcd(String),
+    /// There is no place for the data.
+    #[error("a temporary directory cannot be made ({0}): set TMPDIR to one that can be written to")]
+    Place(std::io::Error),
+}
+
+/// The loads, each once.
+pub fn workloads(clients: usize) -> Vec<Workload> {
+    let single = |clients| Workload { clients, bundle: 1 };
+    let mut all = vec![single(1)];
+    if clients != 1 {
+        all.push(single(clients));
+    }
+    all.push(Workload { clients: BUNDLING_CLIENTS, bundle: BUNDLE });
+    all
+}
+
+/// Starts the systems, measures them in turn, and removes them.
+///
+/// # Errors
+/// A load that replicas would refuse, before anything is started; a system that does not start, or answers nothing.
+pub async fn run(settings: &Settings, mut tell: impl FnMut(Step)) -> Result<Comparison, CompareError> {
+    let workloads = workloads(settings.clients);
+    for workload in &workloads {
+        bench::check(&workload.plan(settings)).map_err(|error| CompareError::Bench { system: "compare", error })?;
+    }
+    // Declared before the systems, so that it goes when their processes are gone.
+    let place = TempDir::with_prefix("quorate-compare-").map_err(CompareError::Place)?;
+    let in_memory = statfs(place.path()).is_ok_and(|found| found.f_type == TMPFS);
+    let mut contestants = vec![Contestant::quorate(&place.path().join("quorate"), Protocol::Pbft).await?];
+    let mut skipped = Vec::new();
+    match &settings.etcd {
+        Some(program) => contestants.push(Contestant::etcd(program, &place.path().join("etcd")).await?),
+        None => skipped.push("etcd is not on this machine: skipped".to_owned()),
+    }
+    let mut rows = Vec::with_capacity(workloads.len() * contestants.len());
+    for workload in &workloads {
+        rows.extend((0..contestants.len()).map(|system| Row { system, workload: *workload, rounds: Vec::new() }));
+    }
+    for contestant in &contestants {
+        contestant.pause()?;
+    }
+    for round in 1..=settings.rounds {
+        for row in &mut rows {
+            let Some(contestant) = contestants.get_mut(row.system) else { continue };
+            let (system, workload) = (contestant.name(), row.workload);
+            contestant.go_on().await?;
+            let measured = contestant
+                .measure(&workload.plan(settings), &mut |stage| tell(Step { system, round, workload, stage }))
+                .await;
+            row.rounds.push(measured.map_err(|error| CompareError::Bench { system, error })?);
+            contestant.pause()?;
+        }
+    }
+    let systems = contestants.iter().map(Contestant::system).collect();
+    Ok(Comparison { systems, rows, skipped, in_memory })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(system: usize, workload: Workload, rates: &[f64]) -> Row {
+        let figures = |rate: &f64| Figures { operations_per_second: *rate, ..Figures::default() };
+        Row { system, workload, rounds: rates.iter().map(figures).collect() }
+    }
+
+    #[test]
+    fn ratios_are_those_of_neighbours_in_time_under_the_same_load() {
+        let system = |name, is_baseline| System { name, detail: String::new(), is_baseline };
+        let [one, many, bundles] = workloads(64)[..] else { panic!("three loads") };
+        let mut comparison = Comparison {
+            systems: vec![system("quorate", false), system("etcd", true)],
+            rows: vec![
+                row(0, one, &[10.0, 30.0]),
+                row(1, one, &[20.0, 10.0]),
+                row(0, many, &[5.0, 5.0]),
+                row(1, many, &[50.0, 1.0]),
+            ],
+            skipped: Vec::new(),
+            in_memory: false,
+        };
+        assert_eq!(comparison.ratios(&comparison.rows[0]), [0.5, 3.0]);
+        assert_eq!(comparison.ratios(&comparison.rows[2]), [0.1, 5.0]);
+        assert!(comparison.ratios(&comparison.rows[1]).is_empty(), "the baseline has no ratio to itself");
+        assert!(comparison.ratios(&row(0, bundles, &[1.0])).is_empty(), "nothing to compare with");
+        comparison.systems.pop();
+        assert!(comparison.ratios(&comparison.rows[0]).is_empty(), "there is no baseline");
+    }
+
+    #[test]
+    fn each_load_is_measured_once_with_as_many_connections_as_bench_takes() {
+        assert_eq!(workloads(1).len(), 2);
+        let connections: Vec<_> = workloads(64).into_iter().map(Workload::connections).collect();
+        assert_eq!(connections, [1, 4, 1]);
+    }
+
+    #[tokio::test]
+    async fn a_load_that_replicas_would_refuse_is_refused_before_anything_is_started() {
+        let settings = Settings {
+            etcd: Some(PathBuf::from("/nonexistent/etcd")),
+            clients: 64,
+            value_size: 64 * 1024,
+            duration: Duration::from_secs(1),
+            rounds: 1,
+        };
+        let refused = run(&settings, |_| panic!("nothing is measured")).await.expect_err("too large");
+        assert!(refused.to_string().contains("--value-size"), "{refused}");
+    }
+}

@@ -1,0 +1,110 @@
+//! `compare`: systems side by side, and what is left of them.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::harness::Testnet;
+
+/// Short enough for a test; the figures are not looked at for what they are.
+const BRIEF: [&str; 8] = ["compare", "--duration", "300ms", "--rounds", "1", "--clients", "4", "--json"];
+
+/// Runs `compare` with temporary files in the test's own place, and with that PATH.
+fn command(testnet: &Testnet, arguments: &[&str], path: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_quorate-testnet"));
+    command.args(arguments).current_dir(testnet.place()).env("TMPDIR", testnet.place()).env("PATH", path);
+    command
+}
+
+fn object(testnet: &Testnet, path: &str) -> Value {
+    let output = command(testnet, &BRIEF, path).output().expect("it runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).expect("JSON")
+}
+
+/// Processes that were told of the test's place in their arguments.
+fn running(place: &Path) -> usize {
+    let wanted = place.file_name().and_then(|name| name.to_str()).expect("a name").to_owned();
+    let entries = std::fs::read_dir("/proc").expect("Linux").filter_map(Result::ok);
+    let arguments = entries.filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok());
+    arguments.filter(|arguments| String::from_utf8_lossy(arguments).contains(&wanted)).count()
+}
+
+fn assert_nothing_is_left(testnet: &Testnet) {
+    assert_eq!(running(testnet.place()), 0, "processes were left behind");
+    let left: Vec<_> = std::fs::read_dir(testnet.place()).expect("there").collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+fn check_rows(rows: &[Value], systems: &[&str]) {
+    let loads = [(1, 1), (4, 1), (16, 64)];
+    let wanted: Vec<_> = loads.iter().flat_map(|load| systems.iter().map(move |system| (*system, *load))).collect();
+    assert_eq!(rows.len(), wanted.len(), "{rows:#?}");
+    for (row, (system, (clients, bundle))) in rows.iter().zip(wanted) {
+        let shown = (row["system"].as_str(), row["clients"].as_u64(), row["bundle"].as_u64());
+        assert_eq!(shown, (Some(system), Some(clients), Some(bundle)));
+        for figure in ["ops_per_s", "p50_ms", "p99_ms", "client_cpu_us_per_op"] {
+            assert!(row[figure]["median"].as_f64().is_some_and(|number| number > 0.0), "{figure}: {row:#}");
+        }
+        assert!(row["server_cpu_us_per_op"]["median"].is_number(), "{row:#}");
+        let has_ratio = systems.len() > 1 && system == "quorate";
+        assert_eq!(row["ratio_to_baseline"]["median"].is_number(), has_ratio, "{row:#}");
+        assert!(
+            row["rounds"].as_array().is_some_and(|rounds| rounds.len() == 1 && rounds[0]["errors"] == 0),
+            "{row:#}"
+        );
+    }
+}
+
+#[test]
+fn without_etcd_its_rows_are_skipped_and_ours_are_measured() {
+    let testnet = Testnet::new();
+    let found = object(&testnet, "");
+    assert_eq!(found["skipped"][0], "etcd is not on this machine: skipped");
+    check_rows(found["rows"].as_array().expect("rows"), &["quorate"]);
+    assert_nothing_is_left(&testnet);
+}
+
+#[test]
+fn with_etcd_both_are_measured_under_the_same_loads() {
+    let path = std::env::var("PATH").expect("a PATH");
+    if !std::env::split_paths(&path).any(|directory| directory.join("etcd").is_file()) {
+        eprintln!("etcd is not on this machine: only the run without it was tested");
+        return;
+    }
+    let testnet = Testnet::new();
+    let found = object(&testnet, &path);
+    assert_eq!(found["skipped"].as_array().map(Vec::len), Some(0));
+    check_rows(found["rows"].as_array().expect("rows"), &["quorate", "etcd"]);
+    assert_nothing_is_left(&testnet);
+}
+
+#[test]
+fn interrupted_it_leaves_neither_processes_nor_files() {
+    let testnet = Testnet::new();
+    let path = std::env::var("PATH").expect("a PATH");
+    let mut child = command(&testnet, &["compare"], &path).spawn().expect("it runs");
+    let replica = |place: &PathBuf| place.join("quorate/node3/pid").exists();
+    let began = Instant::now();
+    while !std::fs::read_dir(testnet.place()).expect("there").filter_map(Result::ok).any(|made| replica(&made.path())) {
+        assert!(began.elapsed() < Duration::from_secs(30), "nothing was started");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    // Into the pauses and measurements.
+    std::thread::sleep(Duration::from_secs(3));
+    let interrupted = Command::new("kill").args(["-INT", &child.id().to_string()]).status().expect("it runs");
+    assert!(interrupted.success());
+    assert_eq!(child.wait().expect("it ends").code(), Some(130));
+    assert_nothing_is_left(&testnet);
+}
+
+#[test]
+fn mistakes_are_said_before_anything_is_started() {
+    let testnet = Testnet::new();
+    testnet.testnet(&["compare", "--etcd", "nonexistent/etcd"]).fails(2, "--etcd nonexistent/etcd cannot be used");
+    testnet.testnet(&["compare", "--clients", "0"]).fails(2, "--clients 0");
+    testnet.testnet(&["compare", "--value-size", "65536"]).fails(2, "--value-size");
+    assert_eq!(testnet.testnet(&["compare", "--rounds", "0"]).code, 2);
+}
