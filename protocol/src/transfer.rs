@@ -85,17 +85,24 @@ impl Transfer {
         Transfer { held: Vec::new(), fetch: None, leftover: BTreeMap::new(), chunks_received: 0 }
     }
 
-    /// Offers a durable snapshot to others. Two are held at most: the newest, and one that is being fetched.
-    pub fn hold(&mut self, now: Now, snapshot: Snapshot) {
+    /// Offers a durable snapshot to others. Everything from the stable checkpoint on is held, L / K + 1 at most: who is
+    /// behind can ask for nothing but what is certified, and what is newer may become so only with its help. Below it one
+    /// more is held, the one that is being fetched.
+    pub fn hold(&mut self, now: Now, snapshot: Snapshot, stable: Seq) {
         if self.held.iter().any(|held| held.snapshot.seq >= snapshot.seq) {
             return;
         }
-        if self.held.len() >= 2 {
+        let below = self.held.iter().filter(|held| held.snapshot.seq < stable).count();
+        if below >= 2 {
             let oldest = &self.held[0];
             let pinned = now.monotonic.saturating_sub(oldest.last_asked) < PIN
                 && oldest.last_asked > 0
                 && now.monotonic.saturating_sub(oldest.since) < PIN_MAX;
-            self.held.remove(usize::from(pinned));
+            if pinned {
+                self.held.drain(1..below);
+            } else {
+                self.held.drain(..below - 1);
+            }
         }
         let header = snapshot.header();
         self.held.push(Held { snapshot, header, since: now.monotonic, last_asked: 0 });

@@ -35,7 +35,8 @@ impl Replica {
     /// The snapshot is durable: vouch for it (protocol.md, Durable before sent).
     pub(super) fn handle_checkpoint_stored(&mut self, now: Now, snapshot: Snapshot, root: Digest) {
         let seq = snapshot.seq;
-        self.transfer.hold(now, snapshot);
+        let stable = self.stable();
+        self.transfer.hold(now, snapshot, stable);
         if seq == self.stable() && root != self.checkpoints.stable_digest() {
             let certified = self.checkpoints.stable_digest();
             return self.halt(Halt::Diverged { seq, own: root, certified });

@@ -45,7 +45,8 @@ impl Replica {
             replica.delivered = snapshot.seq;
             replica.executed = snapshot.seq;
             replica.lives.rejoined = Rejoined::of_snapshot(&snapshot);
-            replica.transfer.hold(now, snapshot);
+            let stable = replica.stable();
+            replica.transfer.hold(now, snapshot, stable);
         }
         if replica.is_rejoining() {
             replica.follow_newest_view();

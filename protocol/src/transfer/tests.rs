@@ -13,10 +13,10 @@ fn at(seconds: u64) -> Now {
 }
 
 #[test]
-fn two_snapshots_are_held_at_most_and_one_being_fetched_stays() {
+fn below_the_stable_checkpoint_only_one_snapshot_is_held_unless_it_is_being_fetched() {
     let mut server = Transfer::new(ReplicaId(0));
     for seq in [4, 8, 12] {
-        server.hold(at(seq), snapshot(seq, 3));
+        server.hold(at(seq), snapshot(seq, 3), Seq(seq));
     }
     assert!(matches!(
         server.answer(at(12), ReplicaId(1), &Message::FetchState { seq: Seq(4) }),
@@ -26,7 +26,7 @@ fn two_snapshots_are_held_at_most_and_one_being_fetched_stays() {
         server.answer(at(12), ReplicaId(1), &Message::FetchState { seq: Seq(8) }),
         Some(Message::State { .. })
     ));
-    server.hold(at(13), snapshot(16, 3));
+    server.hold(at(13), snapshot(16, 3), Seq(16));
     assert!(matches!(
         server.answer(at(13), ReplicaId(1), &Message::FetchState { seq: Seq(8) }),
         Some(Message::State { .. })
@@ -34,12 +34,32 @@ fn two_snapshots_are_held_at_most_and_one_being_fetched_stays() {
     // Nobody keeps a snapshot alive for ever.
     for second in 14..400 {
         server.answer(at(second), ReplicaId(1), &Message::FetchState { seq: Seq(8) });
-        server.hold(at(second), snapshot(second * 4, 3));
+        server.hold(at(second), snapshot(second * 4, 3), Seq(second * 4));
     }
     assert!(matches!(
         server.answer(at(400), ReplicaId(1), &Message::FetchState { seq: Seq(8) }),
         Some(Message::StateGone { .. })
     ));
+}
+
+/// Two newer ones that nobody has certified must not push it out: who is behind can ask for nothing else, and they may
+/// never be certified without it.
+#[test]
+fn the_stable_snapshot_is_served_while_newer_ones_are_not_stable() {
+    let mut server = Transfer::new(ReplicaId(0));
+    for seq in [4, 8, 12, 16] {
+        server.hold(at(seq), snapshot(seq, 3), Seq(8));
+    }
+    for seq in [8, 12, 16] {
+        let answer = server.answer(at(1_000), ReplicaId(1), &Message::FetchState { seq: Seq(seq) });
+        assert!(matches!(answer, Some(Message::State { .. })), "{seq}: {answer:?}");
+    }
+    // Once it is no longer stable, it goes.
+    for seq in [20, 24] {
+        server.hold(at(1_000 + seq), snapshot(seq, 3), Seq(16));
+    }
+    let answer = server.answer(at(2_000), ReplicaId(1), &Message::FetchState { seq: Seq(8) });
+    assert!(matches!(answer, Some(Message::StateGone { .. })), "{answer:?}");
 }
 
 #[test]
@@ -63,7 +83,7 @@ fn moving_on_keeps_what_is_equal() {
     };
     let mut server = Transfer::new(ReplicaId(1));
     let old = snapshot(4, 20_000);
-    server.hold(at(1), old.clone());
+    server.hold(at(1), old.clone(), Seq(4));
     let mut fetcher = Transfer::new(ReplicaId(0));
     fetcher.start(Seq(4), old.header().digest(), None);
     let (all, complete) = run(&mut fetcher, &mut server, usize::MAX);
@@ -72,7 +92,7 @@ fn moving_on_keeps_what_is_equal() {
     // A newer state that differs in one entry, fetched by one that had got most of the older.
     let mut newer = Snapshot { seq: Seq(8), ..old.clone() };
     newer.tables.get_mut(&TableId(16)).expect("table").insert(b"one more", vec![1]);
-    server.hold(at(2), newer.clone());
+    server.hold(at(2), newer.clone(), Seq(8));
     let mut interrupted = Transfer::new(ReplicaId(0));
     interrupted.start(Seq(4), old.header().digest(), None);
     let (first, none) = run(&mut interrupted, &mut server, all - 2);

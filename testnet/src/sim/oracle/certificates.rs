@@ -81,7 +81,12 @@ impl Certificates {
     pub(super) fn seen(&mut self, message: &Message) -> Result<(), Violation> {
         let Message::ViewChange(message) = message else { return Ok(()) };
         let name = (message.author(), message.digest());
-        if self.view_changes.len() >= VIEW_CHANGES_MAX || self.view_changes.contains_key(&name) {
+        // A liar may send one body under several signatures, most of which do not hold: one that does is kept.
+        let kept = match self.view_changes.get(&name) {
+            Some(held) => held == message || self.is_signed(held),
+            None => self.view_changes.len() >= VIEW_CHANGES_MAX,
+        };
+        if kept {
             return Ok(());
         }
         self.view_changes.insert(name, message.clone());
@@ -102,6 +107,12 @@ impl Certificates {
     /// What a replica signs follows no rule from now on.
     pub(super) fn count_among_faulty(&mut self, replica: ReplicaId) {
         self.faulty.insert(replica);
+    }
+
+    fn is_signed(&self, message: &ViewChange) -> bool {
+        let Signed { statement, signature } = message.signed;
+        let by = Endorsement { signer: statement.signer, incarnation: statement.incarnation, signature };
+        self.signature(statement.epoch, &by, statement.body).is_ok()
     }
 
     /// NEW-VIEWs of which not everything they rest on was ever sent.
@@ -310,7 +321,7 @@ impl Certificates {
 
 #[cfg(test)]
 mod tests {
-    use quorate_crypto::{ClusterId, FaultModel, Incarnation, Member, Signed};
+    use quorate_crypto::{ClusterId, FaultModel, Incarnation, Member};
     use quorate_protocol::pbft::view_change_message::ViewChangeBody;
 
     use super::*;
