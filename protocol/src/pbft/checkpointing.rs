@@ -81,7 +81,7 @@ impl Replica {
         self.collect_garbage();
         self.next_seq = self.next_seq.max(seq.next());
         self.check_attempt();
-        let held = self.is_rejoining() && self.transfer.newest().is_some_and(|snapshot| snapshot.seq == seq);
+        let held = self.is_rejoining() && self.transfer.at(seq).is_some();
         if self.checkpoints.own(seq).is_some() || held {
             self.cut_log();
         }

@@ -246,7 +246,7 @@ impl Replica {
     pub(super) fn check_attempt(&mut self) {
         let Some(rejoining) = &self.lives.rejoining else { return };
         let Some(attempt) = rejoining.attempt().filter(|_| rejoining.done().is_none()).copied() else { return };
-        let Some(snapshot) = self.transfer.newest().filter(|snapshot| snapshot.seq == self.stable()) else { return };
+        let Some(snapshot) = self.transfer.at(self.stable()) else { return };
         let (seq, root) = (snapshot.seq, snapshot.header().digest());
         let certified = self.checkpoints.stable_digest();
         if root != certified {

@@ -185,6 +185,7 @@ impl Simulate {
             faults: self.faults.iter().map(|(replica, one)| (ReplicaId(*replica), one.clone())).collect(),
             client_faults: self.client_faults.clone(),
             first_behaviours: false,
+            disks_stay: false,
             ed25519: self.ed25519,
             power_cut_at: self.power_cut_at,
             rejoin_dies_at: self.rejoin_dies_at,

@@ -73,6 +73,8 @@ pub struct Options {
     /// Liars draw from the first behaviours of the catalogue only and no client misbehaves, as when the simulator was
     /// young: the seeds that failed then keep their meaning.
     pub first_behaviours: bool,
+    /// No disk is lost, as when none could be: the seeds that failed then keep their meaning.
+    pub disks_stay: bool,
     /// Real ed25519 signatures; one seed in fifty uses them anyway.
     pub ed25519: bool,
     /// Power fails for the whole cluster at this storage operation of the run. Other crashes are off then.
@@ -284,7 +286,7 @@ impl Plan {
             if crashes_on {
                 breakages.extend(draw::damages(random, &mut budget, heals_at));
             }
-            if options.power_cut_at.is_none() && !options.first_behaviours {
+            if options.power_cut_at.is_none() && !options.first_behaviours && !options.disks_stay {
                 // From a generator of their own, so that everything else is as it was before disks could be lost.
                 let losses = &mut ChaCha12Rng::seed_from_u64(seed ^ WIPES);
                 breakages.extend(draw::wipes(losses, &budget, heals_at));
