@@ -324,3 +324,31 @@ pub(super) fn conspirators(random: &mut ChaCha12Rng, replicas: usize) -> BTreeMa
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng as _;
+
+    use super::*;
+
+    fn lost(seed: u64, replicas: usize, faulty: &[usize]) -> Vec<usize> {
+        let budget = Budget::new(replicas, faulty.iter().copied());
+        let wipes = wipes(&mut ChaCha12Rng::seed_from_u64(seed), &budget, 1_000 * MILLISECOND);
+        let replica = |(_, breakage): &(Micros, Breakage)| match breakage {
+            Breakage::Wipe { replica, .. } => *replica,
+            other => panic!("{other:?}"),
+        };
+        wipes.iter().map(replica).collect()
+    }
+
+    #[test]
+    fn lost_disks_take_the_room_that_others_leave() {
+        let mut all = BTreeSet::new();
+        for seed in 0..200 {
+            assert_eq!(lost(seed, 4, &[2]), Vec::<usize>::new(), "one of four is faulty already");
+            assert_eq!(lost(seed, 7, &[0, 2]), Vec::<usize>::new(), "two of seven are");
+            all.extend(lost(seed, 7, &[2]));
+        }
+        assert_eq!(all, BTreeSet::from([0, 1, 3, 4, 5, 6]), "any replica but one that is faulty from the beginning");
+    }
+}
