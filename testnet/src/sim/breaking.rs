@@ -105,7 +105,6 @@ impl World {
             return;
         }
         self.counters.wipes += 1;
-        self.counters.happened("disk lost");
         if self.processes[replica].running.is_some() {
             self.die(replica, Ending::PowerCut, downtime);
         }
