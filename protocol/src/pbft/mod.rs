@@ -12,7 +12,8 @@
 //! | [`slot`] | one sequence number |
 //! | [`view_change_message`] | VIEW-CHANGE and NEW-VIEW as signed bytes |
 //! | `normal_case` | admission, batches, PRE-PREPARE, PREPARE, COMMIT, delivery |
-//! | `view_change` | timers, VIEW-CHANGE, NEW-VIEW |
+//! | `view_timer` | timers, relays, watching the primary |
+//! | `view_change` | VIEW-CHANGE, NEW-VIEW |
 //! | `checkpointing` | CHECKPOINT, stable certificates, cutting the log |
 //! | `catch_up` | STATUS, re-sending, fetching, handing back statements |
 //! | [`monitor`] | whether the primary is merely slow |
@@ -48,6 +49,7 @@ pub mod safety;
 pub mod slot;
 mod view_change;
 pub mod view_change_message;
+mod view_timer;
 
 #[cfg(test)]
 mod tests;

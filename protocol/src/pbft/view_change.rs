@@ -1,4 +1,4 @@
-//! Timers, VIEW-CHANGE and NEW-VIEW (Castro and Liskov 1999, sections 4.4 and 4.5.2).
+//! VIEW-CHANGE and NEW-VIEW (Castro and Liskov 1999, section 4.4).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,13 +7,10 @@ use quorate_crypto::{Digest, ReplicaId, Seq, Signed, View};
 use crate::engine::{Now, Recipients, RecordIndex};
 use crate::message::{Message, PrePrepare};
 use crate::parameters::Micros;
-use crate::pbft::monitor::{self, Occupation};
-use crate::pbft::normal_case::BATCH_LEAST;
 use crate::pbft::safety::{self, Choice, NewViewError};
-use crate::pbft::slot::{Slot, ballot_of};
+use crate::pbft::slot::ballot_of;
 use crate::pbft::view_change_message::{NewView, ViewChange, ViewChangeBody};
-use crate::pbft::{AwaitedNewView, KeptNewView, Replica, ViewTimer};
-use crate::pending::{Relayed, VOUCHED_MAX};
+use crate::pbft::{AwaitedNewView, KeptNewView, Replica};
 use crate::proposal::Proposal;
 use crate::record::Record;
 
@@ -23,229 +20,12 @@ const FETCH_INTERVAL: Micros = 20_000;
 const FETCH_BACKOFF_MAX: u32 = 25;
 /// NEW-VIEWs kept, with the VIEW-CHANGEs they rest on.
 const NEW_VIEWS_KEPT: usize = 8;
-/// Bytes of requests relayed at once.
-const RELAY_BYTES_MAX: usize = 512 * 1024;
 
 impl Replica {
-    /// D with the back-off: doubled per failed view, at most `backoff_cap` times D.
-    fn patience(&self) -> Micros {
-        let cap = u64::from(self.parameters().backoff_cap.max(1));
-        let factor = (1u64 << self.failed_views.min(32)).min(cap);
-        self.parameters().view_timeout.saturating_mul(factor)
-    }
-
-    /// A request is relayed to the primary this long after it became the oldest; then its timer runs.
-    fn relay_delay(&self) -> Micros {
-        self.parameters().view_timeout / 8
-    }
-
-    /// A process that slept (paused, suspended, starved) must not fire timers that measured its own sleep: it catches up
-    /// first (rule P11; BFT-SMaRt #19, #27).
-    pub(super) fn notice_pause(&mut self, now: Now) {
-        let slept = now.monotonic.saturating_sub(self.last_step);
-        if self.last_step > 0
-            && slept > self.parameters().view_timeout / 2
-            && let Some(timer) = &mut self.timer
-            && timer.deadline <= now.monotonic
-            && !timer.put_off
-        {
-            timer.put_off = true;
-            timer.deadline = now.monotonic + self.setup.parameters.view_timeout / 2;
-        }
-        self.last_step = now.monotonic;
-    }
-
-    /// Whether anything is owed: a pending request, an accepted or decided number not executed, a deadline.
-    fn is_work_outstanding(&self, now: Now) -> bool {
-        !self.pending.is_empty()
-            || self.deadline_is_due(now)
-            || self.slots.range(self.executed.next()..).any(|(_, slot)| {
-                slot.committed.is_some() || slot.rounds.get(&self.view).is_some_and(|round| round.pre_prepare.is_some())
-            })
-    }
-
-    pub(super) fn note_progress(&mut self, _now: Now) {
-        if self.entered {
-            self.failed_views = 0;
-        }
-        let restart = self.timer.as_ref().is_some_and(|timer| match timer.target {
-            Some(target) => !self.pending.contains(&target),
-            None => true,
-        });
-        if self.entered && restart {
-            self.timer = None;
-        }
-    }
-
-    /// Keeps the view timer as it must be; called at the end of every turn.
-    pub(super) fn tend_timer(&mut self, now: Now) {
-        if !self.entered {
-            // The timer for this view starts only with q VIEW-CHANGEs for it, so a lone replica never runs ahead.
-            if self.timer.is_none() && self.supporters() >= self.committee().quorum() {
-                let deadline = now.monotonic + self.patience();
-                self.timer = Some(ViewTimer { deadline, started: now.monotonic, target: None, put_off: false });
-            }
-            return;
-        }
-        if self.timer.is_some_and(|timer| timer.target.is_some_and(|target| !self.pending.contains(&target))) {
-            self.timer = None;
-        }
-        // While f + 1 others have executed more, the cluster makes progress and this replica's delay is its own.
-        if !self.is_work_outstanding(now) || self.is_behind() {
-            self.timer = None;
-        } else if self.timer.is_none() {
-            let deadline = now.monotonic + self.relay_delay() + self.patience();
-            let target = self.pending.oldest().map(|admitted| admitted.digest);
-            if let Some(target) = &target {
-                self.pending.relay_again(target);
-            }
-            self.timer = Some(ViewTimer { deadline, started: now.monotonic, target, put_off: false });
-        }
-    }
-
-    pub(super) fn tend_relays(&mut self, now: Now) {
-        if !self.entered {
-            return self.relay_while_moving(now);
-        }
-        let Some(timer) = self.timer else { return };
-        let at = now.monotonic;
-        let waited = at.saturating_sub(timer.started);
-        let before = at.saturating_sub(self.relay_delay());
-        let again = self.relay_delay();
-        if !self.leads() {
-            // With the next number not proposed the primary could have proposed: it may lack what waits here.
-            let idle = self.idle_relay_due().is_some_and(|due| due <= at);
-            // What is old already waits behind others there, however often the timer restarted.
-            let old = self.pending.unproposed_since().is_some_and(|since| since + 2 * self.relay_delay() <= at);
-            if idle || old || waited >= self.relay_delay() {
-                let before = if idle { at.saturating_sub(self.idle_relay_delay()) } else { before };
-                let relay = self.pending.to_relay(at, before, Relayed::ToPrimary, again, RELAY_BYTES_MAX);
-                self.relay(Recipients::One(self.primary()), &relay);
-            }
-        }
-        if waited >= self.relay_delay() + self.patience() / 2 {
-            let relay = self.pending.to_relay(at, before, Relayed::ToAll, Micros::MAX, RELAY_BYTES_MAX);
-            self.relay(Recipients::Others, &relay);
-        }
-    }
-
-    /// A primary that has nothing to wait for is handed what waits after this long: as long as an honest one may take.
-    fn idle_relay_delay(&self) -> Micros {
-        let timeout = self.parameters().view_timeout;
-        (timeout / 50).max(self.monitor.grace(timeout))
-    }
-
-    fn idle_relay_due(&self) -> Option<Micros> {
-        if !self.entered || self.leads() || self.occupation_by_slots().is_some() {
-            return None;
-        }
-        self.pending.unrelayed_since().map(|since| since + self.idle_relay_delay())
-    }
-
-    /// What the next number says of how the primary spends its time; none if it says nothing.
-    fn occupation_by_slots(&self) -> Option<Occupation> {
-        let next = self.delivered.next();
-        let named = |slot: &Slot| slot.rounds.get(&self.view).is_some_and(|round| round.pre_prepare.is_some());
-        match self.slots.get(&next).filter(|slot| slot.committed.is_some() || named(slot)) {
-            // Asked twice for what it named, the primary still withholds it.
-            Some(slot) if slot.fetch.is_some_and(|(_, tries)| tries >= 2) => Some(Occupation::Waits),
-            Some(_) => Some(Occupation::Works),
-            None => {
-                let gap = self.slots.range(next.next()..).any(|(_, slot)| slot.committed.is_some() || named(slot));
-                gap.then_some(Occupation::Waits)
-            }
-        }
-    }
-
-    /// Watches how the primary spends its time, and leaves it if it is slow or passes a request over again and again.
-    pub(super) fn tend_monitor(&mut self, now: Now) {
-        if !self.entered || self.leads() {
-            return;
-        }
-        let handed = || self.pending.handed_over(now.monotonic) > 0;
-        let occupation = if self.is_behind() {
-            Occupation::Idle
-        } else if !self.in_window(self.delivered.next()) {
-            // A full window waits for checkpoints, which are a quorum's work as well.
-            Occupation::Works
-        } else {
-            self.occupation_by_slots().unwrap_or(if handed() { Occupation::Waits } else { Occupation::Idle })
-        };
-        let suspected = self.monitor.suspects();
-        self.monitor.observe(now.monotonic, occupation, self.setup.parameters.view_timeout);
-        if self.monitor.suspects() && !suspected {
-            // The others are told at once.
-            self.next_status = now.monotonic;
-        }
-        // Who has left the view suspected its primary before; its STATUS speaks of the next one already.
-        let left = |id: &ReplicaId| self.view_changes.get(id).is_some_and(|message| message.view() > self.view);
-        let others = self.peers.iter().filter(|(id, peer)| peer.suspects == Some(self.view) || left(id)).count();
-        let slow = monitor::may_evict(self.monitor.suspects(), others, self.committee().one_honest());
-        // A request overtaken by more than twice the admission cap of later ones is censorship, unless this replica
-        // lags: then what it relayed may be decided already.
-        let censored = !self.is_behind() && self.pending.overtaken() > 2 * self.parameters().pending_requests_max;
-        if slow || censored {
-            self.monitor.evict(now.monotonic);
-            let next = self.view.next();
-            self.start_view_change(now, next);
-        }
-    }
-
-    /// Tells the monitor of a proposal that was accepted for the first time. An honest primary proposes what it was
-    /// handed with its next batch, unless large requests fill that.
-    pub(super) fn watch_proposal(&mut self, now: Now, seq: Seq, proposal: &Proposal) {
-        if !self.in_window(seq) {
-            return;
-        }
-        let timeout = self.parameters().view_timeout;
-        let handed = |ago: Micros| self.pending.handed_over(now.monotonic.saturating_sub(ago));
-        let bodies: Vec<_> = proposal.requests().iter().filter_map(|digest| self.bodies.get(digest)).collect();
-        let bytes: usize = bodies.iter().map(|body| body.weight()).sum();
-        let small = bodies.len() == proposal.requests().len() && bytes < self.parameters().batch_bytes_max / 4;
-        let late = handed(timeout / 2) > 0;
-        let stingy = small && (late || monitor::is_stingy(proposal.requests().len(), handed(timeout / 4), BATCH_LEAST));
-        self.monitor.proposed(stingy);
-    }
-
-    /// Who has left a view takes part in no order there, and those who stayed need not follow: what it alone has pending
-    /// would wait until something else makes them leave. So its oldest requests go to everybody, as many as find room
-    /// in any case, again and again, since it cannot know what arrived.
-    fn relay_while_moving(&mut self, now: Now) {
-        if now.monotonic < self.next_moving_relay {
-            return;
-        }
-        self.next_moving_relay = now.monotonic + self.parameters().view_timeout;
-        let oldest = self.pending.oldest_few(VOUCHED_MAX, RELAY_BYTES_MAX);
-        self.relay(Recipients::Others, &oldest);
-    }
-
-    fn relay(&mut self, to: Recipients, digests: &[Digest]) {
-        let requests: Vec<_> =
-            digests.iter().filter_map(|digest| self.bodies.get(digest)).map(|body| (***body).clone()).collect();
-        if !requests.is_empty() {
-            self.send(to, Message::Requests(requests), None);
-        }
-    }
-
-    pub(super) fn timer_deadline(&self) -> Option<Micros> {
-        let timer = self.timer?;
-        let relays = [timer.started + self.relay_delay(), timer.started + self.relay_delay() + self.patience() / 2];
-        let next_relay = relays.into_iter().find(|at| *at > self.last_step && self.entered && !self.pending.is_empty());
-        let idle_relay = self.idle_relay_due().filter(|at| *at > self.last_step);
-        [next_relay, idle_relay, Some(timer.deadline)].into_iter().flatten().min()
-    }
-
-    pub(super) fn check_timer(&mut self, now: Now) {
-        if self.timer.is_some_and(|timer| timer.deadline <= now.monotonic) {
-            let next = self.view.next();
-            self.start_view_change(now, next);
-        }
-    }
-
     /// How many members' newest VIEW-CHANGE is for the view this replica moves to, or a later one: who went on has left
     /// this view's predecessors too. Counting only those that are still here would let a replica whose timer fired first
     /// take the quorum with it, and nobody's timer would ever start again.
-    fn supporters(&self) -> usize {
+    pub(super) fn supporters(&self) -> usize {
         self.view_changes.values().filter(|message| message.view() >= self.view).count()
     }
 
