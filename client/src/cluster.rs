@@ -109,6 +109,8 @@ impl Cluster {
             patience: PATIENCE,
         };
         cluster.set_patience(PATIENCE);
+        let limit = cluster.genesis.parameters().request_bytes_max;
+        cluster.parameters.request_bytes_max = usize::try_from(limit).unwrap_or(usize::MAX);
         cluster
     }
 

@@ -134,9 +134,16 @@ impl MerkleMap {
     /// # Panics
     /// If the key exceeds [`MAX_KEY`] or the value [`MAX_VALUE`]: the caller has checked both.
     pub fn insert(&mut self, key: &[u8], value: Vec<u8>) -> Option<Value> {
+        self.insert_shared(key, Value::from(value))
+    }
+
+    /// [`MerkleMap::insert`] of a value that is shared already.
+    ///
+    /// # Panics
+    /// As [`MerkleMap::insert`] does.
+    pub fn insert_shared(&mut self, key: &[u8], value: Value) -> Option<Value> {
         assert!(key.len() <= MAX_KEY, "a key of {} bytes was admitted; the limit is {MAX_KEY}", key.len());
         assert!(value.len() <= MAX_VALUE, "a value of {} bytes was admitted; the limit is {MAX_VALUE}", value.len());
-        let value = Value::from(value);
         let previous = match &mut self.root {
             Some(root) => node::insert(root, key, value),
             None => {
@@ -156,6 +163,18 @@ impl MerkleMap {
         let removed = node::remove(&mut self.root, key);
         self.length -= 1;
         Some(removed)
+    }
+
+    /// Removes the entry with the smallest key, if that key is below `bound`, and returns it. Nothing is copied if it is
+    /// not.
+    pub fn pop_first_below(&mut self, bound: &[u8]) -> Option<(Vec<u8>, Value)> {
+        let key = node::first_key(self.root.as_deref()?);
+        if key.as_slice() >= bound {
+            return None;
+        }
+        let value = node::remove(&mut self.root, &key);
+        self.length -= 1;
+        Some((key, value))
     }
 
     /// All entries in ascending byte order of the keys.

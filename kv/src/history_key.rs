@@ -1,5 +1,5 @@
-//! The order-preserving key of the history: a user key, made prefix-free, then a revision, so that the revisions that
-//! touched a key lie together in order, and keys lie in the order of their bytes.
+//! The order-preserving key of the history: a user key, made prefix-free, then a revision and a sub, so that the
+//! events that touched a key lie together in order, and keys lie in the order of their bytes.
 //!
 //! Keys may hold any byte, so the end of a key must sort below every byte that could continue it. Zero bytes mark it: a
 //! run of zeros is written as one zero and a code for its length, which sorts by what follows the run. A code below
@@ -12,16 +12,16 @@ use crate::limit::MAX_KEY_BYTES;
 /// Zeros that one code stands for when the run goes on; sorts above every end and below every other continuation.
 const LONG_RUN: u8 = 127;
 
-/// Bytes of the revision at the end of a history key.
-const REVISION_BYTES: usize = 8;
+/// Bytes of the revision and the sub at the end of a history key.
+const EVENT_BYTES: usize = 8 + 4;
 
-/// Longest history key: a key of alternating zeros and other bytes, an end, a revision.
-pub const MAX_HISTORY_KEY_BYTES: usize = MAX_KEY_BYTES + MAX_KEY_BYTES / 2 + 2 + REVISION_BYTES;
+/// Longest history key: a key of alternating zeros and other bytes, an end, a revision, a sub.
+pub const MAX_HISTORY_KEY_BYTES: usize = MAX_KEY_BYTES + MAX_KEY_BYTES / 2 + 2 + EVENT_BYTES;
 
 /// The prefix that all places of `key`, and no others, have in the history. `a < b` as keys iff so as prefixes, and no
 /// prefix starts another.
 pub fn prefix(key: &[u8]) -> Vec<u8> {
-    let mut encoded = Vec::with_capacity(key.len() + 2 + REVISION_BYTES);
+    let mut encoded = Vec::with_capacity(key.len() + 2 + EVENT_BYTES);
     let mut rest = key;
     loop {
         let plain = rest.iter().position(|byte| *byte == 0).unwrap_or(rest.len());
@@ -42,18 +42,20 @@ pub fn prefix(key: &[u8]) -> Vec<u8> {
     }
 }
 
-/// The place of `revision` under a key's [`prefix()`].
-pub fn place(prefix: &[u8], revision: u64) -> Vec<u8> {
-    let mut encoded = Vec::with_capacity(prefix.len() + REVISION_BYTES);
+/// The place of the event `revision`.`sub` under a key's [`prefix()`].
+pub fn place(prefix: &[u8], revision: u64, sub: u32) -> Vec<u8> {
+    let mut encoded = Vec::with_capacity(prefix.len() + EVENT_BYTES);
     encoded.extend_from_slice(prefix);
     encoded.extend_from_slice(&revision.to_be_bytes());
+    encoded.extend_from_slice(&sub.to_be_bytes());
     encoded
 }
 
-/// Divides a history key into the key's prefix and the revision. None if it is too short.
-pub fn split(history_key: &[u8]) -> Option<(&[u8], u64)> {
-    let (prefix, revision) = history_key.split_last_chunk::<REVISION_BYTES>()?;
-    Some((prefix, u64::from_be_bytes(*revision)))
+/// Divides a history key into the key's prefix, the revision and the sub. None if it is too short.
+pub fn split(history_key: &[u8]) -> Option<(&[u8], u64, u32)> {
+    let (rest, sub) = history_key.split_last_chunk::<4>()?;
+    let (prefix, revision) = rest.split_last_chunk::<8>()?;
+    Some((prefix, u64::from_be_bytes(*revision), u32::from_be_bytes(*sub)))
 }
 
 /// The key of a [`prefix()`]. None if it is not one.

@@ -19,9 +19,11 @@ mod integrity;
 mod reading;
 mod walk;
 
+use std::sync::Arc;
+
 use quorate_crypto::digest::{Digest, Domain};
 use quorate_crypto::encoding::{Decode, Encode, decode, encode};
-use quorate_crypto::merkle_map::MerkleMap;
+use quorate_crypto::merkle_map::{MerkleMap, Value};
 use thiserror::Error;
 
 use crate::event::{StoredEvent, split_event_key};
@@ -126,9 +128,11 @@ pub struct Store {
     pairs: MerkleMap,
     events: MerkleMap,
     meta: MerkleMap,
-    /// Key and revision to sub, of every stored event: where each key was touched. It follows from EVENTS, from which it
-    /// is made again on loading, so it is in no table and its digest is never taken.
+    /// Key, revision and sub of every stored event: where each key was touched. It follows from EVENTS, from which it is
+    /// made again on loading, so it is in no table and its digest is never taken. Its values are all empty.
     history: MerkleMap,
+    /// The one empty value of the history: an allocation of its own for each event would be a cache miss more.
+    nothing: Value,
     /// Decoded from META, where it is written back at the end of every operation that changes it.
     parameters: Parameters,
     status: Status,
@@ -150,7 +154,7 @@ impl Store {
             (STATUS_KEY, encode(&status)),
         ]);
         let [pairs, events, history] = [MerkleMap::new(), MerkleMap::new(), MerkleMap::new()];
-        Store { pairs, events, meta, history, parameters, status }
+        Store { pairs, events, meta, history, nothing: nothing(), parameters, status }
     }
 
     /// The store of the tables that [`Store::tables`] gave; a missing table is empty. Reads META and EVENTS: compare
@@ -177,8 +181,9 @@ impl Store {
         if status.current_revision < FIRST_REVISION || status.compact_revision > status.current_revision {
             return Err(LoadError::Meta("status"));
         }
-        let history = history_of(&events)?;
-        Ok(Store { pairs, events, meta, history, parameters, status })
+        let nothing = nothing();
+        let history = history_of(&events, &nothing)?;
+        Ok(Store { pairs, events, meta, history, nothing, parameters, status })
     }
 
     /// The tables, which are the whole state.
@@ -257,8 +262,13 @@ fn meta_entry<T: Decode<()>>(meta: &MerkleMap, key: &[u8], name: &'static str) -
     decode(bytes, MAX_META_BYTES).map_err(|_| LoadError::Meta(name))
 }
 
-/// The history of these events.
-fn history_of(events: &MerkleMap) -> Result<MerkleMap, LoadError> {
+/// The empty value.
+fn nothing() -> Value {
+    Value::from([])
+}
+
+/// The history of these events, each with the value `nothing`.
+fn history_of(events: &MerkleMap, nothing: &Value) -> Result<MerkleMap, LoadError> {
     let mut history = MerkleMap::new();
     for (place, stored) in events {
         let (revision, sub) = split_event_key(&place).ok_or(LoadError::Events)?;
@@ -266,7 +276,7 @@ fn history_of(events: &MerkleMap) -> Result<MerkleMap, LoadError> {
         if key.is_empty() || key.len() > MAX_KEY_BYTES {
             return Err(LoadError::Events);
         }
-        history.insert(&history_key::place(&history_key::prefix(key), revision), sub.to_be_bytes().to_vec());
+        history.insert_shared(&history_key::place(&history_key::prefix(key), revision, sub), Arc::clone(nothing));
     }
     Ok(history)
 }

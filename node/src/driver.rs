@@ -9,7 +9,7 @@
 //! There is one exit door, `Driver::publish`, with an assertion on it: nothing leaves before the record it waits for is
 //! durable. Records nobody waits for ride along with the next frame. A storage error ends the turn, and the process.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use quorate_crypto::encoding::{DECODE_CEILING, decode, encode};
 use quorate_crypto::merkle_tree::MerklePath;
@@ -421,10 +421,11 @@ impl<D: Disk, E: Engine> Driver<D, E> {
 }
 
 /// Replies of the last moments by request digest, read results included, which execution does not cache: a client's own
-/// copy of a request may arrive after the others have ordered and executed it. Bounded in bytes.
+/// copy of a request may arrive after the others have ordered and executed it. Bounded in bytes. Looked up only, never walked
+/// through, so the order of the hash map shows nowhere.
 #[derive(Default)]
 struct RecentReplies {
-    replies: BTreeMap<Digest, Reply>,
+    replies: HashMap<Digest, Reply>,
     order: VecDeque<(Digest, usize)>,
     bytes: usize,
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use quorate_crypto::merkle_map::MerkleMap;
 use quorate_kv::{Operation, Parameters, Store};
-use quorate_protocol::execution::{RestoreError, Service};
+use quorate_protocol::execution::{Access, RestoreError, Service};
 use quorate_protocol::state::TableId;
 
 /// Where the store's tables begin among the state's.
@@ -27,12 +27,10 @@ impl KeyValue {
 }
 
 impl Service for KeyValue {
-    fn check(&self, operation: &[u8]) -> bool {
-        Operation::from_bytes(operation).is_ok_and(|operation| quorate_kv::check(&operation).is_ok())
-    }
-
-    fn is_read_only(&self, operation: &[u8]) -> bool {
-        Operation::from_bytes(operation).is_ok_and(|operation| quorate_kv::is_read_only(&operation))
+    fn classify(&self, operation: &[u8]) -> Option<Access> {
+        let operation = Operation::from_bytes(operation).ok()?;
+        quorate_kv::check(&operation).ok()?;
+        Some(if quorate_kv::is_read_only(&operation) { Access::Reads } else { Access::Writes })
     }
 
     fn execute(&mut self, operation: &[u8], agreed_time: u64) -> Vec<u8> {

@@ -162,8 +162,13 @@ impl Request {
 
     /// Bytes this request takes in a batch, for limits.
     pub fn weight(&self) -> usize {
-        REQUEST_OVERHEAD + self.content.operations.iter().map(|operation| operation.bytes.len() + 10).sum::<usize>()
+        weight_of(&self.content.operations)
     }
+}
+
+/// [`Request::weight`] of a request that carries `operations`: no encoded request of theirs is longer.
+pub fn weight_of(operations: &[Operation]) -> usize {
+    REQUEST_OVERHEAD + operations.iter().map(|operation| operation.bytes.len() + 10).sum::<usize>()
 }
 
 impl Encode for Request {

@@ -12,7 +12,7 @@ use quorate_crypto::{Committee, Digest, Ed25519, ReplicaId, Seq, Verified, Verif
 use quorate_keys::ClientKey;
 use quorate_kv::{Operation as KeyValueOperation, Store};
 use quorate_protocol::client::message::{CLIENT_FRAME_MAX, ClientMessage, ReplicaMessage, ReplicaStatus, WatchUpdate};
-use quorate_protocol::execution::{Execution, InitialConfiguration, RestoreError, Service};
+use quorate_protocol::execution::{Access, Execution, InitialConfiguration, RestoreError, Service};
 use quorate_protocol::parameters::Parameters;
 use quorate_protocol::proposal::{Payload, Proposal};
 use quorate_protocol::reply::{Outcome, Reply};
@@ -43,12 +43,10 @@ pub enum Manner {
 struct KeyValue(Store);
 
 impl Service for KeyValue {
-    fn check(&self, operation: &[u8]) -> bool {
-        KeyValueOperation::from_bytes(operation).is_ok_and(|operation| quorate_kv::check(&operation).is_ok())
-    }
-
-    fn is_read_only(&self, operation: &[u8]) -> bool {
-        KeyValueOperation::from_bytes(operation).is_ok_and(|operation| quorate_kv::is_read_only(&operation))
+    fn classify(&self, operation: &[u8]) -> Option<Access> {
+        let operation = KeyValueOperation::from_bytes(operation).ok()?;
+        quorate_kv::check(&operation).ok()?;
+        Some(if quorate_kv::is_read_only(&operation) { Access::Reads } else { Access::Writes })
     }
 
     fn execute(&mut self, operation: &[u8], agreed_time: u64) -> Vec<u8> {

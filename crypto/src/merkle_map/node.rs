@@ -24,6 +24,9 @@ pub(super) fn key_of(path: &[u8]) -> Vec<u8> {
     path.chunks_exact(2).map(|pair| pair[0] << 4 | pair[1]).collect()
 }
 
+/// Nibbles of a short key, for which one allocation is enough.
+const MAX_SHORT_PATH: usize = 64;
+
 /// Nibbles kept in the node itself up to this many.
 const SHORT: usize = 22;
 
@@ -299,6 +302,19 @@ pub(super) fn find<'a>(root: &'a Node, key: &[u8]) -> Option<&'a Entry> {
         }
         node = node.children.get(nibble_at(key, depth))?;
         depth += 1;
+    }
+}
+
+/// The smallest key under `root`.
+pub(super) fn first_key(root: &Node) -> Vec<u8> {
+    let mut path = Vec::with_capacity(MAX_SHORT_PATH);
+    let mut node = root;
+    loop {
+        path.extend_from_slice(node.prefix.nibbles());
+        // A key comes before those it begins.
+        let (None, Some((nibble, child))) = (&node.entry, node.children.at(0)) else { return key_of(&path) };
+        path.push(nibble);
+        node = child;
     }
 }
 

@@ -223,6 +223,24 @@ proptest! {
     }
 }
 
+proptest! {
+    #[test]
+    fn the_smallest_keys_come_off_first_up_to_the_bound(model in model(40), bound in key()) {
+        let snapshot = map_of(&model);
+        let mut map = snapshot.clone();
+        let mut popped = Vec::new();
+        while let Some((key, value)) = map.pop_first_below(&bound) {
+            popped.push((key, value.to_vec()));
+            assert_canonical(&map);
+        }
+        prop_assert_eq!(popped, expected_range(&model, &[], Some(&bound)));
+        let rest: Model = model.iter().filter(|(key, _)| **key >= bound).map(|(key, value)| (key.clone(), value.clone())).collect();
+        prop_assert_eq!(map.len(), rest.len());
+        prop_assert_eq!(map.digest(), fresh_digest(&rest));
+        prop_assert_eq!(snapshot.digest(), fresh_digest(&model), "a snapshot keeps its contents");
+    }
+}
+
 #[test]
 fn empty_map() {
     let mut map = MerkleMap::new();

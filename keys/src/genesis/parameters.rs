@@ -87,8 +87,8 @@ parameters! {
         "Milliseconds a backup waits for the oldest admitted request before it asks for a new view.";
     backoff_cap = 16, 1 => 1024,
         "How many times the view timeout may grow by doubling over failed views.";
-    request_bytes_max = MIB, KIB => 8 * MIB,
-        "Bytes of one client request at most, its signature included.";
+    request_bytes_max = 1536 * KIB + FRAME_HEADROOM_BYTES, KIB => 8 * MIB,
+        "Bytes of one client request at most, its signature included; the default holds 1.5 MiB of operations, a client's limit.";
     batch_requests_max = 1024, 1 => 65_536,
         "Requests in one batch at most.";
     batch_bytes_max = 2 * MIB, KIB => 15 * MIB,

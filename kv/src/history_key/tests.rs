@@ -28,7 +28,7 @@ proptest! {
         prop_assert_eq!(a.cmp(&b), x.cmp(&y));
         if a != b {
             prop_assert!(!x.starts_with(&y) && !y.starts_with(&x));
-            prop_assert_eq!(a.cmp(&b), place(&x, r).cmp(&place(&y, s)));
+            prop_assert_eq!(a.cmp(&b), place(&x, r, 7).cmp(&place(&y, s, 5)));
         }
         prop_assert_eq!(key(&x), Some(a));
     }
@@ -37,9 +37,10 @@ proptest! {
 #[test]
 fn older_revisions_come_first() {
     let name = prefix(b"a");
-    assert!(place(&name, 255) < place(&name, 256));
-    assert_eq!(split(&place(&name, 7)), Some((name.as_slice(), 7)));
-    assert_eq!(split(&[1; 7]), None);
+    assert!(place(&name, 255, 9) < place(&name, 256, 0));
+    assert!(place(&name, 256, 9) < place(&name, 256, 10));
+    assert_eq!(split(&place(&name, 7, 3)), Some((name.as_slice(), 7, 3)));
+    assert_eq!(split(&[1; 11]), None);
 }
 
 #[test]
@@ -62,9 +63,9 @@ fn a_long_run_directly_before_another_byte() {
 #[test]
 fn no_key_exceeds_the_stated_length() {
     let alternating: Vec<u8> = (0..MAX_KEY_BYTES).map(|position| (position % 2) as u8).collect();
-    assert_eq!(place(&prefix(&alternating), 1).len(), MAX_HISTORY_KEY_BYTES);
+    assert_eq!(place(&prefix(&alternating), 1, 0).len(), MAX_HISTORY_KEY_BYTES);
     for other in [vec![0; MAX_KEY_BYTES], vec![255; MAX_KEY_BYTES]] {
-        assert!(place(&prefix(&other), 1).len() < MAX_HISTORY_KEY_BYTES);
+        assert!(place(&prefix(&other), 1, 0).len() < MAX_HISTORY_KEY_BYTES);
     }
 }
 

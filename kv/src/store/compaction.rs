@@ -5,11 +5,11 @@
 //! revision serve no read any more and are purged in order. Those of the compact revision itself stay: they may still be
 //! watched. Each event is purged once, and each event written pays for [`PURGE_STEPS_PER_EVENT`], so purging keeps up.
 
-use crate::event::{EVENT_KEY_BYTES, StoredEvent, event_key};
+use crate::event::{EVENT_KEY_BYTES, StoredEvent, event_key, split_event_key};
 use crate::history_key;
 use crate::operation::CompactionRequest;
 use crate::outcome::{CompactionResponse, OperationError};
-use crate::store::{FIRST_REVISION, Store};
+use crate::store::Store;
 
 /// Events that are purged for each event that an operation writes.
 pub const PURGE_STEPS_PER_EVENT: u64 = 4;
@@ -51,21 +51,22 @@ impl Store {
 
     /// Removes up to `steps` events below the compact revision, oldest first.
     pub(super) fn purge(&mut self, steps: u64) {
-        let mut left = steps;
-        while left > 0 && self.status.purge_revision < self.status.compact_revision {
-            let (revision, sub) = (self.status.purge_revision, self.status.purge_sub);
-            let removed = self.events.remove(&event_key(revision, sub));
-            if let Some(stored) = removed {
-                let Some(event) = StoredEvent::parse(&stored) else { unreachable!("EVENTS holds stored events") };
-                self.history.remove(&history_key::place(&history_key::prefix(event.key), revision));
-                self.status.logical_bytes -= (EVENT_KEY_BYTES + stored.len()) as u64;
-                self.status.purge_sub += 1;
-                left -= 1;
-            } else {
-                // Revisions follow each other without a gap, and so do the subs of each.
-                self.status.purge_revision = (revision + 1).max(FIRST_REVISION + 1);
-                self.status.purge_sub = 0;
-            }
+        let status = &mut self.status;
+        if status.purge_revision >= status.compact_revision {
+            return;
+        }
+        let bound = event_key(status.compact_revision, 0);
+        for _ in 0..steps {
+            let Some((place, stored)) = self.events.pop_first_below(&bound) else {
+                (status.purge_revision, status.purge_sub) = (status.compact_revision, 0);
+                return;
+            };
+            let (Some((revision, sub)), Some(event)) = (split_event_key(&place), StoredEvent::parse(&stored)) else {
+                unreachable!("EVENTS holds stored events")
+            };
+            self.history.remove(&history_key::place(&history_key::prefix(event.key), revision, sub));
+            status.logical_bytes -= (EVENT_KEY_BYTES + stored.len()) as u64;
+            (status.purge_revision, status.purge_sub) = (revision, sub + 1);
         }
     }
 }

@@ -2,6 +2,7 @@
 //! refused leaves nothing behind but the progress of purging.
 
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use quorate_crypto::merkle_map::Value;
 
@@ -180,8 +181,8 @@ impl Store {
         self.status.logical_bytes += (EVENT_KEY_BYTES + stored.len()) as u64;
         self.status.current_revision = writing.revision;
         self.events.insert(&event_key(writing.revision, writing.events), stored);
-        let place = history_key::place(&history_key::prefix(key), writing.revision);
-        self.history.insert(&place, writing.events.to_be_bytes().to_vec());
+        let place = history_key::place(&history_key::prefix(key), writing.revision, writing.events);
+        self.history.insert_shared(&place, Arc::clone(&self.nothing));
         writing.events += 1;
     }
 

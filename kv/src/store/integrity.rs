@@ -37,7 +37,7 @@ impl Store {
     /// # Errors
     /// The first disagreement.
     pub fn check_integrity(&self) -> Result<(), IntegrityError> {
-        if history_of(&self.events).ok().as_ref() != Some(&self.history) {
+        if history_of(&self.events, &self.nothing).ok().as_ref() != Some(&self.history) {
             return Err(IntegrityError::History);
         }
         let actual = self.check_pairs()? + self.check_events()?;

@@ -95,14 +95,14 @@ impl Iterator for Touched<'_> {
         } else {
             self.history.range(&self.lower, self.upper.as_deref()).next()?
         };
-        let Some((prefix, _)) = history_key::split(&place) else { unreachable!("a history key ends with a revision") };
+        let Some((prefix, _, _)) = history_key::split(&place) else { unreachable!("a history key ends with an event") };
         let Some(key) = history_key::key(prefix) else { unreachable!("a history key begins with a key") };
         let undone_by = first_after(self.history, prefix, self.revision);
         if self.descending {
             self.upper = Some(prefix.to_vec());
         } else {
             // No event has the last revision there could be.
-            self.lower = history_key::place(prefix, u64::MAX);
+            self.lower = history_key::place(prefix, u64::MAX, 0);
         }
         Some(TouchedKey { key, undone_by })
     }
@@ -110,13 +110,9 @@ impl Iterator for Touched<'_> {
 
 /// Revision and sub of the first event after `revision` of the key with this prefix.
 fn first_after(history: &MerkleMap, prefix: &[u8], revision: u64) -> Option<(u64, u32)> {
-    let (place, sub) = history.first_at_or_after(&history_key::place(prefix, revision.checked_add(1)?))?;
-    let (found, revision) = history_key::split(&place)?;
-    if found != prefix {
-        return None;
-    }
-    let Ok(sub) = sub.try_into().map(u32::from_be_bytes) else { unreachable!("a value of the history has 4 bytes") };
-    Some((revision, sub))
+    let (place, _) = history.first_at_or_after(&history_key::place(prefix, revision.checked_add(1)?, 0))?;
+    let (found, revision, sub) = history_key::split(&place)?;
+    (found == prefix).then_some((revision, sub))
 }
 
 impl Store {

@@ -20,7 +20,9 @@ use crate::engine::Now;
 use crate::execution::SESSION_WINDOW;
 use crate::parameters::Micros;
 use crate::reply::Reply;
-use crate::request::{Operation, REQUEST_BYTES_MAX, REQUEST_OPERATIONS_MAX, Request, RequestContent, SessionId};
+use crate::request::{
+    Operation, REQUEST_BYTES_MAX, REQUEST_OPERATIONS_MAX, Request, RequestContent, SessionId, weight_of,
+};
 
 mod answers;
 mod clock;
@@ -49,6 +51,8 @@ pub struct ClientParameters {
     pub busy_wait_max: u64,
     /// A read without an answer asks again after this time.
     pub ask_again_after: Micros,
+    /// The longest encoded request that the cluster takes, bytes: `request_bytes_max` of its genesis.
+    pub request_bytes_max: usize,
 }
 
 impl Default for ClientParameters {
@@ -62,6 +66,7 @@ impl Default for ClientParameters {
             number_span: SESSION_WINDOW,
             busy_wait_max: 5_000,
             ask_again_after: 100_000,
+            request_bytes_max: usize::MAX,
         }
     }
 }
@@ -90,6 +95,14 @@ pub enum SubmitError {
     /// More than [`REQUEST_BYTES_MAX`] bytes.
     #[error("the operations have {0} bytes, the limit is {REQUEST_BYTES_MAX}; divide the request")]
     TooLarge(usize),
+    /// More than the cluster's genesis allows.
+    #[error("the request has up to {bytes} bytes, this cluster's request_bytes_max is {limit}; divide the request")]
+    AboveGenesis {
+        /// What an encoded request with these operations may have.
+        bytes: usize,
+        /// [`ClientParameters::request_bytes_max`].
+        limit: usize,
+    },
     /// Saved requests that are not signatures of one client under one number.
     #[error("the saved requests do not belong together")]
     NotOneNumber,
@@ -296,7 +309,7 @@ impl ClientRole {
         operations: Vec<Operation>,
         patience: Micros,
     ) -> Result<Ticket, SubmitError> {
-        check_operations(&operations)?;
+        self.check_operations(&operations)?;
         if self.submissions.len() >= self.room() {
             return Err(SubmitError::TooMany(self.submissions.len()));
         }
@@ -333,7 +346,7 @@ impl ClientRole {
         revision: Option<u64>,
         patience: Micros,
     ) -> Result<Ticket, SubmitError> {
-        check_operations(std::slice::from_ref(&operation))?;
+        self.check_operations(std::slice::from_ref(&operation))?;
         self.check_questions(self.reads.len())?;
         let ticket = self.ticket();
         let wire = self.wire(Wire::Read(ticket));
@@ -347,7 +360,7 @@ impl ClientRole {
 
     /// Subscribes to the events of `range`, until [`ClientRole::unwatch`].
     pub fn watch(&mut self, now: Now, range: Operation, start: WatchStart) -> Result<Ticket, SubmitError> {
-        check_operations(std::slice::from_ref(&range))?;
+        self.check_operations(std::slice::from_ref(&range))?;
         self.check_questions(self.watches.len())?;
         let ticket = self.ticket();
         let from = match start {
@@ -510,6 +523,19 @@ impl ClientRole {
         self.last_wire
     }
 
+    /// Whether a request or a question may carry `operations`: a replica would close the link over them.
+    fn check_operations(&self, operations: &[Operation]) -> Result<(), SubmitError> {
+        if operations.is_empty() || operations.len() > REQUEST_OPERATIONS_MAX {
+            return Err(SubmitError::OperationCount(operations.len()));
+        }
+        let bytes: usize = operations.iter().map(|operation| operation.bytes.len()).sum();
+        if bytes > REQUEST_BYTES_MAX {
+            return Err(SubmitError::TooLarge(bytes));
+        }
+        let (bytes, limit) = (weight_of(operations), self.parameters.request_bytes_max);
+        if bytes > limit { Err(SubmitError::AboveGenesis { bytes, limit }) } else { Ok(()) }
+    }
+
     /// Remembers an accepted reply, so that a late contradiction is recognised.
     fn remember(&mut self, reply: &Reply) {
         if self.settled.insert(reply.request, reply_digest(reply)).is_none() {
@@ -525,14 +551,6 @@ impl ClientRole {
 
 fn reply_digest(reply: &Reply) -> Digest {
     Digest(reply.leaf())
-}
-
-fn check_operations(operations: &[Operation]) -> Result<(), SubmitError> {
-    if operations.is_empty() || operations.len() > REQUEST_OPERATIONS_MAX {
-        return Err(SubmitError::OperationCount(operations.len()));
-    }
-    let bytes: usize = operations.iter().map(|operation| operation.bytes.len()).sum();
-    if bytes > REQUEST_BYTES_MAX { Err(SubmitError::TooLarge(bytes)) } else { Ok(()) }
 }
 
 #[cfg(test)]

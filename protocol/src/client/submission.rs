@@ -201,10 +201,11 @@ impl Submission {
     }
 
     /// Records that `from` did not admit it; returns how long to wait (ms) once f + 1 replicas say so. The shortest wait
-    /// of them counts: no liar makes the client wait longer than an honest replica asks.
+    /// of them counts: no liar makes the client wait longer than an honest replica asks. A replica counts once a
+    /// transmission: one that says it over and over would put off the next one for ever.
     pub(super) fn busy(&mut self, from: ReplicaId, retry_after: u64, committee: &Committee) -> Option<u64> {
-        self.busy.insert(from, retry_after);
-        if self.busy.len() < committee.one_honest() {
+        let again = self.busy.insert(from, retry_after).is_some();
+        if again || self.busy.len() < committee.one_honest() {
             return None;
         }
         self.busy.values().min().copied()

@@ -58,7 +58,7 @@ pub use configuration::{
     CONFIGURATION_SERVICE, ClientRecord, ConfigurationOperation, ConfigurationResult, ExecutionParameters,
     InitialConfiguration, Permission,
 };
-pub use service::{KEY_VALUE_SERVICE, RestoreError, Service};
+pub use service::{Access, KEY_VALUE_SERVICE, RestoreError, Service};
 pub use session::{
     CLIENT_CACHE_BYTES_MAX, NUMBERS_PER_CLIENT, REQUEST_CACHE_BYTES_MAX, SESSION_WINDOW, SWEEP_NUMBERS_MAX,
 };
@@ -297,7 +297,7 @@ impl<S: Service> Execution<S> {
     }
 
     fn is_read_only(&self, operation: &Operation) -> bool {
-        operation.service != CONFIGURATION_SERVICE && self.service.is_read_only(&operation.bytes)
+        operation.service != CONFIGURATION_SERVICE && self.service.classify(&operation.bytes) == Some(Access::Reads)
     }
 
     /// The rules of the module's table, in its order, but the last. `latest` is agreed time, or as far as it may have
@@ -355,9 +355,11 @@ impl<S: Service> Execution<S> {
                     Some(ConfigurationOperation::Rejoin(_)) => return Err(Refusal::NotSupported),
                     Some(_) => Permission::Admin,
                 },
-                KEY_VALUE_SERVICE if !self.service.check(&operation.bytes) => return Err(Refusal::UnknownOperation),
-                KEY_VALUE_SERVICE if self.service.is_read_only(&operation.bytes) => Permission::Read,
-                KEY_VALUE_SERVICE => Permission::Write,
+                KEY_VALUE_SERVICE => match self.service.classify(&operation.bytes) {
+                    None => return Err(Refusal::UnknownOperation),
+                    Some(Access::Reads) => Permission::Read,
+                    Some(Access::Writes) => Permission::Write,
+                },
                 _ => return Err(Refusal::UnknownOperation),
             };
             if permission < needed {

@@ -13,17 +13,23 @@ pub const SERVICE_TABLES_FROM: TableId = TableId(16);
 /// The number of the key-value service in [`crate::request::Operation::service`].
 pub const KEY_VALUE_SERVICE: u16 = 1;
 
+/// What an operation does to the state.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Access {
+    /// It leaves the state as it is.
+    Reads,
+    /// It may change the state.
+    Writes,
+}
+
 /// A replicated service. Everything it does is a function of its tables, the operation and the agreed time: no clock,
 /// no randomness, no iteration over a hash map, or replicas diverge.
 pub trait Service: Sized {
-    /// Whether `operation` decodes and keeps the service's limits. Depends on the bytes alone, so every replica and
-    /// every later moment judges alike.
-    fn check(&self, operation: &[u8]) -> bool;
+    /// What `operation` does, if it decodes and keeps the service's limits. Depends on the bytes alone, so every replica
+    /// and every later moment judges alike.
+    fn classify(&self, operation: &[u8]) -> Option<Access>;
 
-    /// Whether `operation`, which [`Service::check`] accepted, leaves the state as it is. Depends on the bytes alone.
-    fn is_read_only(&self, operation: &[u8]) -> bool;
-
-    /// Executes `operation`, which [`Service::check`] accepted, at `agreed_time` (ms) and returns its encoded result,
+    /// Executes `operation`, which [`Service::classify`] accepted, at `agreed_time` (ms) and returns its encoded result,
     /// refusals by the service included.
     fn execute(&mut self, operation: &[u8], agreed_time: u64) -> Vec<u8>;
 

@@ -15,8 +15,8 @@ use quorate_crypto::{
     SignatureScheme, Verified, Verifier,
 };
 
+use super::{Access, RestoreError, Service};
 use super::{BatchOutcome, Execution, ExecutionParameters, InitialConfiguration, KEY_VALUE_SERVICE};
-use super::{RestoreError, Service};
 use crate::proposal::{Payload, Proposal};
 use crate::reply::Reply;
 use crate::request::{Operation, Request, RequestContent, SessionId};
@@ -60,12 +60,9 @@ impl Register {
 }
 
 impl Service for Register {
-    fn check(&self, operation: &[u8]) -> bool {
-        operation.len() == 5 && operation[0] <= READ
-    }
-
-    fn is_read_only(&self, operation: &[u8]) -> bool {
-        operation[0] == READ
+    fn classify(&self, operation: &[u8]) -> Option<Access> {
+        let well_formed = operation.len() == 5 && operation[0] <= READ;
+        well_formed.then(|| if operation[0] == READ { Access::Reads } else { Access::Writes })
     }
 
     fn execute(&mut self, operation: &[u8], agreed_time: u64) -> Vec<u8> {

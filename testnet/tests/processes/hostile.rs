@@ -110,7 +110,12 @@ fn what_is_too_large_or_unknown_is_refused_in_one_sentence() {
     let testnet = Testnet::started();
     let value = "x".repeat(1_600_000);
     fs::write(testnet.place().join("large"), format!("\n\nput large \"{value}\"\n\n\n")).expect("written");
-    testnet.quorate(&["txn", "large"]).fails(2, "divide it");
+    testnet.quorate(&["txn", "large"]).fails(2, "divide");
+    // What lies just below the limit is taken, and stays readable.
+    let value = "y".repeat(3 * 512 * 1024 - 100);
+    fs::write(testnet.place().join("fits"), format!("\n\nput fits \"{value}\"\n\n\n")).expect("written");
+    testnet.quorate(&["txn", "fits"]).well();
+    assert!(testnet.quorate(&["get", "fits"]).well().out.contains(&value));
     // A key of nobody: the cluster does not know it.
     let stranger = testnet.place().join("stranger.key");
     let made = Command::new(crate::harness::program("quorate-keys")).args(["new", "--client"]).arg(&stranger).output();

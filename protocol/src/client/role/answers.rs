@@ -66,7 +66,11 @@ impl ClientRole {
         };
         if let Some(wait) = submission.busy(from, retry_after, &self.committee) {
             let wait = wait.min(self.parameters.busy_wait_max).saturating_mul(1_000);
-            submission.resend_at = now.monotonic.saturating_add(wait.max(self.parameters.resend_after));
+            // Never sooner than the back-off has it: clients that all come back at once, again and again, keep replicas
+            // busy saying so. Spread by digest, so that those refused together do not return together.
+            let wait = wait.max(self.parameters.resend_after);
+            let spread = wait / 512 * u64::from(request.0[0]);
+            submission.resend_at = submission.resend_at.max(now.monotonic.saturating_add(wait).saturating_add(spread));
         }
     }
 

@@ -193,9 +193,33 @@ fn busy_counts_only_from_f_plus_one_and_a_liar_cannot_stretch_it() {
     hear(&mut role, at(1), 3, busy(u64::MAX));
     assert_eq!(role.wake(), Some(300_000), "one replica alone changes nothing");
     hear(&mut role, at(1), 0, busy(1_000));
-    assert_eq!(role.wake(), Some(1_001_000), "the shorter wait counts");
-    role.timer(at(1_001));
+    let wake = role.wake().expect("it is sent again");
+    assert!((1_001_000..1_501_000).contains(&wake), "the shorter wait counts, and up to half as long again: {wake}");
+    hear(&mut role, at(900), 3, busy(5_000));
+    hear(&mut role, at(900), 0, busy(5_000));
+    assert_eq!(role.wake(), Some(wake), "whoever says it over and over puts nothing off");
+    role.timer(at(1_501));
     assert!(sent_request(&drain(&mut role)).is_some());
+}
+
+#[test]
+fn who_is_told_busy_again_and_again_asks_less_and_less_often() {
+    let mut role = role(4);
+    let (_, request) = submit(&mut role, at(0));
+    let (mut now, mut waits) = (0, Vec::new());
+    for _ in 0..6 {
+        for replica in [0, 1] {
+            let busy = ReplicaMessage::Busy { request: request.digest(), retry_after: 60 };
+            hear(&mut role, at(now), replica, busy);
+        }
+        let wake = role.wake().expect("it is sent again") / 1_000 + 1;
+        waits.push(wake - now);
+        now = wake;
+        role.timer(at(now));
+        assert!(sent_request(&drain(&mut role)).is_some());
+    }
+    assert!(waits[0] >= 300 && waits.windows(2).all(|pair| pair[0] <= pair[1]), "{waits:?}");
+    assert!((2_400..3_700).contains(&waits[5]), "it grows up to the longest interval: {waits:?}");
 }
 
 #[test]
@@ -359,6 +383,12 @@ fn too_much_at_once_is_refused_before_it_is_signed() {
     assert_eq!(role.submit(at(0), Vec::new(), SECOND), Err(SubmitError::OperationCount(0)));
     let large = Operation { service: 1, bytes: vec![0; REQUEST_BYTES_MAX + 1] };
     assert!(matches!(role.submit(at(0), vec![large], SECOND), Err(SubmitError::TooLarge(_))));
+    role.parameters.request_bytes_max = 10_000;
+    let above = Operation { service: 1, bytes: vec![0; 10_000] };
+    assert!(matches!(
+        role.submit(at(0), vec![above], SECOND),
+        Err(SubmitError::AboveGenesis { bytes: 10_266, limit: 10_000 })
+    ));
 }
 
 #[test]
