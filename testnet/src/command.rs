@@ -51,6 +51,7 @@ pub fn main() -> ExitCode {
                 Err(error) => Failure::configuration(format!("{error:#}")).tell(),
             };
         }
+        Command::Fuzz(fuzz) => return ExitCode::from(fuzz.run()),
         Command::Completions { shell } => completions(shell, report),
         Command::Logs(logs) => logs.run(&directory),
         Command::Faults => turning::catalogue(report),
@@ -108,6 +109,7 @@ async fn connected(command: Command, directory: &Directory, report: Report) -> R
         | Command::Logs(_)
         | Command::Faults
         | Command::Simulate(_)
+        | Command::Fuzz(_)
         | Command::Completions { .. }
         | Command::Replica(_) => Err(Failure::configuration("this command needs no event loop".to_owned())),
     }

@@ -5,6 +5,7 @@
 //! | module | what it is |
 //! |---|---|
 //! | [`faults`] | the registry of Byzantine behaviours, wrapped around an honest engine |
+//! | [`fuzz`] | bytes from anywhere into every decoder, and into replicas |
 //! | [`launcher`] | a testnet on this machine: files, processes, replicas turned while they run |
 //! | [`mod@bench`] | load against a running testnet |
 //! | [`drill`] | attacks on real processes, and what clients notice of them |
@@ -17,5 +18,6 @@ pub mod command;
 pub mod compare;
 pub mod drill;
 pub mod faults;
+pub mod fuzz;
 pub mod launcher;
 pub mod sim;

@@ -11,6 +11,7 @@ use quorate_keys::Protocol;
 use crate::drill::Drill;
 use crate::faults::Trigger;
 use crate::faults::client::{ClientBehaviour, UnknownClientBehaviour};
+use crate::fuzz::command::Fuzz;
 use crate::launcher::Directory;
 use crate::launcher::control::Turned;
 use crate::sim::command::Simulate;
@@ -128,6 +129,11 @@ pub enum Command {
     Compare(Compare),
     /// Run the same replicas in virtual time: one seed decides everything.
     Simulate(Simulate),
+    /// Give mutated bytes to every decoder and file parser, and to whole replicas.
+    #[command(
+        after_long_help = "Examples:\n  quorate-testnet fuzz\n  quorate-testnet fuzz --target peer-message --for 10m\n  quorate-testnet fuzz --target replicas --seed 7 --input 1234"
+    )]
+    Fuzz(Fuzz),
     /// Print a completion script for a shell.
     #[command(
         after_long_help = "Example:\n  quorate-testnet completions bash > ~/.local/share/bash-completion/completions/quorate-testnet"

@@ -42,7 +42,7 @@ mod forgery;
 mod hands;
 mod held;
 mod leader;
-mod mutation;
+pub(crate) mod mutation;
 mod new_view;
 mod replica;
 mod seen;

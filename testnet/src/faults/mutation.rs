@@ -30,7 +30,7 @@ pub(super) fn act(act: &mut Act<'_>) -> u64 {
 
 /// A message that differs from `message` in one byte of its encoding, which is one step of one field: signed anew in the
 /// liar's name, or with the old signature.
-pub(super) fn mutate(hands: &Hands, message: &Message, random: &mut ChaCha8Rng) -> Option<Message> {
+pub(crate) fn mutate(hands: &Hands, message: &Message, random: &mut ChaCha8Rng) -> Option<Message> {
     let honest = encode(message);
     for _ in 0..TRIES {
         let mut bytes = honest.clone();

@@ -52,7 +52,7 @@ mod receiving;
 mod report;
 mod serving;
 mod shrink;
-mod signing;
+pub(crate) mod signing;
 mod trace;
 mod world;
 

@@ -75,14 +75,14 @@ impl SignatureScheme for KeyedHash {
 }
 
 /// All keys of a run and the scheme that verifies them.
-pub(super) struct Keyring {
+pub(crate) struct Keyring {
     keys: Vec<Arc<dyn ManySignatures>>,
     scheme: Arc<dyn SignatureScheme>,
 }
 
 impl Keyring {
     /// `count` keys that `seed` decides, of ed25519 or of the simulated scheme.
-    pub(super) fn new(seed: u64, count: usize, ed25519: bool) -> Keyring {
+    pub(crate) fn new(seed: u64, count: usize, ed25519: bool) -> Keyring {
         let secrets: Vec<[u8; 32]> = (0..count as u64)
             .map(|index| Digest::of(Domain::Fingerprint, &[b"secret", &seed.to_be_bytes(), &index.to_be_bytes()]).0)
             .collect();
@@ -105,11 +105,11 @@ impl Keyring {
         Keyring { keys, scheme: Arc::new(KeyedHash { secrets }) }
     }
 
-    pub(super) fn key(&self, index: usize) -> Arc<dyn ManySignatures> {
+    pub(crate) fn key(&self, index: usize) -> Arc<dyn ManySignatures> {
         Arc::clone(&self.keys[index])
     }
 
-    pub(super) fn scheme(&self) -> Arc<dyn SignatureScheme> {
+    pub(crate) fn scheme(&self) -> Arc<dyn SignatureScheme> {
         Arc::clone(&self.scheme)
     }
 }

@@ -1,0 +1,7 @@
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| {
+    if let Some(target) = quorate_testnet::fuzz::Target::by_name("map-proof") {
+        target.run(input);
+    }
+});
