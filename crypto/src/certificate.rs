@@ -8,6 +8,7 @@ use bincode::{Decode, Encode};
 use crate::committee::Committee;
 use crate::identity::{Epoch, Incarnation, ReplicaId};
 use crate::keys::Signature;
+use crate::mutant::{Mutant, alive};
 use crate::statement::{Signed, Statement, StatementBody};
 use crate::verified::{BadSignature, Claim, Verify};
 
@@ -121,7 +122,7 @@ impl Certificate {
 
 /// Rule P1: authors are members, each once.
 pub fn distinct_members(certificate: &Certificate, committee: &Committee) -> Result<(), CertificateError> {
-    if certificate.epoch != committee.epoch() {
+    if certificate.epoch != committee.epoch() && !alive(Mutant::EpochIgnored) {
         return Err(CertificateError::WrongEpoch(certificate.epoch));
     }
     let mut last: Option<ReplicaId> = None;
@@ -129,7 +130,7 @@ pub fn distinct_members(certificate: &Certificate, committee: &Committee) -> Res
         if !committee.contains(signer) {
             return Err(CertificateError::NotAMember(signer));
         }
-        if last.is_some_and(|last| last >= signer) {
+        if last.is_some_and(|last| last >= signer) && !alive(Mutant::SameSignerTwice) {
             return Err(CertificateError::NotDistinct(signer));
         }
         last = Some(signer);

@@ -7,6 +7,7 @@ use thiserror::Error;
 
 use crate::identity::{ClusterId, Epoch, ReplicaId, View};
 use crate::keys::PublicKey;
+use crate::mutant::{Mutant, alive};
 
 /// Most members a committee may have. Bounds every bitmap and list of signers.
 pub const MAX_MEMBERS: usize = 128;
@@ -118,12 +119,12 @@ impl Committee {
 
     /// q: any two sets of q members share an honest one, and n - f members are a quorum.
     pub fn quorum(&self) -> usize {
-        (self.size() + self.faults() + 1).div_ceil(2)
+        (self.size() + self.faults() + 1).div_ceil(2) - usize::from(alive(Mutant::QuorumTooSmall))
     }
 
     /// f + 1: among so many members at least one is honest.
     pub fn one_honest(&self) -> usize {
-        self.faults() + 1
+        self.faults() + usize::from(!alive(Mutant::OneHonestTooFew))
     }
 
     /// The key of `id`, if it is a member.

@@ -24,6 +24,7 @@ pub mod identity;
 pub mod keys;
 pub mod merkle_map;
 pub mod merkle_tree;
+pub mod mutant;
 pub mod signature_scheme;
 pub mod statement;
 pub mod verified;

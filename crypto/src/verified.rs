@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use crate::committee::Committee;
 use crate::digest::{Digest, Domain};
 use crate::keys::{PublicKey, Signature};
+use crate::mutant::{Mutant, alive};
 use crate::signature_scheme::SignatureScheme;
 
 /// One signature to check: `signature` by `key` over `message`.
@@ -150,6 +151,7 @@ impl Verifier {
                 .collect()
         };
         let holds = match fresh.as_slice() {
+            _ if alive(Mutant::SignaturesUnchecked) => true,
             [] => true,
             [(_, claim)] => self.scheme.verify(&claim.key, &claim.message, &claim.signature),
             many => self.scheme.verify_batch(&many.iter().map(|(_, claim)| *claim).collect::<Vec<_>>()),

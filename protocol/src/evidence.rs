@@ -4,6 +4,7 @@
 //! that is wrong by itself. Bad signatures convict nobody.
 
 use bincode::{Decode, Encode};
+use quorate_crypto::mutant::{Mutant, alive};
 use quorate_crypto::{Claim, Committee, Digest, ReplicaId, Seq, Signed, StatementBody, Verifier, Verify, View};
 use thiserror::Error;
 
@@ -63,7 +64,7 @@ pub fn contradict(first: &Signed, second: &Signed) -> Option<&'static str> {
     if first.signer != second.signer || first.epoch != second.epoch {
         return None;
     }
-    let one_life = first.incarnation == second.incarnation;
+    let one_life = first.incarnation == second.incarnation || alive(Mutant::LivesMixedUp);
     match (&first.body, &second.body) {
         (StatementBody::PrePrepare(a), StatementBody::PrePrepare(b)) => {
             (a.view == b.view && a.seq == b.seq && a.digest != b.digest).then_some("two-pre-prepares")

@@ -5,6 +5,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use quorate_crypto::merkle_map::Value;
+use quorate_crypto::mutant::{Mutant, alive};
 
 use crate::event::{EVENT_KEY_BYTES, EventKind, KeyValue, StoredEvent, StoredPair, event_key};
 use crate::history_key;
@@ -205,7 +206,9 @@ impl Store {
         match self.txn_list(list, writing) {
             Ok(responses) => Ok(TxnResponse { succeeded, responses }),
             Err(error) => {
-                *self = before;
+                if !alive(Mutant::HalfTransactions) {
+                    *self = before;
+                }
                 Err(error)
             }
         }

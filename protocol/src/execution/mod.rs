@@ -51,6 +51,7 @@ mod snapshot;
 use std::sync::Arc;
 
 use quorate_crypto::encoding::encode;
+use quorate_crypto::mutant::{Mutant, alive};
 use quorate_crypto::{Digest, Epoch, PublicKey, Seq, Verified, merkle_tree};
 
 pub use batch::{BATCH_RESULTS_PER_CLIENT, BatchOutcome};
@@ -197,7 +198,7 @@ impl<S: Service> Execution<S> {
         match proposal.payload {
             Payload::Null => {}
             Payload::Batch(_) => {
-                self.time = self.time.max(proposal.time);
+                self.time = if alive(Mutant::TimeGoesBack) { proposal.time } else { self.time.max(proposal.time) };
                 self.service.advance(self.time);
                 let courtesy = self.parameters().session_courtesy;
                 self.swept = self.sessions.sweep(self.swept, self.time, courtesy);
@@ -306,6 +307,7 @@ impl<S: Service> Execution<S> {
         let session = self.sessions.find(&content.client, content.session);
         if let Some(session) = &session
             && content.number >= session.low
+            && !alive(Mutant::ExecutesTwice)
             && let Some(record) = self.sessions.executed(content)
         {
             return if record.request == digest {
@@ -326,10 +328,10 @@ impl<S: Service> Execution<S> {
         let permission = self.permission(&content.client).ok_or(Refusal::UnknownClient)?;
         let low = session.map_or(1, |session| session.low).max(content.acknowledged_below);
         // Before expiry: an acknowledged number may have executed, and `Expired` says that it did not.
-        if content.number < low {
+        if content.number < low && !alive(Mutant::ExecutesAcknowledged) {
             return Err(Refusal::StaleNumber);
         }
-        if content.valid_until < self.time {
+        if content.valid_until < self.time && !alive(Mutant::ExecutesExpired) {
             let forgotten = self.sessions.has_forgotten(&content.client, content.valid_until);
             return Err(if forgotten { Refusal::Forgotten } else { Refusal::Expired });
         }

@@ -13,6 +13,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use quorate_crypto::mutant::{Mutant, alive};
 use quorate_crypto::statement::Ballot;
 use quorate_crypto::{
     Certificate, CertificateError, Claim, Committee, Digest, Epoch, ReplicaId, Seq, Signed, StatementBody, View,
@@ -71,7 +72,7 @@ pub enum NewViewError {
 
 /// h < n <= h + L.
 pub fn in_watermarks(seq: Seq, stable: Seq, window: u64) -> bool {
-    seq > stable && seq <= stable.plus(window)
+    seq > stable && (seq <= stable.plus(window) || alive(Mutant::WatermarkIgnored))
 }
 
 /// Whether a backup may vote for `digest` at (`view`, `seq`): it is in that view, the number is inside the watermarks,
@@ -84,10 +85,10 @@ pub fn may_accept(
     accepted: Option<&Digest>,
     decided: Option<&Digest>,
 ) -> bool {
-    entered_view == Some(ballot.view)
+    (entered_view == Some(ballot.view) || alive(Mutant::VotesInOtherViews))
         && in_watermarks(ballot.seq, stable, window)
-        && accepted.is_none_or(|digest| *digest == ballot.digest)
-        && decided.is_none_or(|digest| *digest == ballot.digest)
+        && (accepted.is_none_or(|digest| *digest == ballot.digest) || alive(Mutant::AcceptsTwice))
+        && (decided.is_none_or(|digest| *digest == ballot.digest) || alive(Mutant::AcceptsAgainstDecided))
 }
 
 /// The prepared certificate's PREPAREs: those of q - 1 distinct backups that match `ballot`. `None` while there are too
@@ -101,13 +102,15 @@ pub fn prepared<'a>(
     let matching: Vec<&Prepare> = prepares
         .iter()
         .filter(|(author, prepare)| {
-            **author != primary
+            (**author != primary || alive(Mutant::PrimaryPrepares))
                 && prepare.signed.signer() == **author
-                && prepare.signed.statement.body == StatementBody::Prepare(*ballot)
+                && (prepare.signed.statement.body == StatementBody::Prepare(*ballot)
+                    || alive(Mutant::PrepareOfAnything))
         })
         .map(|(_, prepare)| prepare)
         .collect();
-    (matching.len() >= committee.quorum() - 1).then_some(matching)
+    let needed = committee.quorum() - 1 - usize::from(alive(Mutant::PreparedTooSoon));
+    (matching.len() >= needed).then_some(matching)
 }
 
 /// The commit certificate: q COMMITs of distinct authors that match `ballot`.
@@ -115,11 +118,12 @@ pub fn committed(ballot: &Ballot, commits: &BTreeMap<ReplicaId, Signed>, committ
     let matching: Vec<&Signed> = commits
         .iter()
         .filter(|(author, signed)| {
-            signed.signer() == **author && signed.statement.body == StatementBody::Commit(*ballot)
+            signed.signer() == **author
+                && (signed.statement.body == StatementBody::Commit(*ballot) || alive(Mutant::CommitOfAnything))
         })
         .map(|(_, signed)| signed)
         .collect();
-    if matching.len() < committee.quorum() {
+    if matching.len() < committee.quorum() - usize::from(alive(Mutant::CommittedTooSoon)) {
         return None;
     }
     Certificate::collect(matching)
@@ -150,7 +154,7 @@ pub fn view_change_claims(
             return Err(ProofError::SlotOutOfPlace(ballot.seq));
         }
         last = ballot.seq;
-        if ballot.view >= body.view {
+        if ballot.view >= body.view && !alive(Mutant::ProofOfAnyView) {
             return Err(ProofError::ViewTooHigh(ballot.seq));
         }
         slot_proof_claims(proof, epoch, committee, claims)?;
@@ -168,7 +172,8 @@ pub fn slot_proof_claims(
     match proof {
         SlotProof::Prepared { ballot, primary, prepares } => {
             let leader = committee.primary(ballot.view);
-            if primary.signer != leader || prepares.iter().any(|endorsement| endorsement.signer == leader) {
+            let wrong = primary.signer != leader || prepares.iter().any(|endorsement| endorsement.signer == leader);
+            if wrong && !alive(Mutant::ProofOfAnyPrimary) {
                 return Err(ProofError::WrongPrimary(ballot.seq));
             }
             let pre_prepare =
@@ -213,7 +218,7 @@ pub fn choose<'a>(view_changes: impl IntoIterator<Item = &'a ViewChange>) -> Cho
     let mut best: BTreeMap<Seq, (View, Digest)> = BTreeMap::new();
     for view_change in view_changes {
         let body = view_change.body();
-        if body.stable_seq() > stable_seq {
+        if body.stable_seq() > stable_seq && (stable.is_none() || !alive(Mutant::FirstCheckpointWins)) {
             stable_seq = body.stable_seq();
             stable = body.stable.as_ref();
         }
@@ -221,7 +226,9 @@ pub fn choose<'a>(view_changes: impl IntoIterator<Item = &'a ViewChange>) -> Cho
             let ballot = proof.ballot();
             let candidate = (ballot.view, ballot.digest);
             let entry = best.entry(ballot.seq).or_insert(candidate);
-            if candidate.0 > entry.0 {
+            if candidate.0 > entry.0 && !alive(Mutant::LowestViewWins)
+                || candidate.0 < entry.0 && alive(Mutant::LowestViewWins)
+            {
                 *entry = candidate;
             }
         }
@@ -241,12 +248,13 @@ pub fn new_view_shape(
     committee: &Committee,
     window: u64,
 ) -> Result<(), NewViewError> {
-    if body.view == View(0) || author != committee.primary(body.view) {
+    if body.view == View(0) || author != committee.primary(body.view) && !alive(Mutant::NewViewOfAnybody) {
         return Err(NewViewError::NotThePrimary(author));
     }
     let distinct: BTreeSet<ReplicaId> =
         body.view_changes.iter().map(|(author, _)| *author).filter(|author| committee.contains(*author)).collect();
-    if distinct.len() != body.view_changes.len() || distinct.len() < committee.quorum() {
+    let repeats = distinct.len() != body.view_changes.len() || distinct.len() < committee.quorum();
+    if repeats && !alive(Mutant::NewViewSendersRepeat) {
         return Err(NewViewError::NoQuorum);
     }
     let consecutive = body.reproposals.windows(2).all(|pair| pair[0].seq.next() == pair[1].seq);
@@ -279,7 +287,7 @@ pub fn new_view_holds(
     let choice = choose(view_changes);
     let carried: Vec<(Seq, Digest)> =
         body.reproposals.iter().map(|reproposal| (reproposal.seq, reproposal.digest)).collect();
-    if carried != choice.slots {
+    if carried != choice.slots && !alive(Mutant::NewViewNotRecomputed) {
         return Err(NewViewError::WrongChoice);
     }
     Ok(choice)
@@ -290,14 +298,15 @@ pub fn new_view_holds(
 pub fn join_view(views: &BTreeMap<ReplicaId, View>, current: View, committee: &Committee) -> Option<View> {
     let mut later: Vec<View> = views.values().copied().filter(|view| *view > current).collect();
     later.sort_unstable_by(|left, right| right.cmp(left));
-    later.get(committee.one_honest() - 1).copied()
+    let followed = if alive(Mutant::JoinsAlone) { 1 } else { committee.one_honest() };
+    later.get(followed - 1).copied()
 }
 
 /// Whether a backup's clock agrees with a fresh proposal's time. The bound doubles per failed view up to a cap, so a
 /// cluster whose clocks disagree still moves.
 pub fn time_is_acceptable(header: u64, clock: u64, bound: u64, cap: u64, failed_views: u32) -> bool {
     let widened = bound.saturating_mul(1u64 << failed_views.min(32)).min(cap.max(bound));
-    header.abs_diff(clock) <= widened
+    header.abs_diff(clock) <= widened || alive(Mutant::AnyTimeGoes)
 }
 
 #[cfg(test)]

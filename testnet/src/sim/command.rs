@@ -8,6 +8,7 @@ use anyhow::Context as _;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use quorate_crypto::ReplicaId;
+use quorate_crypto::mutant::Mutant;
 use serde_json::json;
 
 use super::campaign::{Extent, Summary, power_cuts, seeds};
@@ -94,6 +95,13 @@ pub struct Simulate {
     /// `canary` that always fails.
     #[arg(long, value_parser = sabotage)]
     pub sabotage: Option<Sabotage>,
+    /// Let the defects of our own code loose one after the other; each must die. In a binary built with
+    /// `--features mutants`; `--seeds` is how many seeds each may survive.
+    #[arg(long, conflicts_with_all = ["seed", "minutes", "power_cuts", "crash_points", "beyond_f"])]
+    pub mutants: bool,
+    /// Only this mutant; may be given several times.
+    #[arg(long = "mutant", requires = "mutants", value_parser = super::mutants::named, value_name = "NAME")]
+    pub only: Vec<Mutant>,
     /// Threads of a campaign; all processors if not given.
     #[arg(long)]
     pub threads: Option<usize>,
@@ -199,6 +207,7 @@ impl Simulate {
         std::panic::set_hook(Box::new(|_| {}));
         let code = match self.seed {
             Some(seed) => self.run_one(seed, &options),
+            None if self.mutants => self.run_mutants(&options),
             None if self.hashes => self.print_hashes(&options),
             None => self.run_many(&options),
         };
@@ -234,14 +243,23 @@ impl Simulate {
         Ok(0)
     }
 
+    fn run_mutants(&self, options: &Options) -> anyhow::Result<u8> {
+        let seeds = self.seeds.unwrap_or(super::mutants::SEEDS);
+        let all = super::mutants::hunt_and_tell(&self.only, self.start, seeds, options, self.threads(), self.json)?;
+        Ok(if all { 0 } else { EXIT_VIOLATION })
+    }
+
+    fn threads(&self) -> usize {
+        self.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get))
+    }
+
     fn run_many(&self, options: &Options) -> anyhow::Result<u8> {
         let extent = match (self.minutes, self.power_cuts) {
             (Some(minutes), _) => Extent::Time(Duration::from_secs_f64(minutes.max(0.0) * 60.0)),
             (None, Some(points)) => Extent::Seeds(points),
             (None, None) => Extent::Seeds(self.seeds.unwrap_or(DEFAULT_SEEDS)),
         };
-        let threads =
-            self.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get));
+        let threads = self.threads();
         let bar = progress(extent);
         let tell = |summary: &Summary| {
             match extent {

@@ -27,6 +27,7 @@
 //! | `shrink` | a failing plan without the faults it does not need |
 //! | [`crash_points`] | every storage operation as the last one |
 //! | [`campaign`] | many seeds on many threads |
+//! | `mutants` | defects of our own code, each of which must die |
 //! | [`command`] | the `simulate` subcommand |
 
 pub mod campaign;
@@ -42,6 +43,7 @@ mod ending;
 mod faulty;
 mod fingerprint;
 mod history;
+mod mutants;
 mod network;
 mod oracle;
 mod plan;
