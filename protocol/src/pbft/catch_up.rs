@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use quorate_crypto::{Digest, ReplicaId, Seq, Signed, StatementBody, View};
 
 use crate::checkpoint::parts;
-use crate::engine::{Halt, Now, Recipients};
+use crate::engine::{Now, Recipients};
 use crate::message::{Committed, FETCH_MAX, Message, PrePrepare, STATUS_SLOTS_MAX, SlotStatus, Status};
 use crate::parameters::Micros;
 use crate::pbft::Replica;
@@ -65,6 +65,7 @@ impl Replica {
 
     pub(super) fn end_turn(&mut self, now: Now) {
         self.use_new_bodies(now);
+        self.tend_rejoin(now);
         self.propose(now);
         self.tend_timer(now);
         self.tend_relays(now);
@@ -79,7 +80,8 @@ impl Replica {
         let transfer = self.transfer.wake();
         // Once the state is being fetched its patience is over, and a time that has passed would wake it without end.
         let stall = self.stall.filter(|_| !self.transfer.is_active()).map(|stall| stall.since + TRANSFER_PATIENCE);
-        [Some(self.next_status), self.timer_deadline(), fetch, transfer, stall, self.next_awaited_fetch()]
+        let awaited = self.next_awaited_fetch();
+        [Some(self.next_status), self.timer_deadline(), fetch, transfer, stall, awaited, self.next_rejoin()]
             .into_iter()
             .flatten()
             .min()
@@ -504,18 +506,21 @@ impl Replica {
     }
 
     /// A statement of its own that the log lacks, above the stable checkpoint or of a later view: the log is not the
-    /// newest, and a replica that cannot know what it signed must not sign.
-    pub(super) fn handle_own_statements(&mut self, statements: &[Signed]) {
-        let lacking = statements.iter().any(|signed| self.lacks_own(signed));
-        if lacking {
-            self.halt(Halt::LostLog);
+    /// newest, and a replica that cannot know what it signed must not sign: it rejoins.
+    pub(super) fn handle_own_statements(&mut self, now: Now, statements: &[Signed]) {
+        if !self.is_rejoining() && statements.iter().any(|signed| self.lacks_own(signed)) {
+            self.begin_rejoin(now);
         }
     }
 
     fn lacks_own(&self, signed: &Signed) -> bool {
         let statement = &signed.statement;
-        if statement.signer != self.id() || statement.incarnation != self.setup.incarnation {
+        if statement.signer != self.id() || statement.incarnation < self.setup.incarnation {
             return false;
+        }
+        if statement.incarnation > self.setup.incarnation {
+            // Of a life after this one.
+            return true;
         }
         match &statement.body {
             StatementBody::PrePrepare(ballot) | StatementBody::Prepare(ballot) | StatementBody::Commit(ballot) => {

@@ -4,6 +4,7 @@ mod cluster;
 mod evidence;
 mod normal_case;
 mod recovery;
+mod rejoin;
 mod review;
 mod transfer;
 mod view_change;
