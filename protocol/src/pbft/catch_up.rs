@@ -1,16 +1,16 @@
-//! STATUS, re-sending, fetching, state transfer, handing statements back: nothing relies on a message having arrived once.
+//! STATUS, re-sending, fetching, state transfer: nothing relies on a message having arrived once.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use quorate_crypto::{Digest, ReplicaId, Seq, Signed, StatementBody, View};
+use quorate_crypto::{Digest, ReplicaId, Seq, Signed, View};
 
 use crate::checkpoint::parts;
 use crate::engine::{Now, Recipients};
 use crate::message::{Committed, FETCH_MAX, Message, PrePrepare, STATUS_SLOTS_MAX, SlotStatus, Status};
 use crate::parameters::Micros;
 use crate::pbft::Replica;
-use crate::pbft::slot::ballot_of;
 use crate::proposal::Proposal;
+use crate::rejoin::Rejoined;
 use crate::transfer::Progress;
 
 /// STATUS is sent so often by a replica that catches up.
@@ -33,8 +33,6 @@ const BULK_LEAST: usize = 32 * 1024;
 const BULK_REFILL: Micros = 10_000;
 /// Without progress for so long below a stable checkpoint, the state itself is fetched.
 const TRANSFER_PATIENCE: Micros = 300_000;
-/// Votes handed back at least, if so many are held: the peer's newest, whatever numbers others have touched since.
-const HANDED_BACK: usize = 32;
 
 /// What is known of a peer, by its own word: it only decides what to send it.
 #[derive(Debug, Default)]
@@ -93,7 +91,7 @@ impl Replica {
         ahead >= self.committee().one_honest()
     }
 
-    fn tend_status(&mut self, now: Now) {
+    pub(super) fn tend_status(&mut self, now: Now) {
         let pending = !self.pending.is_empty()
             || !self.entered
             || self.slots.range(self.executed.next()..).next().is_some()
@@ -473,75 +471,11 @@ impl Replica {
         }
         self.timer = self.timer.filter(|_| !self.entered);
         self.stall = None;
+        // At once: whoever counts as executed a Rejoin it does not know yet would enter a view that the Rejoin closes.
+        self.handle_rejoined(now, Rejoined::of_snapshot(&snapshot));
         self.out.install = Some(snapshot);
         self.collect_garbage();
         self.next_status = now.monotonic;
         self.advance_all(now);
-    }
-
-    /// On every new link peers hand back the newest statements they hold that the other side signed.
-    pub(super) fn handle_link_up(&mut self, now: Now, peer: ReplicaId) {
-        if !self.peers.contains_key(&peer) {
-            return;
-        }
-        let mut statements: Vec<Signed> = Vec::new();
-        for slot in self.slots.values().rev() {
-            if statements.len() >= HANDED_BACK {
-                break;
-            }
-            for round in slot.rounds.values() {
-                statements.extend(round.pre_prepare.filter(|signed| signed.signer() == peer));
-                statements.extend(round.prepares.get(&peer).map(|prepare| prepare.signed));
-                statements.extend(round.commits.get(&peer));
-            }
-        }
-        statements.truncate(STATUS_SLOTS_MAX - 3);
-        statements.extend(self.view_changes.get(&peer).map(|message| message.signed));
-        statements.extend(self.checkpoints.newest_vote(peer));
-        if !statements.is_empty() {
-            self.send(Recipients::One(peer), Message::YourStatements(statements), None);
-        }
-        self.next_status = now.monotonic;
-        self.tend_status(now);
-    }
-
-    /// A statement of its own that the log lacks, above the stable checkpoint or of a later view: the log is not the
-    /// newest, and a replica that cannot know what it signed must not sign: it rejoins.
-    pub(super) fn handle_own_statements(&mut self, now: Now, statements: &[Signed]) {
-        if !self.is_rejoining() && statements.iter().any(|signed| self.lacks_own(signed)) {
-            self.begin_rejoin(now);
-        }
-    }
-
-    fn lacks_own(&self, signed: &Signed) -> bool {
-        let statement = &signed.statement;
-        if statement.signer != self.id() || statement.incarnation < self.setup.incarnation {
-            return false;
-        }
-        if statement.incarnation > self.setup.incarnation {
-            // Of a life after this one.
-            return true;
-        }
-        match &statement.body {
-            StatementBody::PrePrepare(ballot) | StatementBody::Prepare(ballot) | StatementBody::Commit(ballot) => {
-                if ballot.view > self.view || (ballot.view == self.view && !self.entered && self.view > View(0)) {
-                    return true;
-                }
-                if ballot.view < self.view || ballot.seq <= self.stable() {
-                    return false;
-                }
-                let round = self.slots.get(&ballot.seq).and_then(|slot| slot.rounds.get(&ballot.view));
-                let own = round.and_then(|round| match &statement.body {
-                    StatementBody::PrePrepare(_) => round.pre_prepare,
-                    StatementBody::Prepare(_) => round.prepares.get(&self.id()).map(|prepare| prepare.signed),
-                    _ => round.commits.get(&self.id()).copied(),
-                });
-                own.is_none_or(|own| ballot_of(own.body()) != Some(ballot))
-            }
-            StatementBody::ViewChange { view, .. } => *view > self.view,
-            StatementBody::NewView { view, .. } => *view > self.view,
-            StatementBody::Checkpoint { seq, .. } => *seq > self.stable() && self.checkpoints.own(*seq).is_none(),
-            _ => false,
-        }
     }
 }

@@ -15,7 +15,8 @@
 //! | `view_timer` | timers, relays, watching the primary |
 //! | `view_change` | VIEW-CHANGE, NEW-VIEW |
 //! | `checkpointing` | CHECKPOINT, stable certificates, cutting the log |
-//! | `catch_up` | STATUS, re-sending, fetching, handing back statements |
+//! | `catch_up` | STATUS, re-sending, fetching |
+//! | `handing_back` | handing statements back to who signed them |
 //! | `rejoining` | lives: coming back without a log, and who is believed after that |
 //! | [`monitor`] | whether the primary is merely slow |
 //! | `accusation` | finding signed contradictions |
@@ -44,6 +45,7 @@ use crate::transfer::Transfer;
 mod accusation;
 mod catch_up;
 mod checkpointing;
+mod handing_back;
 pub mod monitor;
 mod normal_case;
 mod recovery;

@@ -159,10 +159,14 @@ impl Replica {
         self.lives.rejoined = rejoined;
         let rejoined = self.lives.rejoined.clone();
         self.view_changes.retain(|_, message| !rules::is_superseded(&rejoined, &message.signed.statement));
-        // A life after this one was there already: what it signed is not in this log.
-        if !self.is_rejoining() && self.lives.rejoined.incarnation(self.id()) > self.setup.incarnation {
+        if !self.is_rejoining() && self.is_outlived() {
             self.begin_rejoin(now);
         }
+    }
+
+    /// A life after this one was there already: what it signed is not in this log, and nobody believes this one any more.
+    fn is_outlived(&self) -> bool {
+        self.lives.rejoined.incarnation(self.id()) > self.setup.incarnation
     }
 
     /// The log lacks promises. From this step on nothing is signed but Rejoin: what this replica knows of views, votes and
@@ -279,6 +283,9 @@ impl Replica {
         self.lives.rejoining = None;
         self.setup.incarnation = statement.statement.incarnation;
         self.next_status = now.monotonic;
+        if self.is_outlived() {
+            return self.begin_rejoin(now);
+        }
         self.advance_all(now);
     }
 

@@ -2,6 +2,8 @@
 
 mod cluster;
 mod evidence;
+mod handing_back;
+mod lives;
 mod normal_case;
 mod recovery;
 mod rejoin;

@@ -21,6 +21,7 @@ use crate::state::{Snapshot, TableId};
 
 pub type Filter = Box<dyn FnMut(ReplicaId, ReplicaId, &Message) -> bool>;
 pub type Tamper = Box<dyn FnMut(ReplicaId, &mut Message)>;
+pub type Installed = Box<dyn FnMut(&Replica)>;
 
 pub fn key(id: u16) -> SecretKey {
     SecretKey::from_seed(&[id as u8 + 1; 32])
@@ -86,6 +87,10 @@ pub struct Cluster {
     pub filter: Filter,
     /// What a lying sender makes of its messages on their way.
     pub tamper: Tamper,
+    /// Sees each replica that took a fetched state, before execution has it.
+    pub installed: Installed,
+    /// Logs are not marked as trusted, and nobody is told that they are.
+    pub mark_waits: bool,
     pub now: Now,
     pub delivered: u64,
     next: BTreeMap<ReplicaId, u64>,
@@ -116,6 +121,8 @@ impl Cluster {
             queue: VecDeque::new(),
             filter: Box::new(|_, _, _| true),
             tamper: Box::new(|_, _| {}),
+            installed: Box::new(|_| {}),
+            mark_waits: false,
             now: Now { monotonic: 1_000_000, wall: 1_000 },
             delivered: 0,
             next: BTreeMap::new(),
@@ -231,6 +238,7 @@ impl Cluster {
             }
         }
         if let Some(snapshot) = step.install {
+            (self.installed)(&self.replicas[&id]);
             self.states.insert(id, snapshot.tables.get(&TableId(16)).cloned().unwrap_or_default());
             self.tables.insert(id, snapshot.tables.get(&TableId(2)).cloned().unwrap_or_default());
             self.input(id, Input::Rejoined(Rejoined::of_snapshot(&snapshot)));
@@ -239,7 +247,7 @@ impl Cluster {
         for decided in step.decided {
             self.execute(id, decided);
         }
-        if step.trust_log.is_some() {
+        if step.trust_log.is_some() && !self.mark_waits {
             self.untrusted.remove(&id);
             self.input(id, Input::LogTrusted);
         }

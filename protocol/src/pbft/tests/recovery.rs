@@ -1,9 +1,7 @@
 use super::cluster::{Cluster, parameters, request, signed_by};
 use crate::engine::{Engine, Halt, Input};
-use crate::message::{Message, MessageLimits};
 use crate::pbft::Replica;
-use crate::record::Record;
-use quorate_crypto::{Incarnation, ReplicaId, Signed, Verified};
+use quorate_crypto::{ReplicaId, Signed, Verified};
 
 /// Rule P10 (concord #639, #805, #2281): a replica killed after any record of a view change boots, never contradicts what
 /// it sent, and the cluster converges.
@@ -89,68 +87,6 @@ fn the_whole_cluster_restarts_and_loses_nothing() {
         }
         assert!(cluster.halts.is_empty());
     }
-}
-
-#[test]
-fn a_lost_log_is_noticed_when_peers_hand_statements_back() {
-    let mut cluster = Cluster::new(4);
-    cluster.submit(&request(1, 1));
-    cluster.settle();
-    // Replica 2 comes back with an older log.
-    let records = cluster.records.get_mut(&ReplicaId(2)).expect("it wrote");
-    records.truncate(1);
-    cluster.restart(ReplicaId(2), &parameters());
-    cluster.input(ReplicaId(1), Input::LinkUp(ReplicaId(2)));
-    cluster.settle();
-    assert!(cluster.halts.is_empty());
-    // By now it is back, in another life.
-    cluster.run(1_000);
-    let status = cluster.replicas[&ReplicaId(2)].status();
-    assert_eq!((status.rejoining, status.incarnation), (false, Incarnation(1)));
-    cluster.assert_no_contradiction();
-}
-
-#[test]
-fn the_step_that_finds_the_log_lost_says_nothing_but_rejoin() {
-    let mut cluster = Cluster::new(4);
-    cluster.submit(&request(1, 1));
-    cluster.settle();
-    cluster.records.get_mut(&ReplicaId(2)).expect("it wrote").truncate(1);
-    cluster.restart(ReplicaId(2), &parameters());
-    let statements = signed_statements(&cluster, 2);
-    let message =
-        cluster.verifier.verify(Message::YourStatements(statements), &cluster.committee, &MessageLimits { window: 16 });
-    let now = cluster.now;
-    let replica = cluster.replicas.get_mut(&ReplicaId(2)).expect("it runs");
-    let step = replica.step(now, Input::Message { from: ReplicaId(1), message: message.expect("its own") });
-    assert!(step.distrust_log && step.sends.is_empty() && step.halt.is_none());
-    assert!(replica.is_rejoining());
-    let step = replica.step(now, Input::TurnEnd);
-    assert!(matches!(step.records.as_slice(), [Record::Rejoin(_)]), "{:?}", step.records);
-    let waits = |send: &crate::engine::Send| matches!(send.message, Message::Status(_)) || send.after.is_some();
-    assert!(step.sends.iter().all(waits), "the Rejoin waits for its record");
-}
-
-fn signed_statements(cluster: &Cluster, of: u16) -> Vec<Signed> {
-    cluster.said.get(&ReplicaId(of)).cloned().unwrap_or_default()
-}
-
-#[test]
-fn a_complete_log_is_not_taken_for_a_lost_one() {
-    let mut cluster = Cluster::new(4);
-    for number in 1..=9 {
-        cluster.submit(&request(1, number));
-        cluster.settle();
-    }
-    for id in 0..4u16 {
-        cluster.restart(ReplicaId(id), &parameters());
-        for other in (0..4u16).filter(|other| *other != id) {
-            cluster.input(ReplicaId(other), Input::LinkUp(ReplicaId(id)));
-        }
-        cluster.settle();
-    }
-    assert!(cluster.halts.is_empty(), "{:?}", cluster.halts);
-    assert!(cluster.replicas.values().all(|replica| !replica.is_rejoining()));
 }
 
 #[test]
