@@ -1,7 +1,7 @@
 //! State transfer: fetching the certified state of a checkpoint, and serving it.
 //!
-//! Target and state root come from a certificate of q CHECKPOINTs, never from what one peer claims (rule P13; BFT-SMaRt
-//! #62). Every chunk is checked against the digest expected at its path (rule P14; CometBFT ASA-2025-002). Every
+//! Target and state root come from a certificate of q CHECKPOINTs, or from f + 1 equal ones if nobody holds the certified
+//! state any more, never from what one peer claims (rule P13; BFT-SMaRt #62). Every chunk is checked against the digest expected at its path (rule P14; CometBFT ASA-2025-002). Every
 //! snapshot from the stable one on is kept, since a certificate may name it, and one before, for a capped time if somebody
 //! fetches it. A fetcher that moves on to a newer checkpoint keeps every subtree whose digest is equal.
 

@@ -437,12 +437,16 @@ impl Replica {
             .map(|(id, _)| *id)
             .collect();
         // What f + 1 do not hold any more at least one honest replica has given up for a newer state.
-        let outdated = self.transfer.target().is_some_and(|target| target < self.stable());
-        let moves_on = outdated
-            && (self.transfer.lacking() >= self.committee().one_honest() || self.transfer.is_stuck(now, &peers));
+        let given_up = self.transfer.lacking() >= self.committee().one_honest() || self.transfer.is_stuck(now, &peers);
+        // Whoever restarted holds its newest state only, which may become stable with this replica's help alone: what
+        // f + 1 vouch for is right as well (rule P13).
+        let vouched = || self.checkpoints.vouched(self.committee().one_honest());
+        let certified = (self.stable(), self.checkpoints.stable_digest());
+        let (seq, root) = given_up.then(vouched).flatten().unwrap_or(certified);
+        let moves_on = given_up && self.transfer.target().is_some_and(|target| target < seq);
         if (waited || hopeless) && (!self.transfer.is_active() || moves_on) {
             let base = self.transfer.newest().cloned();
-            self.transfer.start(self.stable(), self.checkpoints.stable_digest(), base.as_ref());
+            self.transfer.start(seq, root, base.as_ref());
         }
         for (peer, question) in self.transfer.questions(now, &peers) {
             self.send(Recipients::One(peer), question, None);
@@ -472,7 +476,8 @@ impl Replica {
         self.timer = self.timer.filter(|_| !self.entered);
         self.stall = None;
         // At once: whoever counts as executed a Rejoin it does not know yet would enter a view that the Rejoin closes.
-        self.handle_rejoined(now, Rejoined::of_snapshot(&snapshot));
+        self.learn_lives(now, Rejoined::of_snapshot(&snapshot), false);
+        self.heed_own_life(now);
         self.out.install = Some(snapshot);
         self.collect_garbage();
         self.next_status = now.monotonic;

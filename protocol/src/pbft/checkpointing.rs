@@ -3,7 +3,7 @@
 use quorate_crypto::{Certificate, Digest, Seq, Signed, StatementBody};
 
 use crate::checkpoint::parts;
-use crate::engine::{Halt, Now, Recipients};
+use crate::engine::{Halt, Now, Recipients, RecordIndex};
 use crate::message::Message;
 use crate::pbft::Replica;
 use crate::record::Record;
@@ -108,6 +108,15 @@ impl Replica {
     /// Everything below can go once the certificate of q and the own snapshot are durable: the certificate's record and
     /// the base are in this step, the snapshot is durable already.
     pub(super) fn cut_log(&mut self) {
+        let base = self.record_base();
+        let lowest = self.slots.values().filter_map(|slot| slot.first_record).min();
+        let cut = lowest.map_or(base, |lowest| lowest.min(base));
+        self.bodies.forget_records_below(cut);
+        self.out.cut = Some(cut);
+    }
+
+    /// Writes anew what a restart needs besides the slots.
+    pub(super) fn record_base(&mut self) -> RecordIndex {
         let base = self.record(Record::Base {
             view: self.view,
             entered: self.entered,
@@ -131,9 +140,6 @@ impl Replica {
         for kept in self.new_views.values_mut() {
             kept.record = Some(base);
         }
-        let lowest = self.slots.values().filter_map(|slot| slot.first_record).min();
-        let cut = lowest.map_or(base, |lowest| lowest.min(base));
-        self.bodies.forget_records_below(cut);
-        self.out.cut = Some(cut);
+        base
     }
 }

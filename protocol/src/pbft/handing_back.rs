@@ -72,7 +72,10 @@ impl Replica {
                 .own_view_change
                 .as_ref()
                 .is_none_or(|own| own.view() < *view || (own.view() == *view && own.digest() != *body)),
-            StatementBody::NewView { view, .. } => *view > self.view || (*view == self.view && !self.entered),
+            StatementBody::NewView { view, .. } => {
+                let kept = self.new_views.get(view).filter(|kept| kept.new_view.author() == self.id());
+                kept.map_or(*view >= self.view, |kept| kept.new_view.signed.body() != &statement.body)
+            }
             StatementBody::Checkpoint { seq, .. } => *seq > self.stable() && self.checkpoints.own(*seq).is_none(),
             _ => false,
         }

@@ -41,10 +41,12 @@ impl Replica {
             replica.apply_record(index, record, &mut bodies);
         }
         replica.next_record = last.0 + 1;
+        let decided = replica.slots.iter().rev().find(|(_, slot)| slot.committed.is_some()).map(|(seq, _)| *seq);
+        replica.lives.replayed = decided.unwrap_or(Seq(0));
         if let Some(snapshot) = snapshot {
             replica.delivered = snapshot.seq;
             replica.executed = snapshot.seq;
-            replica.lives.rejoined = Rejoined::of_snapshot(&snapshot);
+            replica.learn_lives(now, Rejoined::of_snapshot(&snapshot), false);
             let stable = replica.stable();
             replica.transfer.hold(now, snapshot, stable);
         }

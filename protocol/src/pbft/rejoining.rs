@@ -22,6 +22,8 @@ const SEND_EVERY: u64 = 2;
 /// At least so many view timeouts are between two Rejoins of one replica, as a backup counts them. The primary is content with
 /// half, so that no backup's timer runs on a Rejoin that the primary holds to be too early.
 const SPACING: u64 = 40;
+/// Certified checkpoints remembered while a replica rejoins: as many as may be certified while one snapshot becomes durable.
+const CERTIFIED_KEPT: usize = 64;
 
 /// What a replica knows of lives, its own included.
 #[derive(Debug, Default)]
@@ -32,12 +34,24 @@ pub(super) struct Lives {
     pub(super) began: Option<(Signed, Seq)>,
     /// What the executed state says.
     pub(super) rejoined: Rejoined,
-    /// When each Rejoin executed here.
-    executed_at: BTreeMap<ReplicaId, Micros>,
+    /// When each Rejoin became known here.
+    learned: BTreeMap<ReplicaId, Learned>,
+    /// The last number that the log held when this process began: what executes up to here has executed before.
+    pub(super) replayed: Seq,
+    /// While this replica rejoins: the newest checkpoints that were certified, one of which it will hold durably.
+    certified: BTreeMap<Seq, Digest>,
     /// The Rejoin of each replica that is pending here; one each.
     pending: BTreeMap<ReplicaId, Digest>,
     /// Replicas that asked and have not been seen to be back, with the incarnation they asked for.
     absent: BTreeMap<ReplicaId, Incarnation>,
+}
+
+/// When a Rejoin became known.
+#[derive(Clone, Copy, Debug)]
+struct Learned {
+    at: Micros,
+    /// Whether it executed then. Of one that a log or a fetched state told of nobody here knows when that was.
+    executed: bool,
 }
 
 impl Lives {
@@ -120,8 +134,9 @@ impl Replica {
             return false;
         }
         let spacing = self.parameters().view_timeout.saturating_mul(SPACING) / if self.leads() { 2 } else { 1 };
-        let last = self.lives.executed_at.get(&replica);
-        if last.is_some_and(|last| now.monotonic < last.saturating_add(spacing)) {
+        // A primary that does not know when the last one executed must not be the one that holds this one back.
+        let last = self.lives.learned.get(&replica).filter(|last| last.executed || !self.leads());
+        if last.is_some_and(|last| now.monotonic < last.at.saturating_add(spacing)) {
             return false;
         }
         self.lives.pending.insert(replica, digest);
@@ -151,14 +166,24 @@ impl Replica {
 
     /// The executed state shows other lives than before.
     pub(super) fn handle_rejoined(&mut self, now: Now, rejoined: Rejoined) {
+        self.learn_lives(now, rejoined, true);
+        self.heed_own_life(now);
+    }
+
+    /// Takes the lives of a state that executed here just now, or that came as it is.
+    pub(super) fn learn_lives(&mut self, now: Now, rejoined: Rejoined, executes: bool) {
         for (replica, record) in rejoined.iter() {
             if self.lives.rejoined.get(replica) != Some(record) {
-                self.lives.executed_at.insert(replica, now.monotonic);
+                let executed = executes && record.seq > self.lives.replayed;
+                self.lives.learned.insert(replica, Learned { at: now.monotonic, executed });
             }
         }
-        self.lives.rejoined = rejoined;
-        let rejoined = self.lives.rejoined.clone();
         self.view_changes.retain(|_, message| !rules::is_superseded(&rejoined, &message.signed.statement));
+        self.lives.rejoined = rejoined;
+    }
+
+    /// Rejoins if the state shows that this life is over.
+    pub(super) fn heed_own_life(&mut self, now: Now) {
         if !self.is_rejoining() && self.is_outlived() {
             self.begin_rejoin(now);
         }
@@ -246,13 +271,18 @@ impl Replica {
         self.lives.rejoining.as_ref()?.wake(&self.lives.rejoined)
     }
 
-    /// Looks what the stable checkpoint says of the attempt, if its snapshot is held durably.
+    /// Looks what a certified checkpoint says of the attempt, if its snapshot is held durably: the newest such. Under load
+    /// the stable checkpoint may have moved on whenever a snapshot has become durable, so the ones before count as well.
     pub(super) fn check_attempt(&mut self) {
         let Some(rejoining) = &self.lives.rejoining else { return };
         let Some(attempt) = rejoining.attempt().filter(|_| rejoining.done().is_none()).copied() else { return };
-        let Some(snapshot) = self.transfer.at(self.stable()) else { return };
+        self.lives.certified.insert(self.stable(), self.checkpoints.stable_digest());
+        while self.lives.certified.len() > CERTIFIED_KEPT {
+            self.lives.certified.pop_first();
+        }
+        let held = |(seq, digest): (&Seq, &Digest)| Some((self.transfer.at(*seq)?, *digest));
+        let Some((snapshot, certified)) = self.lives.certified.iter().rev().find_map(held) else { return };
         let (seq, root) = (snapshot.seq, snapshot.header().digest());
-        let certified = self.checkpoints.stable_digest();
         if root != certified {
             return self.halt(Halt::Diverged { seq, own: root, certified });
         }
@@ -270,7 +300,11 @@ impl Replica {
                     rejoining.won(seq);
                 }
                 // The base that the new life goes on from, and what says which life it is.
-                self.cut_log();
+                if seq == self.stable() {
+                    self.cut_log();
+                } else {
+                    self.record_base();
+                }
                 self.out.trust_log = Some(RecordIndex(self.next_record - 1));
             }
         }
@@ -281,6 +315,7 @@ impl Replica {
         let won = self.lives.rejoining.as_ref().is_some_and(|rejoining| rejoining.done().is_some());
         let Some((statement, _)) = self.lives.began.filter(|_| won) else { return };
         self.lives.rejoining = None;
+        self.lives.certified.clear();
         self.setup.incarnation = statement.statement.incarnation;
         self.next_status = now.monotonic;
         if self.is_outlived() {

@@ -66,7 +66,9 @@ impl Replica {
     pub(super) fn handle_view_change(&mut self, now: Now, message: ViewChange) {
         let author = message.author();
         let digest = message.digest();
-        if author != self.id() {
+        if author == self.id() {
+            self.handle_own_statements(now, &[message.signed]);
+        } else {
             self.check_view_change(&message);
         }
         // One of a life that is over may still be what a NEW-VIEW rests on that was there before.
@@ -173,7 +175,7 @@ impl Replica {
     pub(super) fn handle_new_view(&mut self, now: Now, message: NewView) {
         let author = message.author();
         if author == self.id() {
-            return;
+            return self.handle_own_statements(now, &[message.signed]);
         }
         self.check_new_view(&message);
         let view = message.view();

@@ -159,7 +159,9 @@ impl Replica {
         if !self.entered || self.leads() || self.is_rejoining() {
             return;
         }
-        let handed = || self.pending.handed_over(now.monotonic) > 0;
+        // Null requests are owed at once: one a timeout would keep every timer from firing.
+        let owes = || self.fill_target().is_some_and(|target| self.delivered < target);
+        let handed = || self.pending.handed_over(now.monotonic) > 0 || owes();
         let occupation = if self.is_behind() {
             Occupation::Idle
         } else if !self.in_window(self.delivered.next()) {

@@ -27,6 +27,9 @@ fn seeds_that_once_failed() {
     for seed in [10, 221, 540, 740, 1477, 1622, 1758, 1836] {
         assert_eq!(run(seed, &every).violation, None, "seed {seed} with every behaviour");
     }
+    for seed in [3183, 6463] {
+        assert_eq!(run(seed, &Options::default()).violation, None, "seed {seed} with lost disks");
+    }
 }
 
 /// A campaign's results do not depend on how many threads share its seeds.
@@ -77,10 +80,10 @@ fn beyond_f_the_guilty_are_named() {
 /// Disks are lost, and their replicas come back, under everything else that breaks.
 #[test]
 fn replicas_that_lose_their_disks_come_back() {
-    for replicas in [4, 7] {
+    for replicas in [4, 5, 6, 7] {
         let options = Options { replicas: Some(replicas), ..Options::default() };
         let mut counters = Counters::default();
-        for seed in 900..940 {
+        for seed in 900..930 {
             let report = run(seed, &options);
             assert_eq!(report.violation, None, "seed {seed} of {replicas}");
             counters.add(&report.counters);

@@ -91,6 +91,9 @@ pub struct Cluster {
     pub installed: Installed,
     /// Logs are not marked as trusted, and nobody is told that they are.
     pub mark_waits: bool,
+    /// Whose snapshots become durable only when the next one is taken.
+    pub slow_store: Option<ReplicaId>,
+    not_durable: Option<Snapshot>,
     pub now: Now,
     pub delivered: u64,
     next: BTreeMap<ReplicaId, u64>,
@@ -123,6 +126,8 @@ impl Cluster {
             tamper: Box::new(|_, _| {}),
             installed: Box::new(|_| {}),
             mark_waits: false,
+            slow_store: None,
+            not_durable: None,
             now: Now { monotonic: 1_000_000, wall: 1_000 },
             delivered: 0,
             next: BTreeMap::new(),
@@ -253,7 +258,11 @@ impl Cluster {
         }
     }
 
-    fn store(&mut self, id: ReplicaId, snapshot: Snapshot) {
+    fn store(&mut self, id: ReplicaId, mut snapshot: Snapshot) {
+        if self.slow_store == Some(id) {
+            let Some(before) = self.not_durable.replace(snapshot) else { return };
+            snapshot = before;
+        }
         let root = snapshot.header().digest();
         self.snapshots.insert(id, snapshot.clone());
         self.input(id, Input::CheckpointStored { snapshot, root });

@@ -175,7 +175,7 @@ fn a_new_view_that_the_log_lacks_is_noticed() {
 fn a_complete_log_of_several_views_is_not_taken_for_a_lost_one() {
     let mut cluster = Cluster::new(4);
     for leader in [0u16, 1, 2, 3, 0] {
-        let number = 10 + u64::from(cluster.view(3)) * 10;
+        let number = 10 + cluster.view(3) * 10;
         for number in number..number + 3 {
             cluster.submit(&request(1, number));
             cluster.settle();

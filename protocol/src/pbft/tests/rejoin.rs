@@ -176,6 +176,82 @@ fn a_primary_that_owes_null_requests_is_replaced() {
     cluster.assert_no_contradiction();
 }
 
+/// One null request in almost a timeout keeps every timer from firing, but not the watch over the primary.
+#[test]
+fn a_primary_that_drips_null_requests_is_replaced() {
+    let mut cluster = Cluster::new(4);
+    cluster.submit(&request(1, 1));
+    cluster.settle();
+    let allowed = std::rc::Rc::new(std::cell::Cell::new(0));
+    let limit = std::rc::Rc::clone(&allowed);
+    cluster.filter = Box::new(move |from, _, message| match message {
+        Message::PrePrepare(message) if from == ReplicaId(0) && message.proposal.payload == Payload::Null => {
+            crate::pbft::slot::ballot_of(message.signed.body()).is_some_and(|ballot| ballot.seq.0 <= limit.get())
+        }
+        _ => true,
+    });
+    cluster.wipe(3, &parameters());
+    cluster.run(100);
+    let ordered = record(&cluster, 1, 3).expect("ordered").seq;
+    for drips in 1..=6 {
+        allowed.set(ordered.0 + drips);
+        cluster.run(400);
+    }
+    assert!(cluster.view(1) > 0, "replica 0 was left after {} numbers", cluster.executed(1));
+}
+
+/// A snapshot becomes durable only when the next checkpoint is stable already, again and again: each counts all the same.
+#[test]
+fn a_slow_snapshot_store_does_not_keep_a_replica_out() {
+    let mut cluster = Cluster::new(4);
+    cluster.submit(&request(1, 1));
+    cluster.settle();
+    cluster.slow_store = Some(ReplicaId(3));
+    cluster.wipe(3, &parameters());
+    for number in 2..80 {
+        cluster.submit(&request(1, number));
+        cluster.run(20);
+    }
+    assert!(is_back(&cluster, 3), "{:?}", cluster.replicas[&ReplicaId(3)].status());
+    cluster.slow_store = None;
+    cluster.run(1_000);
+    cluster.restart(ReplicaId(3), &parameters());
+    cluster.link(ReplicaId(3));
+    cluster.stop(1);
+    cluster.submit(&request(1, 80));
+    cluster.run(3_000);
+    assert!(is_back(&cluster, 3) && cluster.has_decided(3, &request(1, 80)));
+    cluster.assert_agreement();
+    cluster.assert_no_contradiction();
+}
+
+/// A state that is not the certified one does not say how an attempt went.
+#[test]
+fn a_state_that_contradicts_the_certificate_ends_no_rejoin() {
+    let mut cluster = Cluster::new(4);
+    cluster.submit(&request(1, 1));
+    cluster.settle();
+    // What it holds is not what the others will certify at 24, and says that it is back.
+    cluster.filter = Box::new(|_, _, message| !matches!(message, Message::State { .. } | Message::Chunk { .. }));
+    cluster.wipe(3, &parameters());
+    cluster.run(1_000);
+    assert_eq!(cluster.replicas[&ReplicaId(0)].status().stable, quorate_crypto::Seq(20));
+    let mut snapshot = cluster.snapshots[&ReplicaId(0)].clone();
+    snapshot.seq = quorate_crypto::Seq(24);
+    snapshot.tables.get_mut(&crate::state::TableId(16)).expect("there").insert(b"rot", vec![1]);
+    let root = snapshot.header().digest();
+    cluster.input(ReplicaId(3), Input::CheckpointStored { snapshot, root });
+    assert!(cluster.halts.is_empty() && !is_back(&cluster, 3));
+    for number in 2..8 {
+        cluster.submit(&request(1, number));
+        cluster.settle();
+    }
+    cluster.run(1_000);
+    let status = cluster.replicas[&ReplicaId(3)].status();
+    assert!(matches!(cluster.halts.get(&ReplicaId(3)), Some(crate::engine::Halt::Diverged { .. })), "{status:?}");
+    assert!(!is_back(&cluster, 3) && cluster.untrusted.contains(&ReplicaId(3)));
+}
+
 /// The stale incarnation itself: wiped a second time the replica knows of no life before and asks for incarnation 1 again;
 /// the checkpoint shows another nonce, and it must not go on as who it was.
 #[test]

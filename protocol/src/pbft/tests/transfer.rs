@@ -124,6 +124,45 @@ fn the_stable_state_can_be_fetched_until_a_newer_one_is_stable() {
     assert!(cluster.halts.is_empty());
 }
 
+/// The same, but whoever held the stable state restarted, and serves its newest one only: f + 1 vouch for that.
+#[test]
+fn a_state_that_f_plus_one_vouch_for_can_be_fetched_when_the_stable_one_is_gone() {
+    let mut cluster = Cluster::new(4);
+    let sleeper = cluster.replicas.remove(&ReplicaId(3)).expect("runs");
+    for number in 1..=32 {
+        if number == 21 {
+            cluster.filter =
+                Box::new(|_, _, message| !matches!(message, Message::Checkpoint(_) | Message::StableCheckpoint(_)));
+        }
+        cluster.submit(&request(1, number));
+        cluster.settle();
+    }
+    for id in [0, 2] {
+        cluster.restart(ReplicaId(id), &parameters());
+        let status = cluster.replicas[&ReplicaId(id)].status();
+        assert_eq!((status.stable, status.executed), (Seq(20), Seq(32)));
+    }
+    cluster.stop(1);
+    // The state it asks for first is the certified one, and of the one that a single replica vouches for it wants nothing.
+    let wanted = Rc::new(Cell::new(Seq(0)));
+    let asked = Rc::clone(&wanted);
+    cluster.replicas.insert(ReplicaId(3), sleeper);
+    cluster.filter = Box::new(move |from, to, message| {
+        if let (ReplicaId(3), Message::FetchState { seq }) = (from, message) {
+            asked.set(asked.get().max(*seq));
+        }
+        (from, to) != (ReplicaId(2), ReplicaId(3)) || !matches!(message, Message::Checkpoint(_))
+    });
+    cluster.run(3_000);
+    assert_eq!((wanted.get(), cluster.executed(3)), (Seq(20), 0));
+    cluster.filter = Box::new(|_, _, _| true);
+    cluster.run(3_000);
+    assert_eq!(cluster.executed(3), 32);
+    assert_eq!(cluster.states[&ReplicaId(3)].digest(), cluster.states[&ReplicaId(0)].digest());
+    assert_eq!(cluster.replicas[&ReplicaId(0)].status().stable, Seq(32));
+    assert!(cluster.halts.is_empty());
+}
+
 /// A replica on its way back looks at the stable checkpoint, which it holds although it has taken a newer one meanwhile.
 #[test]
 fn a_wiped_replica_that_is_ahead_of_the_stable_checkpoint_comes_back() {

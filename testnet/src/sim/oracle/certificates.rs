@@ -112,7 +112,8 @@ impl Certificates {
     fn is_signed(&self, message: &ViewChange) -> bool {
         let Signed { statement, signature } = message.signed;
         let by = Endorsement { signer: statement.signer, incarnation: statement.incarnation, signature };
-        self.signature(statement.epoch, &by, statement.body).is_ok()
+        // The digest names the body alone: a liar may sign it for another epoch as well, which nobody takes.
+        statement.epoch == self.committee.epoch() && self.signature(statement.epoch, &by, statement.body).is_ok()
     }
 
     /// NEW-VIEWs of which not everything they rest on was ever sent.
