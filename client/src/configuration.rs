@@ -48,6 +48,8 @@ pub fn sentence(key: &PublicKey, result: ConfigurationResult) -> String {
         ConfigurationResult::TooManyClients => {
             format!("key {name} is not registered: the cluster has as many as it may; remove some first")
         }
+        // Of a replica's own operation, which no client asks for.
+        ConfigurationResult::Rejoined => format!("replica {name} rejoined"),
     }
 }
 

@@ -43,7 +43,7 @@ Exit codes: 0 ok; 2 usage or configuration; 4 a key or the genesis file is refus
 
 #[derive(Subcommand)]
 enum Command {
-    /// Make the empty storage of a replica.
+    /// Make the empty storage of a replica. After a loss, without further flags: the replica then rejoins by itself.
     #[command(after_long_help = "Example:\n  quorate-node init --new-cluster --config node.toml")]
     Init {
         #[command(flatten)]
@@ -119,7 +119,7 @@ fn run(arguments: Arguments) -> Result<(), NodeError> {
                 format!("replica {} may run; its log is in {}", settings.replica, settings.data.display())
             } else {
                 format!(
-                    "replica {} has an empty log in {} that must not be trusted; it must rejoin before it signs anything",
+                    "replica {} has an empty log in {} that must not be trusted; once started it rejoins, and signs nothing else before that",
                     settings.replica,
                     settings.data.display()
                 )

@@ -103,6 +103,8 @@ pub struct Driver<D, E> {
     /// The first record of each frame still in the log.
     frames: VecDeque<(RecordIndex, FrameNumber)>,
     cut: Option<RecordIndex>,
+    /// The log is to be marked as trusted once this record is durable.
+    trust: Option<RecordIndex>,
     waiting_sends: Vec<Send>,
     waiting_decided: Vec<Decided>,
     receipts: BTreeMap<Seq, quorate_protocol::execution::BatchOutcome>,
@@ -146,7 +148,7 @@ impl<D: Disk, E: Engine> Driver<D, E> {
         frames: VecDeque<(RecordIndex, FrameNumber)>,
         records_read: u64,
     ) -> Driver<D, E> {
-        let inputs = VecDeque::from([state_of(&execution)]);
+        let inputs = VecDeque::from(state_of(&execution));
         Driver {
             engine,
             execution,
@@ -159,6 +161,7 @@ impl<D: Disk, E: Engine> Driver<D, E> {
             durable: RecordIndex(records_read),
             frames,
             cut: None,
+            trust: None,
             waiting_sends: Vec::new(),
             waiting_decided: Vec::new(),
             receipts: BTreeMap::new(),
@@ -264,6 +267,7 @@ impl<D: Disk, E: Engine> Driver<D, E> {
             let step = self.engine.step(now, Input::TurnEnd);
             self.collect(step, published)?;
             self.sync()?;
+            self.trust_log()?;
             self.publish(published);
             self.execute(published);
             self.cut_log()?;
@@ -295,6 +299,11 @@ impl<D: Disk, E: Engine> Driver<D, E> {
         self.waiting_sends.extend(step.sends);
         published.evidence.extend(step.evidence);
         published.busy.extend(step.busy);
+        if step.distrust_log {
+            // Whoever starts this replica again must not start it with a log that is known to lack promises.
+            self.log.set_trusted(false)?;
+        }
+        self.trust = self.trust.max(step.trust_log);
         if step.cut.is_some() {
             self.cut = step.cut;
         }
@@ -312,7 +321,7 @@ impl<D: Disk, E: Engine> Driver<D, E> {
         self.execution = Execution::from_snapshot(&snapshot)
             .map_err(|error| DriverError::State { seq: snapshot.seq, reason: error.to_string() })?;
         self.waiting_decided.retain(|decided| decided.seq > snapshot.seq);
-        self.inputs.push_back(state_of(&self.execution));
+        self.inputs.extend(state_of(&self.execution));
         published.installed = Some(snapshot.seq);
         published.snapshots.push(snapshot);
         Ok(())
@@ -325,7 +334,8 @@ impl<D: Disk, E: Engine> Driver<D, E> {
         }
         let sends = self.waiting_sends.iter().filter_map(|send| send.after).max();
         let decided = self.waiting_decided.iter().filter_map(|decided| decided.after).max();
-        let awaited = sends.max(decided).is_some_and(|record| record > self.durable) || self.cut.is_some();
+        let awaited =
+            sends.max(decided).max(self.trust).is_some_and(|record| record > self.durable) || self.cut.is_some();
         self.lazy_turns += 1;
         if !awaited && self.lazy_turns < LAZY_TURNS {
             return Ok(());
@@ -370,6 +380,17 @@ impl<D: Disk, E: Engine> Driver<D, E> {
         Ok(next)
     }
 
+    /// A rejoin is complete when its record is durable and the log is marked, in this order: a log that is marked holds
+    /// everything that was signed in the new life.
+    fn trust_log(&mut self) -> Result<(), DriverError> {
+        if self.trust.is_some_and(|record| record <= self.durable) {
+            self.trust = None;
+            self.log.set_trusted(true)?;
+            self.inputs.push_back(Input::LogTrusted);
+        }
+        Ok(())
+    }
+
     /// The one exit door.
     fn publish(&mut self, published: &mut Published) {
         for send in std::mem::take(&mut self.waiting_sends) {
@@ -390,6 +411,9 @@ impl<D: Disk, E: Engine> Driver<D, E> {
             for (client, reply) in &outcome.replies {
                 self.recent.keep(reply);
                 published.replies.push((*client, reply.clone()));
+            }
+            if outcome.rejoined {
+                self.inputs.push_back(Input::Rejoined(self.execution.rejoined()));
             }
             self.inputs.push_back(Input::Executed {
                 seq: decided.seq,
@@ -451,10 +475,12 @@ impl RecentReplies {
     }
 }
 
-/// What a state that was loaded or fetched tells the engine: above all the deadline it waits for, which nothing else would
-/// bring up before the next batch.
-fn state_of(execution: &Execution<KeyValue>) -> Input {
-    Input::Executed { seq: execution.seq(), results: Digest::ZERO, next_deadline: execution.service().next_deadline() }
+/// What a state that was loaded or fetched tells the engine: who rejoined, and above all the deadline it waits for, which
+/// nothing else would bring up before the next batch.
+fn state_of(execution: &Execution<KeyValue>) -> [Input; 2] {
+    let next_deadline = execution.service().next_deadline();
+    let executed = Input::Executed { seq: execution.seq(), results: Digest::ZERO, next_deadline };
+    [Input::Rejoined(execution.rejoined()), executed]
 }
 
 /// About how many bytes a record takes.

@@ -110,10 +110,6 @@ impl NodeError {
             OpenReplicaError::Snapshots(error) => {
                 NodeError::from_open(&data.join(crate::process::SNAPSHOT_DIRECTORY), error)
             }
-            OpenReplicaError::Untrusted => NodeError::Data(format!(
-                "the log in {} may lack promises of this replica, so it must rejoin before it may sign, which this version cannot do; run the cluster without it, or start a new cluster",
-                data.display()
-            )),
             OpenReplicaError::Records(reason) => NodeError::Data(format!(
                 "the log in {} cannot be read ({reason}); use the program that wrote it",
                 data.display()

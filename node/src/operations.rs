@@ -4,7 +4,7 @@
 //! | path | what |
 //! |---|---|
 //! | `/livez` | 200 while the core takes its turns |
-//! | `/readyz` | 200 while the replica is in a view, linked to a quorum and not fetching the state |
+//! | `/readyz` | 200 while the replica is in a view, linked to a quorum, not fetching the state and not rejoining |
 //! | `/metrics` | Prometheus |
 //! | `/v1/status` | JSON, see [`Operations`] |
 //! | `/v1/evidence` | JSON: what is in the evidence directory |
@@ -77,6 +77,12 @@ impl Operations {
         if standing.last_turn.elapsed() > ALIVE_WITHIN {
             return Some("the core takes no turns");
         }
+        if standing.status.too_many_without_log {
+            return Some("more than f replicas have no trusted log: bring back data directories");
+        }
+        if standing.status.rejoining {
+            return Some("no trusted log: rejoining");
+        }
         if self.readings.peers.linked().len() < self.links_needed {
             return Some("no links to a quorum");
         }
@@ -120,7 +126,11 @@ impl Operations {
             "protocol": self.protocol,
             "pid": std::process::id(),
             "view": status.view.0,
-            "role": if standing.is_primary { "primary" } else { "backup" },
+            "role": if status.rejoining { "rejoining" } else if standing.is_primary { "primary" } else { "backup" },
+            "incarnation": status.incarnation.0,
+            "rejoining": status.rejoining,
+            "without_log": status.without_log.iter().map(|id| id.0).collect::<Vec<_>>(),
+            "too_many_without_log": status.too_many_without_log,
             "primary": status.primary.0,
             "entered": status.entered,
             "executed": status.executed.0,

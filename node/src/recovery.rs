@@ -33,7 +33,7 @@ pub struct StorageSettings {
     pub cluster: ClusterId,
     /// The replica whose promises it holds.
     pub replica: ReplicaId,
-    /// Whether the empty log is the whole truth ([`Trust::NewCluster`]) or the replica must rejoin.
+    /// Whether the empty log is the whole truth ([`Trust::NewCluster`]) or the replica is to rejoin.
     pub trust: Trust,
     /// Bytes of a segment of the log.
     pub log_segment_bytes: u64,
@@ -65,9 +65,6 @@ pub enum OpenReplicaError {
     /// is fetched from the others, and nothing that was promised is lost.
     #[error("the snapshots: {0}")]
     Snapshots(#[source] OpenError),
-    /// The log was made empty after a loss, or was found to lack promises: the replica must rejoin before it may sign.
-    #[error("the log may lack promises of this replica; it must rejoin before it may sign anything")]
-    Untrusted,
     /// The log is whole, but its contents are not those of this version.
     #[error("the log of promises cannot be read: {0}")]
     Records(String),
@@ -129,7 +126,8 @@ pub fn replace_snapshots<D: Disk>(mut snapshot_disk: D, settings: &StorageSettin
     Ok(())
 }
 
-/// Opens a replica's storage and resumes: every promise in the log is known again before anything is signed.
+/// Opens a replica's storage and resumes: every promise in the log is known again before anything is signed. With a log that
+/// is marked as untrusted the replica begins to rejoin.
 /// `genesis` is the state before the first batch; it is used while no checkpoint was ever stored. `wrap` makes the engine
 /// the driver drives of the honest one (the identity everywhere but in a testnet).
 ///
@@ -145,9 +143,6 @@ pub fn open_replica<D: Disk, E: Engine>(
 ) -> Result<Opened<D, E>, OpenReplicaError> {
     let identity = LogIdentity { cluster: setup.committee.cluster(), replica: setup.id };
     let (log, frames) = FrameLog::open(log_disk, identity).map_err(OpenReplicaError::Log)?;
-    if !log.is_trusted() {
-        return Err(OpenReplicaError::Untrusted);
-    }
     let recovered = read_records(&frames).map_err(OpenReplicaError::Records)?;
     drop(frames);
     let (snapshots, loaded) = SnapshotStore::open(snapshot_disk, identity).map_err(OpenReplicaError::Snapshots)?;
@@ -160,7 +155,7 @@ pub fn open_replica<D: Disk, E: Engine>(
     let from = execution.seq();
     let interval = setup.parameters.checkpoint_interval;
     let records = recovered.records.len() as u64;
-    let engine = wrap(Replica::recover(setup, now, recovered.records, snapshot));
+    let engine = wrap(Replica::recover(setup, now, recovered.records, snapshot, log.is_trusted()));
     let driver = Driver::new(engine, execution, log, interval, recovered.frames, records);
     Ok(Opened { driver, snapshots, from, records })
 }

@@ -11,6 +11,7 @@ use quorate_transport::limits::FRAME_CAP_BYTES;
 
 use crate::failure::NodeError;
 use crate::key_value::KeyValue;
+use crate::log::LogKey;
 
 /// The numbers the protocol goes by. Genesis speaks of milliseconds, the protocol of microseconds where it drives timers.
 ///
@@ -64,6 +65,7 @@ pub fn replica_setup(genesis: &Genesis, id: ReplicaId, identity: &Identity) -> S
     Setup {
         id,
         incarnation: Incarnation(0),
+        rejoin_seed: LogKey::random().0,
         committee: Arc::new(Committee::clone(genesis.committee())),
         parameters: parameters(genesis),
         signer: Arc::new(identity.consensus.clone()),

@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 use cluster::{Client, Cluster, http_get, put, within};
 use quorate_crypto::Seq;
 use quorate_keys::Parameters;
+use quorate_node::log::Trust;
+use quorate_node::process::initialise;
 use quorate_protocol::reply::Outcome;
 use serde_json::Value;
 
@@ -147,5 +149,63 @@ async fn damaged_snapshots_are_given_up_and_the_state_is_fetched() {
     let reply = client.put("after", "the loss").await;
     cluster.until(3, "has the state again", |node| node.standing().status.executed >= reply.seq).await;
     agree(&cluster, &[0, 1, 2, 3]).await;
+    cluster.stop().await;
+}
+
+/// Takes a node's disk away; what plain `init` makes is put in its place.
+fn lose_disk(cluster: &Cluster, id: u16) {
+    std::fs::remove_dir_all(cluster.data(id)).unwrap();
+    initialise(&cluster.settings[usize::from(id)], Trust::MustRejoin).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_lost_its_disk_rejoins_and_remembers_it() {
+    let mut cluster = Cluster::start(4, short_window()).await;
+    let mut client = cluster.client(0);
+    puts(&mut client, 3).await;
+    cluster.kill_one(3).await;
+    lose_disk(&cluster, 3);
+    cluster.start_one(3).await;
+    cluster.until(3, "rejoins", |node| !node.standing().status.rejoining).await;
+    let told = status(&cluster, 3).await;
+    assert_eq!((told["incarnation"].as_u64(), told["rejoining"].as_bool()), (Some(1), Some(false)));
+    assert!(told["checkpoint_seq"].as_u64().is_some_and(|seq| seq >= 16), "{told}");
+
+    // Its log is trusted from now on, whatever becomes of the process.
+    cluster.kill_one(3).await;
+    cluster.start_one(3).await;
+    let told = status(&cluster, 3).await;
+    assert_eq!((told["incarnation"].as_u64(), told["rejoining"].as_bool()), (Some(1), Some(false)));
+
+    // And its vote counts: without it there is no quorum any more.
+    cluster.kill_one(2).await;
+    client.put("after", "the loss").await;
+    agree(&cluster, &[0, 1, 3]).await;
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn more_than_f_lost_disks_are_said_and_waited_for() {
+    let mut cluster = Cluster::start(4, short_window()).await;
+    let mut client = cluster.client(0);
+    puts(&mut client, 3).await;
+    for id in [2, 3] {
+        cluster.kill_one(id).await;
+        lose_disk(&cluster, id);
+    }
+    for id in [2, 3] {
+        cluster.start_one(id).await;
+    }
+    for id in [0, 2, 3] {
+        cluster.until(id, "says so", |node| node.standing().status.too_many_without_log).await;
+        let address = cluster.nodes[&id].operations_address().unwrap();
+        let (code, reason) = http_get(address, "/readyz").await;
+        assert_eq!(
+            (code, reason.as_str()),
+            (503, "more than f replicas have no trusted log: bring back data directories\n")
+        );
+        let told = status(&cluster, id).await;
+        assert_eq!(told["without_log"], serde_json::json!([2, 3]));
+    }
     cluster.stop().await;
 }

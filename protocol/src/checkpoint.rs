@@ -99,6 +99,16 @@ impl Checkpoints {
         Certificate::collect(winner)
     }
 
+    /// The newest checkpoint above the stable one that `enough` members vouch for equally.
+    pub fn vouched(&self, enough: usize) -> Option<(Seq, Digest)> {
+        self.votes.iter().rev().find_map(|(seq, votes)| {
+            let digests = votes.values().filter_map(|signed| parts(signed.body())).map(|(_, digest)| digest);
+            let mut counts: BTreeMap<Digest, usize> = BTreeMap::new();
+            digests.for_each(|digest| *counts.entry(digest).or_default() += 1);
+            counts.into_iter().find(|(_, count)| *count >= enough).map(|(digest, _)| (*seq, digest))
+        })
+    }
+
     /// Makes a verified certificate the stable one, if it is newer. Returns whether it was.
     pub fn stabilise(&mut self, certificate: Certificate) -> bool {
         let Some((seq, _)) = parts(&certificate.body) else { return false };

@@ -13,13 +13,14 @@
 use std::sync::Arc;
 
 use bincode::{Decode, Encode};
-use quorate_crypto::{Digest, PublicKey, ReplicaId, Seq, Signed, Verified, View};
+use quorate_crypto::{Digest, Incarnation, PublicKey, ReplicaId, Seq, Signed, Verified, View};
 
 use crate::evidence::Evidence;
 use crate::message::Message;
 use crate::parameters::Micros;
 use crate::proposal::Proposal;
 use crate::record::Record;
+use crate::rejoin::Rejoined;
 use crate::request::{Request, SessionId};
 use crate::state::Snapshot;
 
@@ -81,6 +82,11 @@ pub enum Input {
     },
     /// A link to a peer came up.
     LinkUp(ReplicaId),
+    /// The executed state shows other rejoined replicas than before: told before [`Input::Executed`] of the batch that
+    /// changed them, and once for a state that was loaded or fetched.
+    Rejoined(Rejoined),
+    /// What [`Step::trust_log`] asked for is done.
+    LogTrusted,
 }
 
 /// Who a message goes to.
@@ -145,7 +151,12 @@ pub struct Step {
     pub evidence: Vec<Evidence>,
     /// Requests that were not admitted.
     pub busy: Vec<Busy>,
-    /// Set when this replica must stop: its own state contradicts a certified one, or it lacks its log.
+    /// A rejoin is complete: once this record is durable the log is to be marked as trusted, durably, and
+    /// [`Input::LogTrusted`] is owed. Nothing is signed before.
+    pub trust_log: Option<RecordIndex>,
+    /// The log was found to lack promises: it is to be marked as untrusted, durably, before anything of this step leaves.
+    pub distrust_log: bool,
+    /// Set when this replica must stop: its own state contradicts a certified one.
     pub halt: Option<Halt>,
 }
 
@@ -161,8 +172,6 @@ pub enum Halt {
         /// What a quorum signed.
         certified: Digest,
     },
-    /// A peer holds a statement signed by this replica that its log lacks: the log is not the newest.
-    LostLog,
 }
 
 impl std::fmt::Display for Halt {
@@ -174,12 +183,6 @@ impl std::fmt::Display for Halt {
                 own.short(),
                 certified.short()
             ),
-            Halt::LostLog => {
-                write!(
-                    f,
-                    "a peer holds a statement this replica signed that its log lacks: the log was lost or rolled back"
-                )
-            }
         }
     }
 }
@@ -207,6 +210,14 @@ pub struct EngineStatus {
     pub view_changes: u64,
     /// Whether a state transfer is under way.
     pub transferring: bool,
+    /// The incarnation this replica signs in; while it rejoins, the one it asked for.
+    pub incarnation: Incarnation,
+    /// Whether it has no trusted log, follows the others and signs nothing but Rejoin.
+    pub rejoining: bool,
+    /// Replicas known to be without a trusted log, ascending, this one included.
+    pub without_log: Vec<ReplicaId>,
+    /// Whether those are more than f: then nothing can be ordered, and the operator must bring logs back.
+    pub too_many_without_log: bool,
 }
 
 /// A consensus engine as a state machine.

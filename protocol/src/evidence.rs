@@ -21,7 +21,7 @@ pub const EVIDENCE_BYTES_MAX: usize = 8 * 1024 * 1024;
 pub enum Evidence {
     /// Two statements of one author that contradict each other.
     Contradiction(Signed, Signed),
-    /// A COMMIT, and a VIEW-CHANGE to a later view of the same incarnation that hides what it committed to.
+    /// A COMMIT, and a VIEW-CHANGE to a later view of the same incarnation, or a later one, that hides what it committed to.
     HiddenCommit(Signed, ViewChange),
     /// A PRE-PREPARE that differs from what the author's own NEW-VIEW carries at that number.
     AgainstOwnNewView(Signed, NewView),
@@ -100,15 +100,16 @@ pub fn contradict(first: &Signed, second: &Signed) -> Option<&'static str> {
     }
 }
 
-/// Whether `view_change` hides what `commit` promised: same author and incarnation, a later view, a low watermark below
-/// the number, and no proof for it of the COMMIT's view or a later one (the rule whose breach let two honest besu nodes
-/// decide differently, besu #1734; here only a liar breaks it).
+/// Whether `view_change` hides what `commit` promised: same author, the same incarnation or a later one, a later view, a low
+/// watermark below the number, and no proof for it of the COMMIT's view or a later one (the rule whose breach let two honest
+/// besu nodes decide differently, besu #1734; here only a liar breaks it). A later incarnation does not remember the COMMIT,
+/// but its low watermark is above everything that an earlier one signed about (protocol.md, Rejoin).
 pub fn hides_commit(commit: &Signed, view_change: &ViewChange) -> bool {
     let author = &view_change.signed.statement;
     let StatementBody::Commit(ballot) = commit.statement.body else { return false };
     commit.statement.signer == author.signer
         && commit.statement.epoch == author.epoch
-        && commit.statement.incarnation == author.incarnation
+        && commit.statement.incarnation <= author.incarnation
         && view_change.view() > ballot.view
         && view_change.body().stable_seq() < ballot.seq
         && !view_change

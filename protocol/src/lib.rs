@@ -10,6 +10,7 @@
 //! | [`pending`], [`bodies`], [`throughput`] | requests admitted and waiting; request bodies held; how many fit |
 //! | [`checkpoint`], [`transfer`] | stable checkpoints; fetching a certified state |
 //! | [`evidence`] | signed contradictions and their offline check |
+//! | [`rejoin`] | how a replica that lost its log comes back |
 //! | [`execution`] | the second pure layer: sessions, exactly-once, agreed time, the service |
 //! | [`client`] | the client's role and what clients and replicas say to each other |
 
@@ -25,6 +26,7 @@ pub mod pbft;
 pub mod pending;
 pub mod proposal;
 pub mod record;
+pub mod rejoin;
 pub mod reply;
 pub mod request;
 pub mod state;

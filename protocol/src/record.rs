@@ -73,4 +73,11 @@ pub enum Record {
         /// Digest of what the reservation rests on.
         basis: Digest,
     },
+    /// A rejoin is complete: everything signed in this incarnation is about numbers above `above`.
+    Rejoined {
+        /// The Rejoin that won.
+        statement: Signed,
+        /// The certified checkpoint that showed it.
+        above: Seq,
+    },
 }

@@ -24,6 +24,8 @@ use quorate_crypto::verified::BadSignature;
 use quorate_crypto::{Claim, ClusterId, Committee, Digest, Domain, PublicKey, Signature, Signer, Verify};
 use thiserror::Error;
 
+use crate::rejoin::rejoin_statement;
+
 /// Most bytes the operations of one request may have together: 1.5 MiB.
 pub const REQUEST_BYTES_MAX: usize = 3 * 512 * 1024;
 /// Most operations one request (a bundle) may carry.
@@ -82,6 +84,9 @@ pub enum RequestError {
     /// More than [`REQUEST_BYTES_MAX`] bytes of operations.
     #[error("the operations have {0} bytes, the limit is {REQUEST_BYTES_MAX}")]
     TooLarge(usize),
+    /// A Rejoin whose statement is not the named key's owner's, or of another epoch.
+    #[error("the request carries a Rejoin that is not its replica's own")]
+    ForeignRejoin,
     /// The signature does not verify.
     #[error(transparent)]
     BadSignature(#[from] BadSignature),
@@ -204,6 +209,13 @@ impl Verify for Request {
         let bytes: usize = content.operations.iter().map(|operation| operation.bytes.len()).sum();
         if bytes > REQUEST_BYTES_MAX {
             return Err(RequestError::TooLarge(bytes));
+        }
+        if let Some(statement) = rejoin_statement(self) {
+            // A replica's own: its statement is what is verified, and no client has signed anything.
+            if committee.key(statement.signer()) != Some(&content.client) {
+                return Err(RequestError::ForeignRejoin);
+            }
+            return statement.claims(committee, &(), claims).map_err(|_| RequestError::ForeignRejoin);
         }
         claims.push(Claim {
             key: content.client,

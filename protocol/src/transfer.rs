@@ -1,9 +1,9 @@
 //! State transfer: fetching the certified state of a checkpoint, and serving it.
 //!
-//! Target and state root come from a certificate of q CHECKPOINTs, never from what one peer claims (rule P13; BFT-SMaRt
-//! #62). Every chunk is checked against the digest expected at its path (rule P14; CometBFT ASA-2025-002). A snapshot
-//! somebody fetches is kept for a capped time, two at most; a fetcher that moves on to a newer checkpoint keeps every
-//! subtree whose digest is equal.
+//! Target and state root come from a certificate of q CHECKPOINTs, or from f + 1 equal ones if nobody holds the certified
+//! state any more, never from what one peer claims (rule P13; BFT-SMaRt #62). Every chunk is checked against the digest expected at its path (rule P14; CometBFT ASA-2025-002). Every
+//! snapshot from the stable one on is kept, since a certificate may name it, and one before, for a capped time if somebody
+//! fetches it. A fetcher that moves on to a newer checkpoint keeps every subtree whose digest is equal.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -106,6 +106,11 @@ impl Transfer {
         }
         let header = snapshot.header();
         self.held.push(Held { snapshot, header, since: now.monotonic, last_asked: 0 });
+    }
+
+    /// The state held at a checkpoint.
+    pub fn at(&self, seq: Seq) -> Option<&Snapshot> {
+        self.held.iter().map(|held| &held.snapshot).find(|snapshot| snapshot.seq == seq)
     }
 
     /// The newest state held.

@@ -98,6 +98,7 @@ async fn connected(command: Command, directory: &Directory, report: Report) -> R
         Command::Kill(one) => processes::kill(directory, one.id, report),
         Command::Pause(one) => processes::pause(directory, one.id, report),
         Command::Resume(one) => processes::resume(directory, one.id, report),
+        Command::Wipe(one) => processes::wipe(directory, one.id, report).await,
         Command::Restart(restart) => processes::restart(directory, &restart, report).await,
         Command::Down(down) => processes::down(directory, &down, report),
         Command::Evidence(evidence) => evidence.run(directory, report),

@@ -1,4 +1,4 @@
-use quorate_crypto::{ClusterId, ReplicaId};
+use quorate_crypto::{ClusterId, Digest, ReplicaId, Seq};
 
 use super::*;
 use crate::disk::Operation;
@@ -34,8 +34,8 @@ fn each_failure_has_its_exit_code_and_one_sentence() {
         (6, NodeError::from_open(data, &OpenError::ForeignCluster(ClusterId::default()))),
         (6, NodeError::from_open(data, &OpenError::ForeignReplica(ReplicaId(3)))),
         (6, NodeError::from_open(data, &OpenError::Damaged { frame: FrameNumber(7), why: "rot" })),
-        (6, NodeError::from_replica(data, &OpenReplicaError::Untrusted)),
-        (6, NodeError::Halted(Halt::LostLog)),
+        (6, NodeError::from_replica(data, &OpenReplicaError::Records("it is another version's".to_owned()))),
+        (6, NodeError::Halted(Halt::Diverged { seq: Seq(4), own: Digest::ZERO, certified: Digest([1; 32]) })),
         (4, NodeError::Refused("a key".to_owned())),
     ] {
         assert_eq!(error.exit_code(), code, "{error}");

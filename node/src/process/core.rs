@@ -17,7 +17,7 @@ use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use quorate_crypto::{Digest, PublicKey, ReplicaId, Seq, Verified};
-use quorate_protocol::engine::{Engine, EngineStatus, Halt, Input, Now};
+use quorate_protocol::engine::{Engine, EngineStatus, Input, Now};
 use quorate_protocol::message::Message;
 use quorate_protocol::request::Request;
 use quorate_protocol::state::Snapshot;
@@ -151,7 +151,7 @@ impl Core {
         let mut inputs = Vec::new();
         let mut memory = Memory {
             configuration: self.driver.execution().configuration_digest(),
-            told: self.driver.engine().status(),
+            told: EngineStatus { rejoining: false, ..self.driver.engine().status() },
             look_wanted: false,
         };
         loop {
@@ -255,14 +255,10 @@ impl Core {
         for snapshot in snapshots {
             self.keeper.push(Keep::Snapshot(snapshot));
         }
-        if halt == Some(Halt::LostLog) {
-            // Whoever starts the node again must not start it with a log that is known to lack promises.
-            self.driver.log_mut().set_trusted(false).map_err(|error| NodeError::from_log(&self.data, &error))?;
-        }
         halt.map_or(Ok(()), |halt| Err(NodeError::Halted(halt)))
     }
 
-    /// One line a view change, checkpoint and state transfer.
+    /// One line a view change, checkpoint, state transfer, and whatever happens to logs.
     fn tell(status: &EngineStatus, memory: &mut Memory) {
         let told = &memory.told;
         if (status.view, status.entered) != (told.view, told.entered) {
@@ -277,6 +273,22 @@ impl Core {
         }
         if status.transferring != told.transferring {
             tracing::info!(transferring = status.transferring, executed = %status.executed, "state transfer");
+        }
+        if (status.rejoining, status.incarnation) != (told.rejoining, told.incarnation) {
+            if status.rejoining {
+                tracing::warn!(incarnation = %status.incarnation, "the log lacks promises of this replica: it signs nothing and rejoins");
+            } else {
+                tracing::info!(incarnation = %status.incarnation, above = %status.stable, "rejoined");
+            }
+        }
+        if status.without_log != told.without_log {
+            tracing::info!(replicas = ?status.without_log, "replicas without a trusted log");
+        }
+        if status.too_many_without_log && !told.too_many_without_log {
+            tracing::error!(
+                replicas = ?status.without_log,
+                "more than f replicas have no trusted log, so nothing can be ordered and none of them can rejoin; bring back the data directories of as many as you can and start them again"
+            );
         }
         memory.told = status.clone();
     }

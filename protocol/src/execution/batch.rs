@@ -23,6 +23,8 @@ pub struct BatchOutcome {
     pub time: u64,
     /// One answer to each request, in the batch's order, with the client it goes to.
     pub replies: Vec<(PublicKey, Reply)>,
+    /// Whether a replica's Rejoin executed: the lives that the state shows are others than before.
+    pub rejoined: bool,
     /// How many requests executed now; the others were refused or executed in an earlier batch.
     pub executed: usize,
     /// [`Reply::leaf`] of every answer: what receipts are made of, 32 bytes a request.

@@ -5,19 +5,21 @@
 //! ```text
 //! 0                     -> ExecutionParameters
 //! 1, client key 32 B    -> ClientRecord
-//! 2, replica id u16     reserved: incarnation, nonce and n_r of a replica that rejoined
+//! 2, replica id u16     -> crate::rejoin::RejoinRecord: incarnation, nonce and n_r of a replica that rejoined
 //! ```
 //!
 //! It changes by operations of service 0. Admin keys are fixed at genesis (they are part of the cluster id); an admin
-//! adds and removes the keys of clients.
+//! adds and removes the keys of clients. Rejoin is the one operation that nobody's client key may ask for: it is the
+//! replica's own ([`crate::rejoin`]).
 
 use bincode::{Decode, Encode};
 use quorate_crypto::encoding::{decode, encode};
 use quorate_crypto::merkle_map::MerkleMap;
-use quorate_crypto::{PublicKey, Seq, Signed, StatementKind};
+use quorate_crypto::{PublicKey, ReplicaId, Seq, Signed, StatementKind};
 
 use super::service::RestoreError;
 use crate::parameters::Parameters;
+use crate::rejoin::{self, Rejoined};
 use crate::state::TableId;
 
 /// The number of the configuration service in [`crate::request::Operation::service`].
@@ -27,7 +29,8 @@ pub const CLIENTS_MAX: usize = 16_384;
 /// Most bytes of an operation of service 0.
 pub const CONFIGURATION_OPERATION_BYTES_MAX: usize = 1024;
 
-pub(super) const CONFIGURATION_TABLE: TableId = TableId(2);
+/// The table the configuration is in.
+pub const CONFIGURATION_TABLE: TableId = TableId(2);
 
 const PARAMETERS_KEY: &[u8] = &[0];
 const CLIENT_TAG: u8 = 1;
@@ -104,8 +107,9 @@ pub enum ConfigurationOperation {
         /// The key.
         key: PublicKey,
     },
-    /// Reserved: a replica without a trusted log comes back (protocol.md, Rejoin). Refused as
-    /// [`crate::reply::Refusal::NotSupported`].
+    /// A replica without a trusted log comes back (protocol.md, Rejoin). Executed only in the form of
+    /// [`crate::rejoin::rejoin_request`]; around it, a client's signature is refused as
+    /// [`crate::reply::Refusal::NotPermitted`].
     Rejoin(Signed),
 }
 
@@ -124,6 +128,8 @@ pub enum ConfigurationResult {
     UnacceptableKey,
     /// [`CLIENTS_MAX`] keys are registered.
     TooManyClients,
+    /// The replica is in the incarnation it asked for from this batch on.
+    Rejoined,
 }
 
 impl ConfigurationOperation {
@@ -183,13 +189,15 @@ impl Configuration {
             .and_then(|bytes| decode(bytes, RECORD_BYTES_MAX).ok())
             .ok_or_else(|| malformed("no parameters"))?;
         let mut clients = 0;
-        for (key, value) in table.range(&[CLIENT_TAG], None) {
+        for (key, value) in table.range(&[CLIENT_TAG], Some(&[CLIENT_TAG + 1])) {
             if key.len() != 33 || key[0] != CLIENT_TAG || decode::<ClientRecord>(value, RECORD_BYTES_MAX).is_err() {
                 return Err(malformed("an entry is not a client"));
             }
             clients += 1;
         }
-        if clients + 1 != table.len() || clients > CLIENTS_MAX || parameters.sessions_per_client == 0 {
+        let rejoined = Rejoined::read(table).ok_or_else(|| malformed("an entry is not of a replica that rejoined"))?;
+        let entries = clients + rejoined.len() + 1;
+        if entries != table.len() || clients > CLIENTS_MAX || parameters.sessions_per_client == 0 {
             return Err(malformed("entries out of bounds"));
         }
         Ok(Configuration { table: table.clone(), parameters, clients })
@@ -215,7 +223,22 @@ impl Configuration {
         })
     }
 
-    /// Executes an operation whose signer is an admin. `None` for those this version does not execute.
+    /// The replicas that rejoined. `restore` decoded every entry and everything else wrote it here.
+    pub(super) fn rejoined(&self) -> Rejoined {
+        Rejoined::read(&self.table).unwrap_or_default()
+    }
+
+    /// What is known of one replica that rejoined.
+    pub(super) fn rejoin_record(&self, replica: ReplicaId) -> Option<rejoin::RejoinRecord> {
+        rejoin::entry(&self.table, replica)
+    }
+
+    /// Executes a replica's own Rejoin; whether it won.
+    pub(super) fn rejoin(&mut self, statement: &Signed, seq: Seq) -> bool {
+        rejoin::execute(&mut self.table, statement, seq)
+    }
+
+    /// Executes an operation whose signer is an admin. `None` for the one that is not an admin's.
     pub(super) fn execute(&mut self, operation: &ConfigurationOperation, seq: Seq) -> Option<ConfigurationResult> {
         match operation {
             ConfigurationOperation::AddClient { key, permission } => Some(self.add(key, *permission, seq)),

@@ -9,7 +9,7 @@
 //! |---|---|---|
 //! | 0 | format version, seq, epoch, agreed time, the sweep's place | [`restore`](Execution::from_snapshot) |
 //! | 1 | sessions and executed numbers | `session` |
-//! | 2 | parameters, registered keys | [`configuration`] |
+//! | 2 | parameters, registered keys, replicas that rejoined | [`configuration`] |
 //! | 16 and up | the service's own | [`service`] |
 //!
 //! How a request is judged, the first that applies:
@@ -41,6 +41,10 @@
 //! time is past the last valid_until of what executed in it. So a request never executes twice, whatever is dropped. A
 //! client that signs two requests under one number, the second valid after the first has expired, may see both execute;
 //! this harms only itself.
+//!
+//! A replica's own Rejoin ([`crate::rejoin`]) has no session and no client. It executes if it is the first of the incarnation
+//! after the one the state shows; one of an earlier incarnation is refused as [`Refusal::StaleNumber`], one further ahead as
+//! [`Refusal::NumberTooFar`].
 
 mod batch;
 pub mod configuration;
@@ -52,12 +56,12 @@ use std::sync::Arc;
 
 use quorate_crypto::encoding::encode;
 use quorate_crypto::mutant::{Mutant, alive};
-use quorate_crypto::{Digest, Epoch, PublicKey, Seq, Verified, merkle_tree};
+use quorate_crypto::{Digest, Epoch, PublicKey, Seq, Signed, Verified, merkle_tree};
 
 pub use batch::{BATCH_RESULTS_PER_CLIENT, BatchOutcome};
 pub use configuration::{
-    CONFIGURATION_SERVICE, ClientRecord, ConfigurationOperation, ConfigurationResult, ExecutionParameters,
-    InitialConfiguration, Permission,
+    CONFIGURATION_SERVICE, CONFIGURATION_TABLE, ClientRecord, ConfigurationOperation, ConfigurationResult,
+    ExecutionParameters, InitialConfiguration, Permission,
 };
 pub use service::{Access, KEY_VALUE_SERVICE, RestoreError, Service};
 pub use session::{
@@ -65,6 +69,7 @@ pub use session::{
 };
 
 use crate::proposal::{Payload, Proposal};
+use crate::rejoin::{Rejoined, rejoin_statement};
 use crate::reply::{Outcome, RESULTS_BYTES_MAX, Refusal, Reply};
 use crate::request::{Operation, Request, RequestContent};
 use crate::state::StateHeader;
@@ -164,6 +169,11 @@ impl<S: Service> Execution<S> {
         self.configuration.table().digest()
     }
 
+    /// The replicas that rejoined, with their incarnations.
+    pub fn rejoined(&self) -> Rejoined {
+        self.configuration.rejoined()
+    }
+
     /// Sessions remembered, of all clients.
     pub fn sessions(&self) -> usize {
         self.sessions.len()
@@ -179,6 +189,9 @@ impl<S: Service> Execution<S> {
     /// refused at every time between the two; in particular `Expired` is said only when agreed time has passed, and is
     /// final.
     pub fn judge(&self, request: &Request, wall: u64) -> Judgement {
+        if let Some(statement) = rejoin_statement(request) {
+            return self.permits_rejoin(&statement).map_or_else(Judgement::Refused, |()| Judgement::Fresh);
+        }
         match self.verdict(request.content(), request.digest(), self.time.max(wall)) {
             Verdict::Fresh { .. } => Judgement::Fresh,
             Verdict::Executed(reply) => Judgement::Executed(reply),
@@ -207,11 +220,19 @@ impl<S: Service> Execution<S> {
         }
         let mut shares = ResultShares::default();
         let mut executed = 0;
+        let mut rejoined = false;
         let mut replies = Vec::with_capacity(requests.len());
         for (index, (request, named)) in requests.iter().zip(proposal.requests()).enumerate() {
             let digest = request.digest();
             assert_eq!(digest, *named, "batch {seq} names another body at place {index}");
-            let (reply, is_new) = self.answer(request.content(), digest, index as u32, &mut shares);
+            let (reply, is_new) = match rejoin_statement(request) {
+                Some(statement) => {
+                    let (reply, is_new) = self.rejoin(&statement, digest, index as u32);
+                    rejoined |= is_new;
+                    (reply, is_new)
+                }
+                None => self.answer(request.content(), digest, index as u32, &mut shares),
+            };
             executed += usize::from(is_new);
             replies.push((request.content().client, reply));
         }
@@ -222,9 +243,34 @@ impl<S: Service> Execution<S> {
             results_root: merkle_tree::root(&leaves),
             leaves,
             replies,
+            rejoined,
             executed,
             revision: self.service.revision(),
             next_deadline: self.service.next_deadline(),
+        }
+    }
+
+    /// Executes a replica's own Rejoin; says whether it won.
+    fn rejoin(&mut self, statement: &Signed, digest: Digest, index: u32) -> (Reply, bool) {
+        let outcome = match self.permits_rejoin(statement) {
+            Ok(()) if self.configuration.rejoin(statement, self.seq) => {
+                Outcome::Results(vec![encode(&ConfigurationResult::Rejoined)])
+            }
+            Ok(()) => Outcome::Refused(Refusal::NumberTaken),
+            Err(refusal) => Outcome::Refused(refusal),
+        };
+        let is_new = matches!(outcome, Outcome::Results(_));
+        let (seq, time, revision) = (self.seq, self.time, self.service.revision());
+        (Reply { request: digest, seq, index, time, revision, outcome }, is_new)
+    }
+
+    /// The first Rejoin of an incarnation to execute wins, and incarnations follow one another.
+    fn permits_rejoin(&self, statement: &Signed) -> Result<(), Refusal> {
+        let known = self.configuration.rejoin_record(statement.signer()).map_or(0, |record| record.incarnation.0);
+        match statement.statement.incarnation.0.checked_sub(known) {
+            Some(1) => Ok(()),
+            None | Some(0) => Err(Refusal::StaleNumber),
+            Some(_) => Err(Refusal::NumberTooFar),
         }
     }
 
@@ -354,7 +400,8 @@ impl<S: Service> Execution<S> {
             let needed = match operation.service {
                 CONFIGURATION_SERVICE => match ConfigurationOperation::from_bytes(&operation.bytes) {
                     None => return Err(Refusal::UnknownOperation),
-                    Some(ConfigurationOperation::Rejoin(_)) => return Err(Refusal::NotSupported),
+                    // A replica's own, whoever carries it; a client's signature around it changes nothing.
+                    Some(ConfigurationOperation::Rejoin(_)) => return Err(Refusal::NotPermitted),
                     Some(_) => Permission::Admin,
                 },
                 KEY_VALUE_SERVICE => match self.service.classify(&operation.bytes) {

@@ -5,6 +5,7 @@ mod judging;
 mod model;
 mod outcomes;
 mod recovery;
+mod rejoining;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,16 +1,16 @@
-//! STATUS, re-sending, fetching, state transfer, handing statements back: nothing relies on a message having arrived once.
+//! STATUS, re-sending, fetching, state transfer: nothing relies on a message having arrived once.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use quorate_crypto::{Digest, ReplicaId, Seq, Signed, StatementBody, View};
+use quorate_crypto::{Digest, ReplicaId, Seq, Signed, View};
 
 use crate::checkpoint::parts;
-use crate::engine::{Halt, Now, Recipients};
+use crate::engine::{Now, Recipients};
 use crate::message::{Committed, FETCH_MAX, Message, PrePrepare, STATUS_SLOTS_MAX, SlotStatus, Status};
 use crate::parameters::Micros;
 use crate::pbft::Replica;
-use crate::pbft::slot::ballot_of;
 use crate::proposal::Proposal;
+use crate::rejoin::Rejoined;
 use crate::transfer::Progress;
 
 /// STATUS is sent so often by a replica that catches up.
@@ -33,8 +33,6 @@ const BULK_LEAST: usize = 32 * 1024;
 const BULK_REFILL: Micros = 10_000;
 /// Without progress for so long below a stable checkpoint, the state itself is fetched.
 const TRANSFER_PATIENCE: Micros = 300_000;
-/// Votes handed back at least, if so many are held: the peer's newest, whatever numbers others have touched since.
-const HANDED_BACK: usize = 32;
 
 /// What is known of a peer, by its own word: it only decides what to send it.
 #[derive(Debug, Default)]
@@ -65,6 +63,7 @@ impl Replica {
 
     pub(super) fn end_turn(&mut self, now: Now) {
         self.use_new_bodies(now);
+        self.tend_rejoin(now);
         self.propose(now);
         self.tend_timer(now);
         self.tend_relays(now);
@@ -79,7 +78,8 @@ impl Replica {
         let transfer = self.transfer.wake();
         // Once the state is being fetched its patience is over, and a time that has passed would wake it without end.
         let stall = self.stall.filter(|_| !self.transfer.is_active()).map(|stall| stall.since + TRANSFER_PATIENCE);
-        [Some(self.next_status), self.timer_deadline(), fetch, transfer, stall, self.next_awaited_fetch()]
+        let awaited = self.next_awaited_fetch();
+        [Some(self.next_status), self.timer_deadline(), fetch, transfer, stall, awaited, self.next_rejoin()]
             .into_iter()
             .flatten()
             .min()
@@ -91,7 +91,7 @@ impl Replica {
         ahead >= self.committee().one_honest()
     }
 
-    fn tend_status(&mut self, now: Now) {
+    pub(super) fn tend_status(&mut self, now: Now) {
         let pending = !self.pending.is_empty()
             || !self.entered
             || self.slots.range(self.executed.next()..).next().is_some()
@@ -437,12 +437,16 @@ impl Replica {
             .map(|(id, _)| *id)
             .collect();
         // What f + 1 do not hold any more at least one honest replica has given up for a newer state.
-        let outdated = self.transfer.target().is_some_and(|target| target < self.stable());
-        let moves_on = outdated
-            && (self.transfer.lacking() >= self.committee().one_honest() || self.transfer.is_stuck(now, &peers));
+        let given_up = self.transfer.lacking() >= self.committee().one_honest() || self.transfer.is_stuck(now, &peers);
+        // Whoever restarted holds its newest state only, which may become stable with this replica's help alone: what
+        // f + 1 vouch for is right as well (rule P13).
+        let vouched = || self.checkpoints.vouched(self.committee().one_honest());
+        let certified = (self.stable(), self.checkpoints.stable_digest());
+        let (seq, root) = given_up.then(vouched).flatten().unwrap_or(certified);
+        let moves_on = given_up && self.transfer.target().is_some_and(|target| target < seq);
         if (waited || hopeless) && (!self.transfer.is_active() || moves_on) {
             let base = self.transfer.newest().cloned();
-            self.transfer.start(self.stable(), self.checkpoints.stable_digest(), base.as_ref());
+            self.transfer.start(seq, root, base.as_ref());
         }
         for (peer, question) in self.transfer.questions(now, &peers) {
             self.send(Recipients::One(peer), question, None);
@@ -471,72 +475,12 @@ impl Replica {
         }
         self.timer = self.timer.filter(|_| !self.entered);
         self.stall = None;
+        // At once: whoever counts as executed a Rejoin it does not know yet would enter a view that the Rejoin closes.
+        self.learn_lives(now, Rejoined::of_snapshot(&snapshot), false);
+        self.heed_own_life(now);
         self.out.install = Some(snapshot);
         self.collect_garbage();
         self.next_status = now.monotonic;
         self.advance_all(now);
-    }
-
-    /// On every new link peers hand back the newest statements they hold that the other side signed.
-    pub(super) fn handle_link_up(&mut self, now: Now, peer: ReplicaId) {
-        if !self.peers.contains_key(&peer) {
-            return;
-        }
-        let mut statements: Vec<Signed> = Vec::new();
-        for slot in self.slots.values().rev() {
-            if statements.len() >= HANDED_BACK {
-                break;
-            }
-            for round in slot.rounds.values() {
-                statements.extend(round.pre_prepare.filter(|signed| signed.signer() == peer));
-                statements.extend(round.prepares.get(&peer).map(|prepare| prepare.signed));
-                statements.extend(round.commits.get(&peer));
-            }
-        }
-        statements.truncate(STATUS_SLOTS_MAX - 3);
-        statements.extend(self.view_changes.get(&peer).map(|message| message.signed));
-        statements.extend(self.checkpoints.newest_vote(peer));
-        if !statements.is_empty() {
-            self.send(Recipients::One(peer), Message::YourStatements(statements), None);
-        }
-        self.next_status = now.monotonic;
-        self.tend_status(now);
-    }
-
-    /// A statement of its own that the log lacks, above the stable checkpoint or of a later view: the log is not the
-    /// newest, and a replica that cannot know what it signed must not sign.
-    pub(super) fn handle_own_statements(&mut self, statements: &[Signed]) {
-        let lacking = statements.iter().any(|signed| self.lacks_own(signed));
-        if lacking {
-            self.halt(Halt::LostLog);
-        }
-    }
-
-    fn lacks_own(&self, signed: &Signed) -> bool {
-        let statement = &signed.statement;
-        if statement.signer != self.id() || statement.incarnation != self.setup.incarnation {
-            return false;
-        }
-        match &statement.body {
-            StatementBody::PrePrepare(ballot) | StatementBody::Prepare(ballot) | StatementBody::Commit(ballot) => {
-                if ballot.view > self.view || (ballot.view == self.view && !self.entered && self.view > View(0)) {
-                    return true;
-                }
-                if ballot.view < self.view || ballot.seq <= self.stable() {
-                    return false;
-                }
-                let round = self.slots.get(&ballot.seq).and_then(|slot| slot.rounds.get(&ballot.view));
-                let own = round.and_then(|round| match &statement.body {
-                    StatementBody::PrePrepare(_) => round.pre_prepare,
-                    StatementBody::Prepare(_) => round.prepares.get(&self.id()).map(|prepare| prepare.signed),
-                    _ => round.commits.get(&self.id()).copied(),
-                });
-                own.is_none_or(|own| ballot_of(own.body()) != Some(ballot))
-            }
-            StatementBody::ViewChange { view, .. } => *view > self.view,
-            StatementBody::NewView { view, .. } => *view > self.view,
-            StatementBody::Checkpoint { seq, .. } => *seq > self.stable() && self.checkpoints.own(*seq).is_none(),
-            _ => false,
-        }
     }
 }

@@ -3,7 +3,7 @@
 use quorate_crypto::{Certificate, Digest, Seq, Signed, StatementBody};
 
 use crate::checkpoint::parts;
-use crate::engine::{Halt, Now, Recipients};
+use crate::engine::{Halt, Now, Recipients, RecordIndex};
 use crate::message::Message;
 use crate::pbft::Replica;
 use crate::record::Record;
@@ -19,6 +19,9 @@ impl Replica {
             return;
         }
         self.check_checkpoint(&signed);
+        if !self.vote_counts(&signed.statement, seq) {
+            return;
+        }
         let committee = std::sync::Arc::clone(&self.setup.committee);
         if let Some(certificate) = self.checkpoints.add(signed, &committee) {
             self.adopt_stable(now, certificate);
@@ -41,6 +44,13 @@ impl Replica {
         if let Some(own) = self.checkpoints.own(seq) {
             if let Some((_, before)) = parts(own.body()).filter(|(_, before)| *before != root) {
                 self.halt(Halt::Diverged { seq, own: root, certified: before });
+            }
+            return;
+        }
+        if !self.may_sign_about(seq) {
+            self.check_attempt();
+            if seq == self.stable() && !self.halted {
+                self.cut_log();
             }
             return;
         }
@@ -70,7 +80,9 @@ impl Replica {
         self.checkpoints.stabilise(certificate);
         self.collect_garbage();
         self.next_seq = self.next_seq.max(seq.next());
-        if self.checkpoints.own(seq).is_some() {
+        self.check_attempt();
+        let held = self.is_rejoining() && self.transfer.at(seq).is_some();
+        if self.checkpoints.own(seq).is_some() || held {
             self.cut_log();
         }
         self.advance_all(now);
@@ -95,7 +107,16 @@ impl Replica {
 
     /// Everything below can go once the certificate of q and the own snapshot are durable: the certificate's record and
     /// the base are in this step, the snapshot is durable already.
-    fn cut_log(&mut self) {
+    pub(super) fn cut_log(&mut self) {
+        let base = self.record_base();
+        let lowest = self.slots.values().filter_map(|slot| slot.first_record).min();
+        let cut = lowest.map_or(base, |lowest| lowest.min(base));
+        self.bodies.forget_records_below(cut);
+        self.out.cut = Some(cut);
+    }
+
+    /// Writes anew what a restart needs besides the slots.
+    pub(super) fn record_base(&mut self) -> RecordIndex {
         let base = self.record(Record::Base {
             view: self.view,
             entered: self.entered,
@@ -112,15 +133,13 @@ impl Replica {
             checkpoints: self.checkpoints.all_own().copied().collect(),
             executed: self.own_executed.values().copied().collect(),
         });
+        self.record_life();
         if self.own_view_change.is_some() {
             self.own_view_change_record = Some(base);
         }
         for kept in self.new_views.values_mut() {
             kept.record = Some(base);
         }
-        let lowest = self.slots.values().filter_map(|slot| slot.first_record).min();
-        let cut = lowest.map_or(base, |lowest| lowest.min(base));
-        self.bodies.forget_records_below(cut);
-        self.out.cut = Some(cut);
+        base
     }
 }

@@ -15,7 +15,9 @@
 //! | `view_timer` | timers, relays, watching the primary |
 //! | `view_change` | VIEW-CHANGE, NEW-VIEW |
 //! | `checkpointing` | CHECKPOINT, stable certificates, cutting the log |
-//! | `catch_up` | STATUS, re-sending, fetching, handing back statements |
+//! | `catch_up` | STATUS, re-sending, fetching |
+//! | `handing_back` | handing statements back to who signed them |
+//! | `rejoining` | lives: coming back without a log, and who is believed after that |
 //! | [`monitor`] | whether the primary is merely slow |
 //! | `accusation` | finding signed contradictions |
 //! | `recovery` | from records back to a replica |
@@ -35,6 +37,7 @@ use crate::message::Message;
 use crate::parameters::{Micros, Parameters};
 use crate::pending::Pending;
 use crate::record::Record;
+use crate::rejoin::Rejoining;
 use crate::request::Request;
 use crate::throughput::Throughput;
 use crate::transfer::Transfer;
@@ -42,9 +45,11 @@ use crate::transfer::Transfer;
 mod accusation;
 mod catch_up;
 mod checkpointing;
+mod handing_back;
 pub mod monitor;
 mod normal_case;
 mod recovery;
+mod rejoining;
 pub mod safety;
 pub mod slot;
 mod view_change;
@@ -56,6 +61,7 @@ mod tests;
 
 use catch_up::{Peer, Stall};
 use monitor::Monitor;
+use rejoining::Lives;
 use slot::Slot;
 use view_change_message::{NewView, ViewChange};
 
@@ -64,8 +70,10 @@ use view_change_message::{NewView, ViewChange};
 pub struct Setup {
     /// Who this replica is.
     pub id: ReplicaId,
-    /// Its incarnation (0 until it ever rejoins).
+    /// The incarnation it begins in: 0. Its log says in which one it goes on.
     pub incarnation: Incarnation,
+    /// Fresh random bytes of this process: what the nonces of its Rejoins are made of.
+    pub rejoin_seed: [u8; 32],
     /// The members.
     pub committee: Arc<Committee>,
     /// The shared parameters.
@@ -145,6 +153,7 @@ pub struct Replica {
     wanted_proposals: BTreeMap<Digest, BTreeSet<Seq>>,
     /// Wanted bodies came in this turn, or a log was read back: slots may have become ready.
     bodies_came: bool,
+    lives: Lives,
     offences: BTreeSet<Digest>,
     view_changes_started: u64,
     halted: bool,
@@ -204,6 +213,7 @@ impl Replica {
             last_step: 0,
             wanted_proposals: BTreeMap::new(),
             bodies_came: false,
+            lives: Lives::default(),
             offences: BTreeSet::new(),
             view_changes_started: 0,
             halted: false,
@@ -246,6 +256,7 @@ impl Replica {
     }
 
     fn header(&self) -> Statement {
+        assert!(!self.is_rejoining(), "a replica without a trusted log signs nothing but Rejoin");
         // The body is replaced by whoever signs.
         Statement {
             epoch: self.committee().epoch(),
@@ -310,7 +321,7 @@ impl Replica {
             }
             Message::CommitCertificate(committed) => self.handle_commit_certificate(now, committed),
             Message::StableCheckpoint(certificate) => self.handle_stable(now, certificate),
-            Message::YourStatements(statements) => self.handle_own_statements(&statements),
+            Message::YourStatements(statements) => self.handle_own_statements(now, &statements),
             Message::FetchState { .. } | Message::FetchChunk { .. } => {
                 let answer = self.transfer.answer(now, from, &message);
                 if let Some(answer) = answer {
@@ -347,6 +358,8 @@ impl Engine for Replica {
             Input::Executed { seq, results, next_deadline } => self.handle_executed(now, seq, results, next_deadline),
             Input::CheckpointStored { snapshot, root } => self.handle_checkpoint_stored(now, snapshot, root),
             Input::LinkUp(peer) => self.handle_link_up(now, peer),
+            Input::Rejoined(rejoined) => self.handle_rejoined(now, rejoined),
+            Input::LogTrusted => self.handle_log_trusted(now),
         }
         let step = std::mem::take(&mut self.out);
         if self.halted {
@@ -361,6 +374,7 @@ impl Engine for Replica {
     }
 
     fn status(&self) -> EngineStatus {
+        let without_log = self.without_log();
         EngineStatus {
             view: self.view,
             entered: self.entered,
@@ -372,6 +386,15 @@ impl Engine for Replica {
             pending: self.pending.len(),
             view_changes: self.view_changes_started,
             transferring: self.transfer.is_active(),
+            incarnation: self
+                .lives
+                .rejoining
+                .as_ref()
+                .and_then(Rejoining::attempt)
+                .map_or(self.setup.incarnation, |attempt| attempt.statement.statement.incarnation),
+            rejoining: self.is_rejoining(),
+            too_many_without_log: without_log.len() > self.committee().faults(),
+            without_log,
         }
     }
 

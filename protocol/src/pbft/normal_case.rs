@@ -13,6 +13,7 @@ use crate::pbft::slot::{PreparedCertificate, Round, ballot_of};
 use crate::pending::Admission;
 use crate::proposal::{Payload, Proposal};
 use crate::record::Record;
+use crate::rejoin::rejoin_statement;
 use crate::request::Request;
 
 /// A fetch waits this long at first: the client has most likely sent the body already.
@@ -34,6 +35,12 @@ impl Replica {
             let digest = request.digest();
             let wanted = self.bodies.is_wanted(&digest);
             self.bodies_came |= wanted;
+            // Who only follows has no use for requests that nobody ordered yet.
+            let too_early =
+                rejoin_statement(&request).is_some_and(|statement| !self.admits_rejoin(now, &statement, digest));
+            if !wanted && (too_early || self.is_rejoining()) {
+                continue;
+            }
             let number = number_of(&request);
             match self.pending.admission(&digest, &number.client, room) {
                 // Fetched for a vote or a decision: who sent it has it pending, or it was decided.
@@ -97,12 +104,16 @@ impl Replica {
     pub(super) fn propose(&mut self, now: Now) {
         let in_flight_max = self.throughput.within(self.parameters().view_timeout / 4).max(2 * BATCH_LEAST);
         let batch_max = self.parameters().batch_requests_max.min(in_flight_max / 2);
-        while self.entered && self.leads() && self.in_window(self.next_seq) {
+        while self.entered && self.leads() && self.may_assign() && self.in_window(self.next_seq) {
             let undecided = self.next_seq.0 - 1 - self.delivered.0.min(self.next_seq.0 - 1);
             if undecided >= self.parameters().pipeline_depth {
                 return;
             }
             let waiting = self.pending.unproposed();
+            if waiting == 0 && self.fill_target().is_some_and(|target| self.next_seq <= target) {
+                self.assign(now, Proposal::NULL);
+                continue;
+            }
             let overdue = self.deadline_is_due(now) && undecided == 0;
             if waiting == 0 && !overdue {
                 return;
@@ -121,10 +132,14 @@ impl Replica {
     }
 
     fn propose_batch(&mut self, now: Now, batch: Vec<Digest>) {
+        self.last_time = self.last_time.max(now.wall);
+        self.assign(now, Proposal { time: self.last_time, payload: Payload::Batch(batch) });
+    }
+
+    /// Assigns the next number to `proposal`.
+    fn assign(&mut self, now: Now, proposal: Proposal) {
         let seq = self.next_seq;
         self.next_seq = seq.next();
-        self.last_time = self.last_time.max(now.wall);
-        let proposal = Proposal { time: self.last_time, payload: Payload::Batch(batch) };
         let ballot = Ballot { view: self.view, seq, digest: proposal.digest() };
         let signed = self.sign(StatementBody::PrePrepare(ballot));
         self.learn_proposal(seq, proposal.clone());
@@ -228,6 +243,9 @@ impl Replica {
     pub(super) fn handle_pre_prepare(&mut self, now: Now, message: PrePrepare) {
         let Some(ballot) = ballot_of(message.signed.body()).copied() else { return };
         self.check_pre_prepare(&message.signed);
+        if !self.vote_counts(&message.signed.statement, ballot.seq) {
+            return;
+        }
         // Of the view this replica is in or moves to only: the proposals of a primary that does not lead yet would name
         // requests as proposed (the present primary would never propose them) and bodies to fetch, and nothing would
         // end that while the present view lasts. What comes too early is sent again when STATUS shows that it lacks.
@@ -266,6 +284,9 @@ impl Replica {
             return;
         }
         self.check_prepare(&message);
+        if !self.vote_counts(&message.signed.statement, ballot.seq) {
+            return;
+        }
         let round = self.slot(ballot.seq).rounds.entry(ballot.view).or_default();
         round.prepares.entry(message.signed.signer()).or_insert(message);
         self.advance(now, ballot.seq);
@@ -277,6 +298,9 @@ impl Replica {
             return;
         }
         self.check_commit(&signed);
+        if !self.vote_counts(&signed.statement, ballot.seq) {
+            return;
+        }
         let round = self.slot(ballot.seq).rounds.entry(ballot.view).or_default();
         round.commits.entry(signed.signer()).or_insert(signed);
         self.advance(now, ballot.seq);
@@ -335,7 +359,7 @@ impl Replica {
     }
 
     fn may_sign(&self, ballot: &Ballot) -> bool {
-        let Some(slot) = self.slots.get(&ballot.seq) else { return false };
+        let Some(slot) = self.slots.get(&ballot.seq).filter(|_| self.may_sign_about(ballot.seq)) else { return false };
         let accepted = slot.rounds.get(&ballot.view).and_then(Round::ballot).map(|ballot| ballot.digest);
         let decided = slot.decided().map(|ballot| ballot.digest);
         safety::may_accept(
@@ -479,7 +503,7 @@ impl Replica {
                 self.halt(Halt::Diverged { seq, own: results, certified });
                 return;
             }
-        } else {
+        } else if self.may_sign_about(seq) {
             let signed = self.sign(StatementBody::Executed { seq, results });
             let record = self.record(Record::Executed(signed));
             self.slot(seq).rests_on(record);

@@ -12,6 +12,8 @@ use crate::pbft::view_change_message::{NewView, ViewChange};
 use crate::pbft::{KeptNewView, Replica, Setup};
 use crate::proposal::Proposal;
 use crate::record::Record;
+use crate::rejoin::attempt::Attempt;
+use crate::rejoin::{Rejoined, Rejoining};
 use crate::request::Request;
 use crate::state::Snapshot;
 use quorate_crypto::Signed;
@@ -21,9 +23,17 @@ type RecoveredBodies = BTreeMap<Digest, (Verified<Request>, RecordIndex)>;
 
 impl Replica {
     /// Rebuilds a replica from the records of its log, in order, and the newest durable snapshot. Bodies are verified
-    /// again (in batches): `Verified` has no other constructor.
-    pub fn recover(setup: Setup, now: Now, records: Vec<(RecordIndex, Record)>, snapshot: Option<Snapshot>) -> Replica {
+    /// again (in batches): `Verified` has no other constructor. `trusted` is what the log's own mark says; without it, or
+    /// with a Rejoin that is not settled, the replica rejoins, and of its own statements none counts.
+    pub fn recover(
+        setup: Setup,
+        now: Now,
+        records: Vec<(RecordIndex, Record)>,
+        snapshot: Option<Snapshot>,
+        trusted: bool,
+    ) -> Replica {
         let mut replica = Replica::new(setup);
+        replica.recover_life(&records, trusted);
         let mut bodies = RecoveredBodies::new();
         let mut last = RecordIndex(0);
         for (index, record) in records {
@@ -31,11 +41,17 @@ impl Replica {
             replica.apply_record(index, record, &mut bodies);
         }
         replica.next_record = last.0 + 1;
+        let decided = replica.slots.iter().rev().find(|(_, slot)| slot.committed.is_some()).map(|(seq, _)| *seq);
+        replica.lives.replayed = decided.unwrap_or(Seq(0));
         if let Some(snapshot) = snapshot {
             replica.delivered = snapshot.seq;
             replica.executed = snapshot.seq;
+            replica.learn_lives(now, Rejoined::of_snapshot(&snapshot), false);
             let stable = replica.stable();
             replica.transfer.hold(now, snapshot, stable);
+        }
+        if replica.is_rejoining() {
+            replica.follow_newest_view();
         }
         for (digest, (request, record)) in bodies {
             if replica.bodies.is_wanted(&digest) {
@@ -64,6 +80,30 @@ impl Replica {
         replica
     }
 
+    /// Which life the log tells of: the last that is complete, or one that is to begin.
+    fn recover_life(&mut self, records: &[(RecordIndex, Record)], trusted: bool) {
+        let mut asked: Option<Attempt> = None;
+        let incarnation = |statement: &Signed| statement.statement.incarnation;
+        for (index, record) in records {
+            match record {
+                Record::Rejoin(statement) => asked = Some(Attempt { statement: *statement, record: *index }),
+                Record::Rejoined { statement, above } => self.lives.began = Some((*statement, *above)),
+                _ => {}
+            }
+        }
+        let lived = self.lives.began.as_ref().map_or(self.setup.incarnation, |(statement, _)| incarnation(statement));
+        self.setup.incarnation = lived;
+        let open = asked.filter(|attempt| incarnation(&attempt.statement) > lived);
+        if !trusted || open.is_some() {
+            self.lives.rejoining = Some(Rejoining::new(lived, open));
+        }
+    }
+
+    /// Whether something in the log was signed in the life that goes on.
+    fn is_of_this_life(&self, signed: &Signed) -> bool {
+        signed.signer() != self.id() || (signed.statement.incarnation == self.setup.incarnation && !self.is_rejoining())
+    }
+
     /// A slot rests on the records of its bodies, too: the next cut must leave them.
     fn rest_on_bodies(&mut self) {
         for slot in self.slots.values_mut() {
@@ -90,21 +130,25 @@ impl Replica {
                     bodies.insert(request.digest(), (request, index));
                 }
             }
-            Record::PrePrepare(message) => self.apply_pre_prepare(index, message),
-            Record::Prepare(prepare) => self.apply_prepare(index, prepare),
-            Record::Prepared { pre_prepare, prepares, proposal, commit } => {
+            Record::PrePrepare(message) if self.is_of_this_life(&message.signed) => {
+                self.apply_pre_prepare(index, message);
+            }
+            Record::Prepare(prepare) if self.is_of_this_life(&prepare.signed) => self.apply_prepare(index, prepare),
+            Record::Prepared { pre_prepare, prepares, proposal, commit } if self.is_of_this_life(&commit) => {
                 self.apply_prepared(index, pre_prepare, prepares, proposal, commit);
             }
             Record::Committed(committed) => self.apply_committed(index, committed),
-            Record::LeftView(message) => {
+            Record::LeftView(message) if self.is_of_this_life(&message.signed) => {
                 self.view = message.view();
                 self.entered = false;
                 self.own_view_change_record = Some(index);
                 self.view_changes.insert(message.author(), message.clone());
                 self.own_view_change = Some(message);
             }
-            Record::NewView { new_view, view_changes } => self.apply_new_view(index, new_view, view_changes),
-            Record::Checkpoint(signed) => {
+            Record::NewView { new_view, view_changes } if self.is_of_this_life(&new_view.signed) => {
+                self.apply_new_view(index, new_view, view_changes);
+            }
+            Record::Checkpoint(signed) if self.is_of_this_life(&signed) => {
                 if let Some((seq, _)) = crate::checkpoint::parts(signed.body()) {
                     self.checkpoints.add_own(seq, signed);
                 }
@@ -115,7 +159,8 @@ impl Replica {
                 if let Some(certificate) = stable {
                     self.checkpoints.restore(certificate);
                 }
-                for signed in checkpoints {
+                for signed in checkpoints.into_iter().filter(|signed| self.is_of_this_life(signed)).collect::<Vec<_>>()
+                {
                     if let Some((seq, _)) = crate::checkpoint::parts(signed.body()) {
                         self.checkpoints.add_own(seq, signed);
                     }
@@ -124,9 +169,12 @@ impl Replica {
                     self.apply_executed(signed);
                 }
                 for (new_view, view_changes) in new_views {
+                    if !self.is_of_this_life(&new_view.signed) {
+                        continue;
+                    }
                     self.apply_new_view(index, new_view, view_changes);
                 }
-                if let Some(message) = view_change {
+                if let Some(message) = view_change.filter(|message| self.is_of_this_life(&message.signed)) {
                     self.own_view_change_record = Some(index);
                     if !entered {
                         self.view_changes.insert(message.author(), message.clone());
@@ -136,8 +184,16 @@ impl Replica {
                 self.view = view;
                 self.entered = entered;
             }
-            // Rejoin is decided before recovery (a log with it is untrusted); Reserve is not written by this version.
-            Record::Rejoin(_) | Record::Reserve { .. } => {}
+            // Of a life that is over; or read before, for what they say of lives; Reserve is not written by this version.
+            Record::PrePrepare(_)
+            | Record::Prepare(_)
+            | Record::Prepared { .. }
+            | Record::LeftView(_)
+            | Record::NewView { .. }
+            | Record::Checkpoint(_)
+            | Record::Rejoin(_)
+            | Record::Rejoined { .. }
+            | Record::Reserve { .. } => {}
         }
     }
 
@@ -198,6 +254,9 @@ impl Replica {
     }
 
     fn apply_executed(&mut self, signed: Signed) {
+        if !self.is_of_this_life(&signed) {
+            return;
+        }
         if let quorate_crypto::StatementBody::Executed { seq, .. } = signed.body() {
             self.own_executed.insert(*seq, signed);
         }

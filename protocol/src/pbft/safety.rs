@@ -16,7 +16,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use quorate_crypto::mutant::{Mutant, alive};
 use quorate_crypto::statement::Ballot;
 use quorate_crypto::{
-    Certificate, CertificateError, Claim, Committee, Digest, Epoch, ReplicaId, Seq, Signed, StatementBody, View,
+    Certificate, CertificateError, Claim, Committee, Digest, Epoch, Incarnation, ReplicaId, Seq, Signed, StatementBody,
+    View,
 };
 use thiserror::Error;
 
@@ -65,6 +66,9 @@ pub enum NewViewError {
     /// What it carries over is not what its VIEW-CHANGEs compute.
     #[error("it does not carry over what its VIEW-CHANGEs compute")]
     WrongChoice,
+    /// Its author rejoined, and its own VIEW-CHANGE of that life is not among those it rests on.
+    #[error("replica {0} rejoined, so its NEW-VIEW must rest on its own VIEW-CHANGE as well")]
+    LacksOwnViewChange(ReplicaId),
     /// A proof does not hold.
     #[error(transparent)]
     Proof(ProofError),
@@ -265,7 +269,8 @@ pub fn new_view_shape(
 }
 
 /// Rule P2: a NEW-VIEW rests on q distinct VIEW-CHANGEs for its view, is by that view's primary, and carries exactly
-/// what they compute. `view_changes` are verified.
+/// what they compute. `view_changes` are verified. One whose author rejoined contains the author's own VIEW-CHANGE: its low
+/// watermark is above everything an earlier life assigned in that view.
 pub fn new_view_holds(
     new_view: &NewView,
     view_changes: &[ViewChange],
@@ -283,6 +288,13 @@ pub fn new_view_holds(
         if !same {
             return Err(NewViewError::WrongViewChange(*author));
         }
+    }
+    let author = &new_view.signed.statement;
+    let is_own = |message: &ViewChange| {
+        message.author() == author.signer && message.signed.statement.incarnation == author.incarnation
+    };
+    if author.incarnation > Incarnation(0) && !view_changes.iter().any(is_own) {
+        return Err(NewViewError::LacksOwnViewChange(author.signer));
     }
     let choice = choose(view_changes);
     let carried: Vec<(Seq, Digest)> =

@@ -2,8 +2,11 @@
 
 mod cluster;
 mod evidence;
+mod handing_back;
+mod lives;
 mod normal_case;
 mod recovery;
+mod rejoin;
 mod review;
 mod transfer;
 mod view_change;

@@ -13,6 +13,7 @@ use crate::pbft::view_change_message::{NewView, ViewChange, ViewChangeBody};
 use crate::pbft::{AwaitedNewView, KeptNewView, Replica};
 use crate::proposal::Proposal;
 use crate::record::Record;
+use crate::rejoin::rules::Entrance;
 
 /// A NEW-VIEW's missing VIEW-CHANGEs are asked for this often.
 const FETCH_INTERVAL: Micros = 20_000;
@@ -31,7 +32,7 @@ impl Replica {
 
     /// Leaves every view below `view`: nothing new is signed there from now on.
     pub(super) fn start_view_change(&mut self, now: Now, view: View) {
-        if view <= self.view {
+        if view <= self.view || self.is_rejoining() {
             return;
         }
         if !self.entered || (self.view > View(0) && self.no_progress_in_view()) {
@@ -64,17 +65,23 @@ impl Replica {
 
     pub(super) fn handle_view_change(&mut self, now: Now, message: ViewChange) {
         let author = message.author();
-        if author == self.id() {
-            return;
-        }
-        self.check_view_change(&message);
         let digest = message.digest();
+        if author == self.id() {
+            self.handle_own_statements(now, &[message.signed]);
+        } else {
+            self.check_view_change(&message);
+        }
+        // One of a life that is over may still be what a NEW-VIEW rests on that was there before.
         for awaited in self.awaited.values_mut() {
             if awaited.new_view.body().view_changes.contains(&(author, digest)) {
                 awaited.collected.insert(author, message.clone());
             }
         }
-        if self.view_changes.get(&author).is_none_or(|held| held.view() < message.view()) {
+        if author == self.id() || self.is_superseded(&message) {
+            return self.try_awaited(now);
+        }
+        let newness = |message: &ViewChange| (message.signed.statement.incarnation, message.view());
+        if self.view_changes.get(&author).is_none_or(|held| newness(held) < newness(&message)) {
             self.view_changes.insert(author, message);
         }
         let views: BTreeMap<ReplicaId, View> = self
@@ -92,7 +99,8 @@ impl Replica {
 
     /// As the primary of the view: opens it once q VIEW-CHANGEs are there and every body they carry is held.
     pub(super) fn try_new_view(&mut self, now: Now) {
-        if self.entered || !self.leads() || !self.view_changes.contains_key(&self.id()) {
+        // A NEW-VIEW contains its author's own VIEW-CHANGE, in every life.
+        if self.is_rejoining() || self.entered || !self.leads() || !self.view_changes.contains_key(&self.id()) {
             return;
         }
         let view = self.view;
@@ -167,7 +175,7 @@ impl Replica {
     pub(super) fn handle_new_view(&mut self, now: Now, message: NewView) {
         let author = message.author();
         if author == self.id() {
-            return;
+            return self.handle_own_statements(now, &[message.signed]);
         }
         self.check_new_view(&message);
         let view = message.view();
@@ -204,11 +212,14 @@ impl Replica {
                 self.fetch_view_changes(now, author);
                 continue;
             }
-            let Some(awaited) = self.awaited.remove(&author) else { continue };
-            let order = awaited.new_view.body().view_changes.clone();
-            let mut collected = awaited.collected;
+            let order = awaited.new_view.body().view_changes.iter();
             let view_changes: Vec<ViewChange> =
-                order.iter().filter_map(|(author, _)| collected.remove(author)).collect();
+                order.filter_map(|(author, _)| awaited.collected.get(author).cloned()).collect();
+            let entrance = self.entrance(&awaited.new_view, &view_changes);
+            if entrance == Entrance::NotYet {
+                continue;
+            }
+            let Some(awaited) = self.awaited.remove(&author).filter(|_| entrance == Entrance::Open) else { continue };
             match safety::new_view_holds(&awaited.new_view, &view_changes, self.committee(), self.parameters().window) {
                 Ok(choice) => {
                     self.enter_view(now, awaited.new_view, view_changes, &choice);
@@ -251,7 +262,10 @@ impl Replica {
     }
 
     pub(super) fn next_awaited_fetch(&self) -> Option<Micros> {
-        self.awaited.values().map(|awaited| awaited.next_fetch).min()
+        // What is complete waits for execution, not for a time.
+        let incomplete =
+            |awaited: &&AwaitedNewView| awaited.collected.len() < awaited.new_view.body().view_changes.len();
+        self.awaited.values().filter(incomplete).map(|awaited| awaited.next_fetch).min()
     }
 
     pub(super) fn answer_fetch_view_change(

@@ -49,6 +49,7 @@ impl Replica {
     fn is_work_outstanding(&self, now: Now) -> bool {
         !self.pending.is_empty()
             || self.deadline_is_due(now)
+            || self.fill_target().is_some_and(|target| self.executed < target)
             || self.slots.range(self.executed.next()..).any(|(_, slot)| {
                 slot.committed.is_some() || slot.rounds.get(&self.view).is_some_and(|round| round.pre_prepare.is_some())
             })
@@ -69,6 +70,11 @@ impl Replica {
 
     /// Keeps the view timer as it must be; called at the end of every turn.
     pub(super) fn tend_timer(&mut self, now: Now) {
+        // Who follows leaves no view by itself.
+        if self.is_rejoining() {
+            self.timer = None;
+            return;
+        }
         if !self.entered {
             // The timer for this view starts only with q VIEW-CHANGEs for it, so a lone replica never runs ahead.
             if self.timer.is_none() && self.supporters() >= self.committee().quorum() {
@@ -149,10 +155,13 @@ impl Replica {
 
     /// Watches how the primary spends its time, and leaves it if it is slow or passes a request over again and again.
     pub(super) fn tend_monitor(&mut self, now: Now) {
-        if !self.entered || self.leads() {
+        // Who follows leaves no view by itself, and has no opinion that others should count.
+        if !self.entered || self.leads() || self.is_rejoining() {
             return;
         }
-        let handed = || self.pending.handed_over(now.monotonic) > 0;
+        // Null requests are owed at once: one a timeout would keep every timer from firing.
+        let owes = || self.fill_target().is_some_and(|target| self.delivered < target);
+        let handed = || self.pending.handed_over(now.monotonic) > 0 || owes();
         let occupation = if self.is_behind() {
             Occupation::Idle
         } else if !self.in_window(self.delivered.next()) {

@@ -92,6 +92,9 @@ pub enum Command {
     /// Start a replica that was killed, or stop and start one that runs. It comes back honest.
     #[command(after_long_help = "Example:\n  quorate-testnet restart 2")]
     Restart(Restart),
+    /// Take a replica's disk away: stop it, delete its log and its state, and start it with empty ones. It rejoins.
+    #[command(after_long_help = "Example:\n  quorate-testnet wipe 2 && quorate-testnet status")]
+    Wipe(One),
     /// Freeze a replica's process: it keeps its links and answers nobody.
     #[command(after_long_help = "Example:\n  quorate-testnet pause 2")]
     Pause(One),

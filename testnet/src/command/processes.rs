@@ -1,4 +1,4 @@
-//! `kill`, `restart`, `pause`, `resume`, `down`: what is done to processes from outside.
+//! `kill`, `restart`, `wipe`, `pause`, `resume`, `down`: what is done to processes from outside.
 
 use std::time::Instant;
 
@@ -11,7 +11,7 @@ use serde_json::json;
 use super::arguments::{Down, Restart};
 use super::{launch_failure, screen};
 use crate::launcher::process::{self, Condition, condition};
-use crate::launcher::{Description, Directory, LaunchError, start};
+use crate::launcher::{Description, Directory, LaunchError, creation, start};
 
 /// `kill`.
 pub(super) fn kill(directory: &Directory, id: u16, report: Report) -> Result<(), Failure> {
@@ -66,6 +66,25 @@ pub(super) async fn restart(directory: &Directory, asked: &Restart, report: Repo
     report.both(
         &format!("replica {id} runs and is connected, after {}", screen::time(took)),
         &json!({"v": 1, "id": id.0, "pid": pid, "up": true, "ms": took.as_secs_f64() * 1000.0}),
+    )
+}
+
+/// `wipe`.
+pub(super) async fn wipe(directory: &Directory, id: u16, report: Report) -> Result<(), Failure> {
+    let description = Description::load(directory).map_err(launch_failure)?;
+    let (id, _) = description.replica(id).map_err(launch_failure)?;
+    let _lock = directory.lock().map_err(launch_failure)?;
+    process::stop(directory, &[id], true, || true).map_err(launch_failure)?;
+    creation::wipe(directory, id).map_err(launch_failure)?;
+    let mut spawned = Vec::new();
+    start::spawn_missing(directory, &description, &[id], |_| Vec::new(), &mut spawned).map_err(launch_failure)?;
+    start::wait_until_connected(directory, &description, &[id], &mut spawned).await.map_err(launch_failure)?;
+    let pid = condition(directory, id).pid();
+    report.both(
+        &format!(
+            "replica {id} lost its data and runs with an empty log; it rejoins, as `quorate-testnet status` shows"
+        ),
+        &json!({"v": 1, "id": id.0, "pid": pid, "up": true, "wiped": true}),
     )
 }
 

@@ -52,6 +52,8 @@ pub(super) fn object(one: &Standing, view: u64) -> Value {
         "revision": status.map(|status| status.revision),
         "ready": status.is_some_and(|status| status.ready),
         "transferring": status.is_some_and(|status| status.transferring),
+        "rejoining": status.is_some_and(|status| status.rejoining),
+        "incarnation": status.map(|status| status.incarnation),
         "view_changes": status.map(|status| status.view_changes),
         "rss_bytes": status.map(|status| status.rss_bytes),
         "behaviour": one.behaviour(),
@@ -104,9 +106,12 @@ fn place(one: &Standing, view: u64) -> Vec<Cell> {
     let tone = match word {
         "primary" => Tone::Good,
         "backup" => Tone::Plain,
-        "paused" => Tone::Warning,
+        "paused" | "rejoining" => Tone::Warning,
         _ => Tone::Bad,
     };
+    // Which life it is in; said only of those that had more than one.
+    let life = one.status.as_ref().map_or(0, |status| status.incarnation);
+    let word = if life > 0 { format!("{word} (life {life})") } else { word.to_owned() };
     let mut row = vec![Cell::plain(one.id), Cell::toned(word, tone)];
     match &one.status {
         None => row.extend([dash(), dash(), dash()]),

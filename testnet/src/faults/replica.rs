@@ -129,6 +129,8 @@ impl<E: Engine> FaultyReplica<E> {
     fn rewrite(&mut self, now: Micros, heard: &Heard, sends: &mut Vec<Send>) {
         let active = self.active(now);
         let standing = self.inner.status();
+        // A life that rejoined lies as the one it is.
+        self.hands.incarnation = standing.incarnation;
         for Misbehaviour { behaviour, .. } in active {
             let mut act = Act {
                 hands: &self.hands,

@@ -94,6 +94,7 @@ impl Schedule {
             parameters: parameters(),
             signer: self.keyring.key(index),
             verifier: self.verifier.clone(),
+            rejoin_seed: [index as u8; 32],
         }
     }
 
@@ -217,7 +218,7 @@ impl Schedule {
         let (records, snapshot) = (self.records[index].clone(), self.snapshots[index].clone());
         let table = snapshot.as_ref().and_then(|snapshot| snapshot.tables.get(&TABLE).cloned());
         self.states[index] = table.unwrap_or_default();
-        self.replicas[index] = Replica::recover(self.setup(index), self.now, records, snapshot);
+        self.replicas[index] = Replica::recover(self.setup(index), self.now, records, snapshot, true);
         self.input(ReplicaId(index as u16), Input::Timer);
     }
 

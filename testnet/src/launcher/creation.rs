@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use quorate_crypto::{PublicKey, ReplicaId};
 use quorate_keys::genesis::{Address, GenesisClient, GenesisReplica, random_nonce};
 use quorate_keys::identity_file::create_client_key;
-use quorate_keys::{Genesis, GenesisContents, Identity, Parameters, Protocol};
+use quorate_keys::{Genesis, GenesisContents, Identity, Parameters, PassphraseSource, Protocol};
 use quorate_node::config::{Config, Listen, LogSection};
 use quorate_node::log::{DEFAULT_SEGMENT_BYTES, Trust};
 use quorate_node::process::{NodeSettings, initialise};
@@ -135,6 +135,23 @@ fn create_node(
         segment_bytes: DEFAULT_SEGMENT_BYTES,
     };
     initialise(&settings, Trust::NewCluster).map_err(usage)
+}
+
+/// Deletes the data of a replica that does not run, and makes what plain `init` makes: empty storage whose log is not to be
+/// trusted. Evidence goes with the rest; keys stay.
+///
+/// # Errors
+/// Files that cannot be read, removed or written.
+pub fn wipe(directory: &Directory, id: ReplicaId) -> Result<(), LaunchError> {
+    let config = Config::load(&directory.config(id)).map_err(usage)?;
+    match fs::remove_dir_all(&config.data) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(LaunchError::file(&config.data, &error));
+        }
+        _ => {}
+    }
+    let settings = NodeSettings::load(&config, &PassphraseSource::Terminal).map_err(usage)?;
+    initialise(&settings, Trust::MustRejoin).map_err(usage)
 }
 
 /// Lets the replicas of a testnet that does not run listen elsewhere. The genesis file stays as it is, since addresses

@@ -50,6 +50,10 @@ pub struct NodeStatus {
     pub ready: bool,
     /// Whether it fetches the state.
     pub transferring: bool,
+    /// Whether it has no trusted log and is on its way back.
+    pub rejoining: bool,
+    /// How often it rejoined.
+    pub incarnation: u32,
     /// Links to the other replicas.
     pub links: Vec<LinkStatus>,
     /// Offences it has seen since it began.

@@ -35,6 +35,8 @@ pub enum Role {
     Primary,
     /// It does not.
     Backup,
+    /// It has no trusted log, follows the others and does not vote.
+    Rejoining,
 }
 
 impl Role {
@@ -43,6 +45,7 @@ impl Role {
         match self {
             Role::Primary => "primary",
             Role::Backup => "backup",
+            Role::Rejoining => "rejoining",
         }
     }
 }
@@ -86,6 +89,9 @@ impl Standing {
     /// What it is, where `view` is the highest view of all.
     pub fn role(&self, view: u64) -> Option<Role> {
         let status = self.status.as_ref()?;
+        if status.rejoining {
+            return Some(Role::Rejoining);
+        }
         let leads = status.primary == self.id.0 && status.view == view;
         Some(if leads { Role::Primary } else { Role::Backup })
     }
@@ -96,8 +102,7 @@ impl Standing {
             (Condition::Down, _) => "down",
             (Condition::Paused(_), _) => "paused",
             (Condition::Running(_), None) => "silent",
-            (Condition::Running(_), Some(Role::Primary)) => "primary",
-            (Condition::Running(_), Some(Role::Backup)) => "backup",
+            (Condition::Running(_), Some(role)) => role.name(),
         }
     }
 
@@ -127,9 +132,10 @@ pub fn executed(standings: &[Standing]) -> Option<u64> {
     standings.iter().filter_map(|standing| standing.status.as_ref()).map(|status| status.executed).max()
 }
 
-/// Replicas that are not to be counted on: down, paused, silent, or told to do wrong.
+/// Replicas that are not to be counted on: down, paused, silent, without a log, or told to do wrong.
 pub fn faulty(standings: &[Standing]) -> usize {
-    let is_well = |standing: &&Standing| standing.is_up() && standing.conduct.as_ref().is_some_and(Conduct::is_honest);
+    let votes = |standing: &Standing| standing.status.as_ref().is_some_and(|status| !status.rejoining);
+    let is_well = |standing: &&Standing| votes(standing) && standing.conduct.as_ref().is_some_and(Conduct::is_honest);
     standings.len() - standings.iter().filter(is_well).count()
 }
 
@@ -142,7 +148,7 @@ mod tests {
         let status = serde_json::json!({
             "view": view, "entered": entered, "primary": view % 4, "executed": 10 + u64::from(id), "state_seq": null,
             "state_digest": null, "checkpoint_seq": 0, "checkpoint_digest": "", "revision": 1, "ready": true,
-            "transferring": false, "links": [], "evidence": 0, "requests_executed": 0, "view_changes": 0,
+            "transferring": false, "rejoining": false, "incarnation": 0, "links": [], "evidence": 0, "requests_executed": 0, "view_changes": 0,
             "cpu_seconds": 0.0, "rss_bytes": 0, "syncs": 0, "wire_bytes": 0,
         });
         let on = behaviour.map(|name| Turned { behaviour: name.to_owned(), when: "always".to_owned() });

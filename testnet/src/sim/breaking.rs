@@ -58,6 +58,7 @@ impl World {
                 self.counters.pauses += 1;
                 self.processes[replica].paused_until = self.now + lasts;
             }
+            Breakage::Wipe { replica, downtime, dies_at } => self.wipe(replica, downtime, dies_at),
             Breakage::IoError { replica, operations } => {
                 let process = &mut self.processes[replica];
                 process.medium.fail_at(process.medium.operations() + operations, Fault::Io);
@@ -94,6 +95,45 @@ impl World {
         }
     }
 
+    /// A disk is lost. What the plan makes faulty and replicas without a log together never exceed f at a time: who is on its
+    /// way back when this comes is known only now.
+    fn wipe(&mut self, replica: usize, downtime: Micros, dies_at: Option<u64>) {
+        let others = self.processes.iter().filter(|other| other.index != replica);
+        let lost = others.filter(|other| !self.plan.faulty.contains(&other.index) && other.is_amnesiac());
+        let faulty = lost.count() + self.plan.faulty.len();
+        if self.plan.faulty.contains(&replica) || faulty >= self.cluster.committee.faults() {
+            return;
+        }
+        self.counters.wipes += 1;
+        if self.processes[replica].running.is_some() {
+            self.die(replica, Ending::PowerCut, downtime);
+        }
+        self.new_disk(replica);
+        if let Some(operation) = dies_at {
+            let process = &mut self.processes[replica];
+            process.dying = Some((Ending::Kill, downtime));
+            process.medium.crash_at(process.medium.operations() + operation);
+        }
+    }
+
+    /// A replica that is down gets a new disk, with what plain `init` makes: it rejoins once it starts.
+    fn new_disk(&mut self, replica: usize) {
+        if let Err(error) = self.processes[replica].wipe(&self.cluster) {
+            let what = format!("replica {replica} cannot make new storage: {error}");
+            self.fail(Violation::new("storage", what));
+        }
+    }
+
+    /// A replica found, in its turn, that its log lacks promises, and begins to rejoin. Only damage explains that.
+    pub(super) fn log_distrusted(&mut self, replica: usize) {
+        self.trace.line(self.now, || format!("replica {replica} does not trust its log and rejoins"));
+        if self.processes[replica].ailments.log_damaged {
+            return self.counters.happened("damaged log noticed by peers");
+        }
+        let what = format!("replica {replica}, whose disk was not lost, finds that its log lacks promises");
+        self.fail(Violation::new("lost-log", what));
+    }
+
     /// Somebody freed space on a disk.
     pub(super) fn space_back(&mut self, replica: usize) {
         self.processes[replica].medium.set_capacity(None);
@@ -126,8 +166,10 @@ impl World {
                 self.die(replica, Ending::Kill, downtime);
             }
             NodeError::Data(_) if process.ailments.log_damaged => {
+                // As the sentence says: the directory is moved away, and plain `init` makes another.
                 self.counters.happened("damaged log refused");
-                self.stay_down(replica);
+                self.die(replica, Ending::Kill, downtime);
+                self.new_disk(replica);
             }
             NodeError::Data(_) if self.forked => {
                 self.counters.happened("beyond f: honest replica stopped itself");
@@ -140,9 +182,9 @@ impl World {
         }
     }
 
-    /// A damaged replica is down for good, as it must be.
+    /// Beyond f a replica that finds its state wrong is down for good, as it must be.
     pub(super) fn stay_down(&mut self, replica: usize) {
-        self.trace.line(self.now, || format!("replica {replica} does not trust its log and stays down"));
+        self.trace.line(self.now, || format!("replica {replica} stops itself and stays down"));
         self.trace.event(self.now, "gone", replica as u64, 0, &[]);
         let process = &mut self.processes[replica];
         process.ailments.gone = true;
@@ -227,6 +269,10 @@ impl World {
         }
         if let Err(error) = started {
             return self.storage_failed(replica, &NodeError::from_replica(Path::new(DATA), &error));
+        }
+        // It may have died between the mark of its log and the end of that turn.
+        if std::mem::take(&mut process.amnesiac) && !process.is_amnesiac() {
+            self.counters.rejoined += 1;
         }
         self.trace.line(self.now, || format!("replica {replica} starts, life {life}"));
         self.trace.event(self.now, "start", replica as u64, life, &[]);

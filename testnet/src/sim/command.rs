@@ -64,6 +64,9 @@ pub struct Simulate {
     /// Cut the power at this storage operation.
     #[arg(long)]
     pub power_cut_at: Option<u64>,
+    /// One replica loses its disk and is killed at this storage operation of its way back. Nothing else breaks.
+    #[arg(long, conflicts_with_all = ["faults", "client_faults", "power_cut_at", "crash_point", "beyond_f"])]
+    pub rejoin_dies_at: Option<u64>,
     /// Let one replica die at one storage operation, a run for every operation and replica of one seed's workload.
     #[arg(long, conflicts_with_all = ["seed", "seeds", "minutes", "power_cuts", "power_cut_at"])]
     pub crash_points: bool,
@@ -190,8 +193,10 @@ impl Simulate {
             faults: self.faults.iter().map(|(replica, one)| (ReplicaId(*replica), one.clone())).collect(),
             client_faults: self.client_faults.clone(),
             first_behaviours: false,
+            disks_stay: false,
             ed25519: self.ed25519,
             power_cut_at: self.power_cut_at,
+            rejoin_dies_at: self.rejoin_dies_at,
             sabotage: self.sabotage,
             trace: self.trace.is_some(),
         })
@@ -393,6 +398,7 @@ fn replay_line(report: &SimulationReport, options: &Options) -> String {
         words.push(format!("--without {}", numbers.join(",")));
     }
     words.extend(options.power_cut_at.map(|operation| format!("--power-cut-at {operation}")));
+    words.extend(options.rejoin_dies_at.map(|operation| format!("--rejoin-dies-at {operation}")));
     words.join(" ")
 }
 

@@ -17,7 +17,7 @@
 //! |---|---|
 //! | `plan` | what the seed decides beforehand |
 //! | `world`, `queue`, `ending` | the event loop, and when it is over |
-//! | `breaking` | crashes, blackouts, partitions, pauses, healing |
+//! | `breaking` | crashes, blackouts, partitions, pauses, lost disks, healing |
 //! | `process`, `receiving`, `publishing`, `serving` | one replica on its disk, what reaches it, what leaves it, what it tells clients |
 //! | `conspiracy` | more than f liars, and who is convicted when agreement breaks |
 //! | `client`, `history` | clients, and what they were told |

@@ -73,10 +73,14 @@ pub struct Options {
     /// Liars draw from the first behaviours of the catalogue only and no client misbehaves, as when the simulator was
     /// young: the seeds that failed then keep their meaning.
     pub first_behaviours: bool,
+    /// No disk is lost, as when none could be: the seeds that failed then keep their meaning.
+    pub disks_stay: bool,
     /// Real ed25519 signatures; one seed in fifty uses them anyway.
     pub ed25519: bool,
     /// Power fails for the whole cluster at this storage operation of the run. Other crashes are off then.
     pub power_cut_at: Option<u64>,
+    /// One replica loses its disk, and is killed as it asks for this storage operation of the new one. Nothing else breaks.
+    pub rejoin_dies_at: Option<u64>,
     /// One replica dies at this storage operation. The workload then holds a view change and a restart of that replica,
     /// and no other crash but in its recovery.
     pub crash_point: Option<CrashPoint>,
@@ -168,6 +172,9 @@ pub(super) enum Breakage {
     Blackout { operations: Option<u64> },
     /// One process stands still.
     Pause { replica: usize, lasts: Micros },
+    /// One replica loses its disk and comes back with an empty one, unless the faulty and those without a log would then be
+    /// more than f. It is killed as it asks for storage operation `dies_at` of its new disk, if that is given.
+    Wipe { replica: usize, downtime: Micros, dies_at: Option<u64> },
     /// EIO: a storage operation a little later fails.
     IoError { replica: usize, operations: u64 },
     /// ENOSPC: the disk has only so many more bytes, for a time.
@@ -194,7 +201,11 @@ pub(super) struct Plan {
     pub(super) garbling: Garbling,
     /// Wall clocks that are off by more than the bound.
     pub(super) clocks: BTreeMap<usize, ClockFault>,
+    /// Liars, and who has such a clock or will have a damaged disk: faulty from beginning to end.
+    pub(super) faulty: BTreeSet<usize>,
     pub(super) breakages: Vec<(Micros, Breakage)>,
+    /// Whether disks are lost.
+    pub(super) wipes: bool,
     /// Processes may die again while they recover.
     pub(super) dies_in_recovery: bool,
     /// When everything but the liars heals.
@@ -221,6 +232,10 @@ pub(super) struct Plan {
 
 /// Tells the generator of lies from the one of everything else.
 const LIES: u64 = 0x11e5;
+/// And the one of lost disks.
+const WIPES: u64 = 0x10_57d1;
+/// When one disk is lost and nothing else breaks, everything heals only then: time enough to come back before.
+const ALONE_HEALS_AT: Micros = 2_500 * MILLISECOND;
 
 fn pick<T: Copy>(random: &mut ChaCha12Rng, from: &[T]) -> T {
     from[random.random_range(0..from.len())]
@@ -234,7 +249,10 @@ impl Plan {
         let replicas = options.replicas.unwrap_or(by_seed);
         let mut parameters = draw::parameters(random);
         let mut heals_at = random.random_range(500..3_000) * MILLISECOND;
-        let crashes_on = random.random_bool(0.6) && options.power_cut_at.is_none() && options.crash_point.is_none();
+        let crashes_on = random.random_bool(0.6)
+            && options.power_cut_at.is_none()
+            && options.crash_point.is_none()
+            && options.rejoin_dies_at.is_none();
         let mut breakages = draw::breakages(random, replicas, heals_at, crashes_on);
         // Drawn whether they are wanted or not, so that everything after them is as it was.
         let first = draw::first_liars(random, replicas);
@@ -248,7 +266,7 @@ impl Plan {
             liars.entry(*replica).or_default().push(misbehaviour.clone());
         }
         let faulty_clients = match options {
-            Options { first_behaviours: true, .. } => Vec::new(),
+            Options { first_behaviours: true, .. } | Options { rejoin_dies_at: Some(_), .. } => Vec::new(),
             Options { client_faults, .. } if !client_faults.is_empty() => client_faults.clone(),
             // Behaviours chosen by name are looked at alone.
             Options { faults, .. } if !faults.is_empty() => Vec::new(),
@@ -257,7 +275,10 @@ impl Plan {
         if options.beyond_f {
             liars = draw::conspirators(random, replicas);
         }
-        // Liars, damaged disks and clocks beyond the bound together are at most f.
+        if options.rejoin_dies_at.is_some() {
+            liars.clear();
+        }
+        // Liars, damaged disks, clocks beyond the bound and replicas without a log together are at most f.
         let mut budget = Budget::new(replicas, liars.keys().map(|id| id.index()));
         let mut clocks = BTreeMap::new();
         if !options.beyond_f {
@@ -265,13 +286,27 @@ impl Plan {
             if crashes_on {
                 breakages.extend(draw::damages(random, &mut budget, heals_at));
             }
+            if options.power_cut_at.is_none() && !options.first_behaviours && !options.disks_stay {
+                // From a generator of their own, so that everything else is as it was before disks could be lost.
+                let losses = &mut ChaCha12Rng::seed_from_u64(seed ^ WIPES);
+                breakages.extend(draw::wipes(losses, &budget, heals_at));
+            }
             breakages.sort_by_key(|(at, _)| *at);
         }
+        let mut faulty = budget.into_faulty();
         if let Some(point) = options.crash_point {
             heals_at = heals_at.max(1_500 * MILLISECOND);
             breakages = draw::around_a_crash_point(point.replica, heals_at);
             liars.remove(&ReplicaId(point.replica as u16));
             clocks.remove(&point.replica);
+        }
+        if let Some(operation) = options.rejoin_dies_at {
+            heals_at = ALONE_HEALS_AT;
+            let replica = (seed % replicas as u64) as usize;
+            let wipe = Breakage::Wipe { replica, downtime: MILLISECOND, dies_at: Some(operation) };
+            breakages = vec![(200 * MILLISECOND, wipe)];
+            clocks.clear();
+            faulty.clear();
         }
         let skewed = random.random_bool(0.3);
         let skews = (0..replicas).map(|_| if skewed { random.random_range(-200..=200) } else { 0 }).collect();
@@ -290,6 +325,8 @@ impl Plan {
             link_weather,
             garbling,
             clocks,
+            faulty,
+            wipes: breakages.iter().any(|(_, breakage)| matches!(breakage, Breakage::Wipe { .. })),
             breakages,
             dies_in_recovery: (crashes_on || options.crash_point.is_some()) && random.random_bool(0.5),
             heals_at,
@@ -316,9 +353,11 @@ impl Plan {
 
     /// How long after the last submission every request must have ended and every honest replica caught up: 5 view
     /// timeouts, f + 1 back-offs at their cap, the client's longest wait before it sends again, and two idle STATUS.
+    /// A replica that lost its disk may have to ask twice, with forty view timeouts in between.
     pub(super) fn liveness_bound(&self, faults: usize, resend_max: Micros) -> Micros {
         let timeout = self.parameters.view_timeout;
         let backoff = timeout * u64::from(self.parameters.backoff_cap);
-        5 * timeout + (faults as u64 + 1) * backoff + resend_max + 2 * self.parameters.status_interval_idle
+        let wiped = if self.wipes { 2 * 40 * timeout + (faults as u64 + 1) * backoff } else { 0 };
+        5 * timeout + (faults as u64 + 1) * backoff + resend_max + 2 * self.parameters.status_interval_idle + wiped
     }
 }

@@ -107,6 +107,14 @@ pub(super) struct Cluster {
     pub(super) power: Power,
 }
 
+impl Cluster {
+    /// Bytes that the seed decides, for one purpose of one life of one replica.
+    fn random_bytes(&self, what: &[u8], index: usize, life: u64) -> [u8; 32] {
+        let parts: [&[u8]; 4] = [what, &self.seed.to_be_bytes(), &index.to_be_bytes(), &life.to_be_bytes()];
+        Digest::of(Domain::Fingerprint, &parts).0
+    }
+}
+
 /// One replica: its disk, its key, and the process, while there is one.
 pub(super) struct Process {
     pub(super) index: usize,
@@ -119,10 +127,14 @@ pub(super) struct Process {
     pub(super) paused_until: Micros,
     /// Set when it is about to die at a storage operation.
     pub(super) dying: Option<(Ending, Micros)>,
+    /// Whether it was on its way back without a log when it last ended.
+    pub(super) amnesiac: bool,
     pub(super) skew: i64,
     pub(super) clock: Option<ClockFault>,
     pub(super) ailments: Ailments,
     pub(super) medium: MemoryDisk,
+    /// What was asked of disks it had before.
+    operations_of_lost_disks: u64,
     pub(super) signer: Arc<dyn ManySignatures>,
     settings: StorageSettings,
     /// The storage operation it is to die at, as the medium counts, and how.
@@ -144,10 +156,18 @@ pub(super) struct Ailments {
     pub(super) log_damaged: bool,
     /// The same of its snapshots, of which nothing was promised.
     pub(super) snapshots_damaged: bool,
-    /// It has refused to run, or stopped itself, because of that damage, and stays down.
+    /// It has refused to run, or stopped itself, because agreement broke beyond f, and stays down.
     pub(super) gone: bool,
     /// Snapshots given up and fetched anew.
     pub(super) gave_up_snapshots: u64,
+}
+
+impl Ailments {
+    /// What a new disk does not mend: what was promised on a damaged log may have been contradicted before anybody noticed,
+    /// so its replica counts among the f for good.
+    const fn with_new_disk(self) -> Ailments {
+        Ailments { io_errors: 0, full: false, snapshots_damaged: false, ..self }
+    }
 }
 
 /// What a turn gave.
@@ -171,19 +191,7 @@ impl Process {
         skew: i64,
         clock: Option<ClockFault>,
     ) -> Result<Process, OpenError> {
-        let key = |what: &[u8]| {
-            let parts: [&[u8]; 3] = [what, &cluster.seed.to_be_bytes(), &index.to_be_bytes()];
-            LogKey(Digest::of(Domain::Fingerprint, &parts).0)
-        };
-        let settings = StorageSettings {
-            cluster: cluster.committee.cluster(),
-            replica: ReplicaId(index as u16),
-            trust: Trust::NewCluster,
-            log_segment_bytes: cluster.log_segment_bytes,
-            snapshot_segment_bytes: cluster.log_segment_bytes,
-            log_key: key(b"log"),
-            snapshot_key: key(b"snapshots"),
-        };
+        let settings = settings(cluster, index, 0, Trust::NewCluster);
         let process = Process {
             index,
             life: 0,
@@ -193,16 +201,46 @@ impl Process {
             recovering: false,
             paused_until: 0,
             dying: None,
+            amnesiac: false,
             skew,
             clock,
             ailments: Ailments::default(),
             medium: MemoryDisk::new(),
+            operations_of_lost_disks: 0,
             signer,
             settings,
             crash_point: None,
         };
-        create_replica_storage(process.disk(cluster, "log"), process.disk(cluster, "snapshots"), &settings)?;
+        process.make_storage(cluster)?;
         Ok(process)
+    }
+
+    /// Another command makes it, before the power of this run matters.
+    fn make_storage(&self, cluster: &Cluster) -> Result<(), OpenError> {
+        let disk = |directory| SimulatedDisk { power: Power::default(), ..self.disk(cluster, directory) };
+        create_replica_storage(disk("log"), disk("snapshots"), &self.settings)
+    }
+
+    /// The disk is gone; a new, sound one gets what plain `init` makes. Only between two lives.
+    pub(super) fn wipe(&mut self, cluster: &Cluster) -> Result<(), OpenError> {
+        self.operations_of_lost_disks += self.medium.operations();
+        self.medium = MemoryDisk::new();
+        self.settings = settings(cluster, self.index, self.life, Trust::MustRejoin);
+        self.ailments = self.ailments.with_new_disk();
+        self.amnesiac = true;
+        self.dying = None;
+        self.crash_point = None;
+        self.make_storage(cluster)
+    }
+
+    /// Storage operations it asked for, on whichever disk.
+    pub(super) fn operations(&self) -> u64 {
+        self.operations_of_lost_disks + self.medium.operations()
+    }
+
+    /// Whether it lacks its log and has not come back yet. One that is down remembers what it was.
+    pub(super) fn is_amnesiac(&self) -> bool {
+        self.status().map_or(self.amnesiac, |status| status.rejoining)
     }
 
     pub(super) fn id(&self) -> ReplicaId {
@@ -285,6 +323,7 @@ impl Process {
         let setup = Setup {
             id: self.id(),
             incarnation: quorate_crypto::Incarnation(0),
+            rejoin_seed: cluster.random_bytes(b"rejoin", self.index, self.life),
             committee: Arc::clone(&cluster.committee),
             parameters: cluster.parameters.clone(),
             signer: self.signer.clone(),
@@ -340,6 +379,7 @@ impl Process {
 
     /// The process is gone, and with it what the disk had not synced if the power went too.
     pub(super) fn end(&mut self, ending: Ending, seed: u64) {
+        self.amnesiac = self.is_amnesiac();
         self.running = None;
         self.life += 1;
         self.recovering = true;
@@ -410,6 +450,20 @@ impl Process {
 
     pub(super) fn status(&self) -> Option<EngineStatus> {
         self.running.as_ref().map(|running| running.driver.engine().status())
+    }
+}
+
+/// How the storage of a replica is made, with keys of its own for every life that finds a new disk.
+fn settings(cluster: &Cluster, index: usize, life: u64, trust: Trust) -> StorageSettings {
+    let key = |what: &[u8]| LogKey(cluster.random_bytes(what, index, life));
+    StorageSettings {
+        cluster: cluster.committee.cluster(),
+        replica: ReplicaId(index as u16),
+        trust,
+        log_segment_bytes: cluster.log_segment_bytes,
+        snapshot_segment_bytes: cluster.log_segment_bytes,
+        log_key: key(b"log"),
+        snapshot_key: key(b"snapshots"),
     }
 }
 

@@ -9,7 +9,7 @@ use quorate_crypto::encoding::encode;
 use quorate_node::driver::Published;
 use quorate_node::failure::NodeError;
 use quorate_protocol::client::message::ReplicaMessage;
-use quorate_protocol::engine::{Halt, Recipients};
+use quorate_protocol::engine::Recipients;
 use quorate_protocol::message::Message;
 use quorate_protocol::parameters::Micros;
 use quorate_protocol::state::Snapshot;
@@ -46,11 +46,6 @@ impl World {
         if let Some(halt) = &published.halt
             && !liar
         {
-            // A log that was damaged behind its back lacks promises, and peers may say so: then it must stop.
-            if *halt == Halt::LostLog && self.processes[replica].ailments.log_damaged {
-                self.counters.happened("damaged log noticed by peers");
-                return self.stay_down(replica);
-            }
             if self.plan.beyond_f {
                 self.counters.happened("beyond f: honest replica stopped itself");
                 return self.stay_down(replica);

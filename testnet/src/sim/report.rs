@@ -48,6 +48,10 @@ pub struct Counters {
     pub partitions: u64,
     /// Pauses.
     pub pauses: u64,
+    /// Disks that were lost.
+    pub wipes: u64,
+    /// Rejoins that were completed.
+    pub rejoined: u64,
     /// States installed by transfer.
     pub transfers: u64,
     /// Checkpoints made durable.
@@ -89,6 +93,8 @@ impl Counters {
         self.blackouts += other.blackouts;
         self.partitions += other.partitions;
         self.pauses += other.pauses;
+        self.wipes += other.wipes;
+        self.rejoined += other.rejoined;
         self.transfers += other.transfers;
         self.checkpoints += other.checkpoints;
         self.evidence += other.evidence;
@@ -141,6 +147,8 @@ impl Counters {
             ("blackouts", self.blackouts),
             ("partitions", self.partitions),
             ("pauses", self.pauses),
+            ("wipes", self.wipes),
+            ("rejoined", self.rejoined),
             ("transfers", self.transfers),
             ("checkpoints", self.checkpoints),
             ("evidence", self.evidence),

@@ -23,8 +23,12 @@ fn seeds_that_once_failed() {
     for seed in [1014, 1041, 5811] {
         assert_eq!(run(seed, &four).violation, None, "seed {seed} of four replicas");
     }
+    let every = Options { disks_stay: true, ..Options::default() };
     for seed in [10, 221, 540, 740, 1477, 1622, 1758, 1836] {
-        assert_eq!(run(seed, &Options::default()).violation, None, "seed {seed} with every behaviour");
+        assert_eq!(run(seed, &every).violation, None, "seed {seed} with every behaviour");
+    }
+    for seed in [3183, 6463] {
+        assert_eq!(run(seed, &Options::default()).violation, None, "seed {seed} with lost disks");
     }
 }
 
@@ -71,6 +75,39 @@ fn beyond_f_the_guilty_are_named() {
     let count = |name| counters.faults.get(name).copied().unwrap_or(0);
     assert!(count("beyond f: agreement broke") > 0, "forty conspiracies break nothing: {:?}", counters.faults);
     assert!(count("beyond f: convicted") >= 2 * count("beyond f: agreement broke"));
+}
+
+/// Disks are lost, and their replicas come back, under everything else that breaks.
+#[test]
+fn replicas_that_lose_their_disks_come_back() {
+    for replicas in [4, 5, 6, 7] {
+        let options = Options { replicas: Some(replicas), ..Options::default() };
+        let mut counters = Counters::default();
+        for seed in 900..930 {
+            let report = run(seed, &options);
+            assert_eq!(report.violation, None, "seed {seed} of {replicas}");
+            counters.add(&report.counters);
+        }
+        assert!(counters.wipes > 0 && counters.rejoined > 0, "{counters:?}");
+    }
+}
+
+/// A replica on its way back is killed at every storage operation of it, in turn.
+#[test]
+fn killed_at_every_storage_operation_of_a_rejoin() {
+    let mut points = 0;
+    for operation in 1..2_000 {
+        let options = Options { replicas: Some(4), rejoin_dies_at: Some(operation), ..Options::default() };
+        let report = run(2, &options);
+        assert_eq!(report.violation, None, "killed at operation {operation}");
+        assert_eq!(report.counters.wipes, 1);
+        if report.counters.crashes < 2 {
+            break;
+        }
+        assert!(report.counters.rejoined > 0, "killed at operation {operation}");
+        points += 1;
+    }
+    assert!(points > 50, "only {points} operations");
 }
 
 /// The same run, signed with ed25519.

@@ -135,7 +135,7 @@ impl World {
                 .unwrap_or_else(|error| panic!("storage of a new replica: {error}"))
         });
         let mut processes: Vec<Process> = processes.collect();
-        let first_operations = processes.iter().map(|process| process.medium.operations()).collect();
+        let first_operations = processes.iter().map(Process::operations).collect();
         let faulty_clients = faulty::clients(&plan, &keys, committee.cluster());
         let clients = (0..plan.clients)
             .map(|index| Client::new(&plan, index, committee.clone(), keys.key(plan.replicas + index), random.random()))
@@ -325,6 +325,7 @@ impl World {
         if let Some(running) = &mut process.running {
             running.turn_planned = false;
         }
+        let was_amnesiac = process.is_amnesiac();
         let turned = match process.turn(&self.cluster, self.now) {
             Ok(turned) => turned,
             Err(error) => return self.storage_failed(replica, &NodeError::from_driver(Path::new(DATA), &error)),
@@ -346,6 +347,13 @@ impl World {
                 let verdict = self.oracles.decided(ReplicaId(replica as u16), decided);
                 self.check(verdict);
             }
+        }
+        if !was_amnesiac && self.processes[replica].is_amnesiac() && !self.processes[replica].liar {
+            self.log_distrusted(replica);
+        }
+        if was_amnesiac && !self.processes[replica].is_amnesiac() {
+            self.counters.rejoined += 1;
+            self.trace.line(self.now, || format!("replica {replica} rejoined"));
         }
         let mut cost = TURN_COST;
         for _ in 0..turned.syncs {
@@ -459,7 +467,7 @@ impl World {
 
     fn operations_so_far(&self) -> Vec<u64> {
         let made = self.first_operations.iter();
-        self.processes.iter().zip(made).map(|(process, made)| process.medium.operations() - made).collect()
+        self.processes.iter().zip(made).map(|(process, made)| process.operations() - made).collect()
     }
 
     fn report(mut self) -> SimulationReport {

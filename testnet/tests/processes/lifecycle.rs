@@ -110,6 +110,32 @@ fn a_paused_replica_is_shown_and_catches_up_when_it_goes_on() {
 }
 
 #[test]
+fn a_wiped_replica_rejoins_and_votes_again() {
+    let testnet = Testnet::new();
+    // A short window, so that few null requests are needed.
+    testnet.up(&["--parameter", "window=32", "--parameter", "checkpoint_interval=8"]).well();
+    let written = testnet.put_all("before", 2, 5);
+    for (wiped, life) in [(2, 1), (0, 1)] {
+        let said = testnet.testnet(&["wipe", &wiped.to_string()]).well();
+        assert!(said.out.contains("it rejoins"), "{}", said.out);
+        let back = testnet.wait("back", |replicas| {
+            let one = &replicas[usize::try_from(wiped).expect("small")];
+            one["rejoining"] == false && one["incarnation"] == life && one["ready"] == true
+        });
+        assert!(back.iter().all(|replica| replica["up"] == true));
+    }
+    let status = testnet.testnet(&["status"]).well().out;
+    assert!(status.contains("(life 1)"), "{status}");
+    // Without its vote nothing would be decided now.
+    testnet.testnet(&["kill", "1"]).well();
+    testnet.quorate(&["put", "after", "the wipes", "--timeout", "20s"]).well();
+    testnet.assert_all_there("before", &written);
+    testnet.assert_agreement(&[0, 2, 3]);
+    assert!(testnet.evidence().is_empty(), "nobody contradicts its old self");
+    testnet.testnet(&["wipe", "9"]).fails(2, "there is no replica 9");
+}
+
+#[test]
 fn the_node_without_a_wrapper_runs_beside_the_others() {
     let testnet = Testnet::started();
     testnet.testnet(&["kill", "3"]).well();

@@ -87,7 +87,7 @@ fn a_reading_key_reads() {
 }
 
 #[test]
-fn rejoin_is_decoded_and_refused() {
+fn a_clients_signature_around_a_rejoin_is_refused() {
     let mut execution = genesis(PARAMETERS);
     apply(&mut execution, 1000, &[]);
     let signed = |body| Signed {
@@ -98,7 +98,7 @@ fn rejoin_is_decoded_and_refused() {
     let other = ConfigurationOperation::Rejoin(signed(StatementBody::Executed { seq: Seq(1), results: Digest::ZERO }));
     for id in [ALICE, ADMIN] {
         let ask_for = |operation| Ask { operations: configure(operation), ..ask(id, 1, 1) };
-        assert_eq!(refused(&mut execution, 1000, &ask_for(&rejoin)), Refusal::NotSupported);
+        assert_eq!(refused(&mut execution, 1000, &ask_for(&rejoin)), Refusal::NotPermitted);
         assert_eq!(refused(&mut execution, 1000, &ask_for(&other)), Refusal::UnknownOperation);
     }
 }

@@ -1,12 +1,12 @@
 //! The harness: replicas, their records, a queue of messages in flight and a filter that loses some.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use quorate_crypto::merkle_map::MerkleMap;
 use quorate_crypto::{
-    ClusterId, Committee, Digest, Ed25519, Epoch, FaultModel, Incarnation, Member, ReplicaId, SecretKey, Seq, Signer,
-    Verified, Verifier,
+    ClusterId, Committee, Digest, Ed25519, Epoch, FaultModel, Incarnation, Member, ReplicaId, SecretKey, Seq, Signed,
+    Signer, Verified, Verifier,
 };
 
 use crate::engine::{Decided, Engine, Halt, Input, Now, Recipients, RecordIndex, Step};
@@ -15,11 +15,13 @@ use crate::message::{Message, MessageLimits};
 use crate::parameters::Parameters;
 use crate::pbft::{Replica, Setup};
 use crate::record::Record;
+use crate::rejoin::{self, Rejoined, rejoin_statement};
 use crate::request::{Operation, Request, RequestContent, SessionId};
 use crate::state::{Snapshot, TableId};
 
 pub type Filter = Box<dyn FnMut(ReplicaId, ReplicaId, &Message) -> bool>;
 pub type Tamper = Box<dyn FnMut(ReplicaId, &mut Message)>;
+pub type Installed = Box<dyn FnMut(&Replica)>;
 
 pub fn key(id: u16) -> SecretKey {
     SecretKey::from_seed(&[id as u8 + 1; 32])
@@ -47,6 +49,23 @@ pub fn request(client: u8, number: u64) -> Request {
     .sign(committee(4).cluster(), &key)
 }
 
+/// Every vote a message carries that its sender signed.
+pub fn signed_by(from: ReplicaId, message: &Message) -> Vec<Signed> {
+    let statements = match message {
+        Message::PrePrepare(message) => vec![message.signed],
+        Message::Prepare(message) => vec![message.signed],
+        Message::Commit(signed) | Message::Checkpoint(signed) => vec![*signed],
+        Message::ViewChange(message) => vec![message.signed],
+        Message::NewView(message) => {
+            let mut all: Vec<Signed> = message.pre_prepares().collect();
+            all.push(message.signed);
+            all
+        }
+        _ => vec![],
+    };
+    statements.into_iter().filter(|signed| signed.signer() == from).collect()
+}
+
 pub struct Cluster {
     pub committee: Arc<Committee>,
     pub verifier: Verifier,
@@ -55,12 +74,26 @@ pub struct Cluster {
     pub decided: BTreeMap<ReplicaId, BTreeMap<Seq, Decided>>,
     pub snapshots: BTreeMap<ReplicaId, Snapshot>,
     pub states: BTreeMap<ReplicaId, MerkleMap>,
+    /// The configuration tables, of which only rejoins are of interest here.
+    pub tables: BTreeMap<ReplicaId, MerkleMap>,
+    /// Replicas whose log is marked as untrusted.
+    pub untrusted: BTreeSet<ReplicaId>,
+    /// Everything that each replica said in its own name, in all its lives.
+    pub said: BTreeMap<ReplicaId, Vec<Signed>>,
+    pub lives: u64,
     pub evidence: BTreeMap<ReplicaId, Vec<Evidence>>,
     pub halts: BTreeMap<ReplicaId, Halt>,
     pub queue: VecDeque<(ReplicaId, ReplicaId, Message)>,
     pub filter: Filter,
     /// What a lying sender makes of its messages on their way.
     pub tamper: Tamper,
+    /// Sees each replica that took a fetched state, before execution has it.
+    pub installed: Installed,
+    /// Logs are not marked as trusted, and nobody is told that they are.
+    pub mark_waits: bool,
+    /// Whose snapshots become durable only when the next one is taken.
+    pub slow_store: Option<ReplicaId>,
+    not_durable: Option<Snapshot>,
     pub now: Now,
     pub delivered: u64,
     next: BTreeMap<ReplicaId, u64>,
@@ -82,11 +115,19 @@ impl Cluster {
             decided: BTreeMap::new(),
             snapshots: BTreeMap::new(),
             states: BTreeMap::new(),
+            tables: BTreeMap::new(),
+            untrusted: BTreeSet::new(),
+            said: BTreeMap::new(),
+            lives: 0,
             evidence: BTreeMap::new(),
             halts: BTreeMap::new(),
             queue: VecDeque::new(),
             filter: Box::new(|_, _, _| true),
             tamper: Box::new(|_, _| {}),
+            installed: Box::new(|_| {}),
+            mark_waits: false,
+            slow_store: None,
+            not_durable: None,
             now: Now { monotonic: 1_000_000, wall: 1_000 },
             delivered: 0,
             next: BTreeMap::new(),
@@ -104,6 +145,8 @@ impl Cluster {
         Setup {
             id,
             incarnation: Incarnation(0),
+            rejoin_seed: quorate_crypto::Digest::of(quorate_crypto::Domain::Fingerprint, &[&self.lives.to_be_bytes()])
+                .0,
             committee: Arc::clone(&self.committee),
             parameters: parameters.clone(),
             signer: Arc::new(key(id.0)),
@@ -113,14 +156,50 @@ impl Cluster {
 
     /// Kills a replica and starts it again from what its disk holds.
     pub fn restart(&mut self, id: ReplicaId, parameters: &Parameters) {
+        // Another process, with other random bytes.
+        self.lives += 1;
         let setup = self.setup(id, parameters);
         let records = self.records.get(&id).cloned().unwrap_or_default();
         let snapshot = self.snapshots.get(&id).cloned();
-        let replica = Replica::recover(setup, self.now, records, snapshot.clone());
-        self.states
-            .insert(id, snapshot.and_then(|snapshot| snapshot.tables.get(&TableId(16)).cloned()).unwrap_or_default());
+        let trusted = !self.untrusted.contains(&id);
+        let replica = Replica::recover(setup, self.now, records, snapshot.clone(), trusted);
+        let table = |number| {
+            snapshot.as_ref().and_then(|snapshot| snapshot.tables.get(&TableId(number)).cloned()).unwrap_or_default()
+        };
+        self.states.insert(id, table(16));
+        self.tables.insert(id, table(2));
         self.replicas.insert(id, replica);
         self.input(id, Input::Timer);
+    }
+
+    /// Takes a replica's disk away and starts it with the one that plain `init` makes.
+    pub fn wipe(&mut self, id: u16, parameters: &Parameters) {
+        let id = ReplicaId(id);
+        self.records.remove(&id);
+        self.snapshots.remove(&id);
+        self.next.insert(id, 1);
+        self.untrusted.insert(id);
+        self.restart(id, parameters);
+        self.link(id);
+    }
+
+    /// The links of a replica come up.
+    pub fn link(&mut self, id: ReplicaId) {
+        for other in self.replicas.keys().copied().filter(|other| *other != id).collect::<Vec<_>>() {
+            self.input(other, Input::LinkUp(id));
+            self.input(id, Input::LinkUp(other));
+        }
+    }
+
+    /// No replica ever said two things that convict it, in whatever lives.
+    pub fn assert_no_contradiction(&self) {
+        for (id, said) in &self.said {
+            for (index, first) in said.iter().enumerate() {
+                for second in &said[index + 1..] {
+                    assert_eq!(crate::evidence::contradict(first, second), None, "{id:?}: {first:?}, {second:?}");
+                }
+            }
+        }
     }
 
     pub fn input(&mut self, id: ReplicaId, input: Input) {
@@ -145,7 +224,16 @@ impl Cluster {
             self.halts.insert(id, halt);
         }
         self.evidence.entry(id).or_default().extend(step.evidence);
+        if step.distrust_log {
+            self.untrusted.insert(id);
+        }
         for send in step.sends {
+            for signed in signed_by(id, &send.message) {
+                let said = self.said.entry(id).or_default();
+                if !said.contains(&signed) {
+                    said.push(signed);
+                }
+            }
             let to: Vec<ReplicaId> = match send.to {
                 Recipients::Others => self.committee.ids().filter(|other| *other != id).collect(),
                 Recipients::One(to) => vec![to],
@@ -155,15 +243,26 @@ impl Cluster {
             }
         }
         if let Some(snapshot) = step.install {
+            (self.installed)(&self.replicas[&id]);
             self.states.insert(id, snapshot.tables.get(&TableId(16)).cloned().unwrap_or_default());
+            self.tables.insert(id, snapshot.tables.get(&TableId(2)).cloned().unwrap_or_default());
+            self.input(id, Input::Rejoined(Rejoined::of_snapshot(&snapshot)));
             self.store(id, snapshot);
         }
         for decided in step.decided {
             self.execute(id, decided);
         }
+        if step.trust_log.is_some() && !self.mark_waits {
+            self.untrusted.remove(&id);
+            self.input(id, Input::LogTrusted);
+        }
     }
 
-    fn store(&mut self, id: ReplicaId, snapshot: Snapshot) {
+    fn store(&mut self, id: ReplicaId, mut snapshot: Snapshot) {
+        if self.slow_store == Some(id) {
+            let Some(before) = self.not_durable.replace(snapshot) else { return };
+            snapshot = before;
+        }
         let root = snapshot.header().digest();
         self.snapshots.insert(id, snapshot.clone());
         self.input(id, Input::CheckpointStored { snapshot, root });
@@ -176,8 +275,16 @@ impl Cluster {
             state.insert(request.digest().as_bytes(), seq.0.to_be_bytes().to_vec());
         }
         let results = state.digest();
-        let snapshot = Snapshot { seq, tables: BTreeMap::from([(TableId(16), state.clone())]) };
+        let table = self.tables.entry(id).or_default();
+        let rejoins: Vec<Signed> = decided.requests.iter().filter_map(|request| rejoin_statement(request)).collect();
+        let changed = rejoins.iter().filter(|statement| rejoin::execute(table, statement, seq)).count() > 0;
+        let snapshot =
+            Snapshot { seq, tables: BTreeMap::from([(TableId(2), table.clone()), (TableId(16), state.clone())]) };
+        let rejoined = Rejoined::read(table).expect("well formed");
         self.decided.entry(id).or_default().insert(seq, decided);
+        if changed {
+            self.input(id, Input::Rejoined(rejoined));
+        }
         self.input(id, Input::Executed { seq, results, next_deadline: None });
         if seq.0.is_multiple_of(4) {
             self.store(id, snapshot);

@@ -1,25 +1,7 @@
-use super::cluster::{Cluster, parameters, request};
+use super::cluster::{Cluster, parameters, request, signed_by};
 use crate::engine::{Engine, Halt, Input};
-use crate::message::Message;
 use crate::pbft::Replica;
 use quorate_crypto::{ReplicaId, Signed, Verified};
-
-/// Every vote a message carries that its sender signed.
-fn signed_by(from: ReplicaId, message: &Message) -> Vec<Signed> {
-    let statements = match message {
-        Message::PrePrepare(message) => vec![message.signed],
-        Message::Prepare(message) => vec![message.signed],
-        Message::Commit(signed) | Message::Checkpoint(signed) => vec![*signed],
-        Message::ViewChange(message) => vec![message.signed],
-        Message::NewView(message) => {
-            let mut all: Vec<Signed> = message.pre_prepares().collect();
-            all.push(message.signed);
-            all
-        }
-        _ => vec![],
-    };
-    statements.into_iter().filter(|signed| signed.signer() == from).collect()
-}
 
 /// Rule P10 (concord #639, #805, #2281): a replica killed after any record of a view change boots, never contradicts what
 /// it sent, and the cluster converges.
@@ -108,40 +90,6 @@ fn the_whole_cluster_restarts_and_loses_nothing() {
 }
 
 #[test]
-fn a_lost_log_is_noticed_when_peers_hand_statements_back() {
-    let mut cluster = Cluster::new(4);
-    cluster.submit(&request(1, 1));
-    cluster.settle();
-    // Replica 2 comes back with an older log.
-    let records = cluster.records.get_mut(&ReplicaId(2)).expect("it wrote");
-    records.truncate(1);
-    cluster.restart(ReplicaId(2), &parameters());
-    cluster.input(ReplicaId(1), Input::LinkUp(ReplicaId(2)));
-    cluster.settle();
-    assert_eq!(cluster.halts.get(&ReplicaId(2)), Some(&Halt::LostLog));
-    let silent = cluster.replicas.get_mut(&ReplicaId(2)).expect("it exists");
-    let step = silent.step(cluster.now, Input::Timer);
-    assert!(step.sends.is_empty() && step.records.is_empty(), "it signs nothing any more");
-}
-
-#[test]
-fn a_complete_log_is_not_taken_for_a_lost_one() {
-    let mut cluster = Cluster::new(4);
-    for number in 1..=9 {
-        cluster.submit(&request(1, number));
-        cluster.settle();
-    }
-    for id in 0..4u16 {
-        cluster.restart(ReplicaId(id), &parameters());
-        for other in (0..4u16).filter(|other| *other != id) {
-            cluster.input(ReplicaId(other), Input::LinkUp(ReplicaId(id)));
-        }
-        cluster.settle();
-    }
-    assert!(cluster.halts.is_empty(), "{:?}", cluster.halts);
-}
-
-#[test]
 fn a_state_that_contradicts_a_certified_one_stops_the_replica() {
     let mut cluster = Cluster::new(4);
     // Replica 3's state is damaged before the first checkpoint.
@@ -184,7 +132,7 @@ fn nothing_verified_is_needed_to_read_records_back() {
         }
     }
     let setup = cluster.setup(ReplicaId(1), &parameters());
-    let replica = Replica::recover(setup, cluster.now, records, None);
+    let replica = Replica::recover(setup, cluster.now, records, None, true);
     assert!(replica.bodies.is_empty());
     let _: fn(&Replica) -> Option<&Verified<crate::request::Request>> = |_| None;
 }

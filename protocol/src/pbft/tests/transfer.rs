@@ -4,9 +4,10 @@ use std::rc::Rc;
 use quorate_crypto::merkle_map::MerkleMap;
 
 use super::cluster::{Cluster, parameters, request};
+use crate::checkpoint::parts;
 use crate::engine::Engine;
 use crate::message::Message;
-use quorate_crypto::ReplicaId;
+use quorate_crypto::{ReplicaId, Seq};
 
 fn fall_behind(cluster: &mut Cluster) {
     let sleeper = cluster.replicas.remove(&ReplicaId(3)).expect("runs");
@@ -90,4 +91,111 @@ fn a_peer_that_serves_nothing_is_passed_over() {
     cluster.run(4_000);
     assert_eq!(cluster.executed(3), cluster.executed(1));
     assert!(!cluster.replicas[&ReplicaId(3)].status().transferring);
+}
+
+/// A laggard can fetch no state but the stable one, and without it no newer checkpoint may ever become stable: whoever holds
+/// the stable one keeps it, however many newer ones it takes.
+#[test]
+fn the_stable_state_can_be_fetched_until_a_newer_one_is_stable() {
+    let mut cluster = Cluster::new(4);
+    let sleeper = cluster.replicas.remove(&ReplicaId(3)).expect("runs");
+    let submit = |cluster: &mut Cluster, numbers: std::ops::RangeInclusive<u64>| {
+        for number in numbers {
+            cluster.submit(&request(1, number));
+            cluster.settle();
+        }
+    };
+    submit(&mut cluster, 1..=20);
+    assert_eq!(cluster.replicas[&ReplicaId(0)].status().stable, Seq(20));
+    // Three more checkpoints, of which none becomes stable.
+    cluster.filter =
+        Box::new(|_, _, message| !matches!(message, Message::Checkpoint(_) | Message::StableCheckpoint(_)));
+    submit(&mut cluster, 21..=32);
+    assert_eq!((cluster.executed(0), cluster.executed(2)), (32, 32));
+    assert_eq!(cluster.replicas[&ReplicaId(0)].status().stable, Seq(20));
+    // From here on the laggard's vote is needed for every quorum.
+    cluster.stop(1);
+    cluster.replicas.insert(ReplicaId(3), sleeper);
+    cluster.filter = Box::new(|_, _, _| true);
+    cluster.run(6_000);
+    assert_eq!(cluster.executed(3), 32);
+    assert_eq!(cluster.states[&ReplicaId(3)].digest(), cluster.states[&ReplicaId(0)].digest());
+    assert_eq!(cluster.replicas[&ReplicaId(0)].status().stable, Seq(32));
+    assert!(cluster.halts.is_empty());
+}
+
+/// The same, but whoever held the stable state restarted, and serves its newest one only: f + 1 vouch for that.
+#[test]
+fn a_state_that_f_plus_one_vouch_for_can_be_fetched_when_the_stable_one_is_gone() {
+    let mut cluster = Cluster::new(4);
+    let sleeper = cluster.replicas.remove(&ReplicaId(3)).expect("runs");
+    for number in 1..=32 {
+        if number == 21 {
+            cluster.filter =
+                Box::new(|_, _, message| !matches!(message, Message::Checkpoint(_) | Message::StableCheckpoint(_)));
+        }
+        cluster.submit(&request(1, number));
+        cluster.settle();
+    }
+    for id in [0, 2] {
+        cluster.restart(ReplicaId(id), &parameters());
+        let status = cluster.replicas[&ReplicaId(id)].status();
+        assert_eq!((status.stable, status.executed), (Seq(20), Seq(32)));
+    }
+    cluster.stop(1);
+    // The state it asks for first is the certified one, and of the one that a single replica vouches for it wants nothing.
+    let wanted = Rc::new(Cell::new(Seq(0)));
+    let asked = Rc::clone(&wanted);
+    cluster.replicas.insert(ReplicaId(3), sleeper);
+    cluster.filter = Box::new(move |from, to, message| {
+        if let (ReplicaId(3), Message::FetchState { seq }) = (from, message) {
+            asked.set(asked.get().max(*seq));
+        }
+        (from, to) != (ReplicaId(2), ReplicaId(3)) || !matches!(message, Message::Checkpoint(_))
+    });
+    cluster.run(3_000);
+    assert_eq!((wanted.get(), cluster.executed(3)), (Seq(20), 0));
+    cluster.filter = Box::new(|_, _, _| true);
+    cluster.run(3_000);
+    assert_eq!(cluster.executed(3), 32);
+    assert_eq!(cluster.states[&ReplicaId(3)].digest(), cluster.states[&ReplicaId(0)].digest());
+    assert_eq!(cluster.replicas[&ReplicaId(0)].status().stable, Seq(32));
+    assert!(cluster.halts.is_empty());
+}
+
+/// A replica on its way back looks at the stable checkpoint, which it holds although it has taken a newer one meanwhile.
+#[test]
+fn a_wiped_replica_that_is_ahead_of_the_stable_checkpoint_comes_back() {
+    let mut cluster = Cluster::new(4);
+    cluster.submit(&request(1, 1));
+    cluster.settle();
+    // The Rejoin is number 2 and the window 16, so what counts is the checkpoint at 20. Replica 3 hears of that one late, and
+    // nobody ever of a later one.
+    let late = Rc::new(Cell::new(true));
+    let still_late = Rc::clone(&late);
+    cluster.filter = Box::new(move |_, to, message| {
+        let body = match message {
+            Message::Checkpoint(signed) => signed.body(),
+            Message::StableCheckpoint(certificate) => &certificate.body,
+            _ => return true,
+        };
+        let heard = to != ReplicaId(3) || !still_late.get();
+        parts(body).is_none_or(|(seq, _)| seq < Seq(20) || (seq == Seq(20) && heard))
+    });
+    cluster.wipe(3, &parameters());
+    cluster.run(2_000);
+    assert_eq!((cluster.executed(0), cluster.replicas[&ReplicaId(0)].status().stable), (20, Seq(20)));
+    for number in 2..=5 {
+        cluster.submit(&request(1, number));
+        cluster.settle();
+    }
+    cluster.run(500);
+    let status = cluster.replicas[&ReplicaId(3)].status();
+    assert_eq!((status.executed, status.stable, status.rejoining), (Seq(24), Seq(16), true));
+    late.set(false);
+    cluster.run(3_000);
+    let status = cluster.replicas[&ReplicaId(3)].status();
+    assert_eq!((status.stable, status.rejoining), (Seq(20), false));
+    assert!(cluster.halts.is_empty());
+    cluster.assert_no_contradiction();
 }

@@ -40,6 +40,10 @@ fn standing() -> EngineStatus {
         pending: 0,
         view_changes: 0,
         transferring: false,
+        incarnation: Incarnation(0),
+        rejoining: false,
+        without_log: Vec::new(),
+        too_many_without_log: false,
     }
 }
 

@@ -2,7 +2,8 @@
 //! 1999, sections 4.2 to 4.4) without the code that the replicas check them with.
 //!
 //! Restated here on purpose: the arithmetic of quorums, what a prepared, commit and checkpoint certificate is, what a
-//! VIEW-CHANGE must contain, and what a NEW-VIEW must carry over. Signatures are checked one by one.
+//! VIEW-CHANGE must contain, what a NEW-VIEW must carry over, and which life of a replica may speak about a number
+//! (protocol.md, Rejoin). Signatures are checked one by one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -43,6 +44,10 @@ pub(in crate::sim) struct Certificates {
     view_changes: BTreeMap<(ReplicaId, Digest), ViewChange>,
     /// NEW-VIEWs of honest replicas that name a VIEW-CHANGE nobody has sent yet: receivers fetch it, and then it is judged.
     waiting: Vec<(ReplicaId, NewView)>,
+    /// Where the Rejoin executed that began each life of a replica but its first, ascending: life i is at place i - 1.
+    lives: BTreeMap<ReplicaId, Vec<Seq>>,
+    /// What these sign follows no rule.
+    faulty: BTreeSet<ReplicaId>,
     pub(super) derived: Derived,
 }
 
@@ -53,7 +58,12 @@ fn hold(condition: bool, what: impl FnOnce() -> String) -> Finding {
 }
 
 impl Certificates {
-    pub(super) fn new(committee: Committee, scheme: Arc<dyn SignatureScheme>, window: u64) -> Certificates {
+    pub(super) fn new(
+        committee: Committee,
+        scheme: Arc<dyn SignatureScheme>,
+        window: u64,
+        liars: &[ReplicaId],
+    ) -> Certificates {
         Certificates {
             committee,
             scheme,
@@ -61,6 +71,8 @@ impl Certificates {
             right: BTreeSet::new(),
             view_changes: BTreeMap::new(),
             waiting: Vec::new(),
+            lives: BTreeMap::new(),
+            faulty: liars.iter().copied().collect(),
             derived: Derived::default(),
         }
     }
@@ -84,10 +96,24 @@ impl Certificates {
         Ok(())
     }
 
+    /// The one order has a Rejoin at `seq`: the first of the next incarnation begins a life, any other changes nothing.
+    pub(super) fn rejoins(&mut self, statement: &Signed, seq: Seq) {
+        let lives = self.lives.entry(statement.signer()).or_default();
+        if statement.statement.incarnation.0 as usize == lives.len() + 1 {
+            lives.push(seq);
+        }
+    }
+
+    /// What a replica signs follows no rule from now on.
+    pub(super) fn count_among_faulty(&mut self, replica: ReplicaId) {
+        self.faulty.insert(replica);
+    }
+
     fn is_signed(&self, message: &ViewChange) -> bool {
         let Signed { statement, signature } = message.signed;
         let by = Endorsement { signer: statement.signer, incarnation: statement.incarnation, signature };
-        self.signature(statement.epoch, &by, statement.body).is_ok()
+        // The digest names the body alone: a liar may sign it for another epoch as well, which nobody takes.
+        statement.epoch == self.committee.epoch() && self.signature(statement.epoch, &by, statement.body).is_ok()
     }
 
     /// NEW-VIEWs of which not everything they rest on was ever sent.
@@ -147,11 +173,34 @@ impl Certificates {
 
     fn signature(&self, epoch: Epoch, by: &Endorsement, body: StatementBody) -> Finding {
         let key = self.committee.key(by.signer).ok_or_else(|| format!("a vote of stranger {}", by.signer))?;
+        self.life(by, body)?;
         let statement = Statement { epoch, signer: by.signer, incarnation: by.incarnation, body };
         let bytes = statement.bytes(self.committee.cluster());
         hold(self.scheme.verify(key, &bytes, &by.signature), || {
             format!("a vote that {} never signed: {body:?}", by.signer)
         })
+    }
+
+    /// With n_r the number where a Rejoin executed, the life before it signs nothing above n_r + L, the one after it nothing
+    /// at or below: a replica that keeps to this never contradicts what it has forgotten.
+    fn life(&self, by: &Endorsement, body: StatementBody) -> Finding {
+        let seq = match body {
+            StatementBody::PrePrepare(ballot) | StatementBody::Prepare(ballot) | StatementBody::Commit(ballot) => {
+                ballot.seq
+            }
+            StatementBody::Checkpoint { seq, .. } => seq,
+            _ => return Ok(()),
+        };
+        if self.faulty.contains(&by.signer) {
+            return Ok(());
+        }
+        let life = by.incarnation.0 as usize;
+        let lives = self.lives.get(&by.signer).map_or(&[][..], Vec::as_slice);
+        let name = || format!("a vote of {} in life {life}, which has rejoined at {lives:?}, for {body:?}", by.signer);
+        hold(life <= lives.len(), name)?;
+        let line = |place: usize| lives.get(place).map(|rejoined| rejoined.0 + self.window);
+        hold(life == 0 || line(life - 1).is_none_or(|line| seq.0 > line), name)?;
+        hold(line(life).is_none_or(|line| seq.0 <= line), name)
     }
 
     fn votes(&self, votes: &[Endorsement], epoch: Epoch, body: StatementBody, needed: usize) -> Finding {
@@ -292,7 +341,7 @@ mod tests {
             let members = (0..4).map(|id| Member { id: ReplicaId(id), key: ring.key(id.into()).public_key() });
             let committee =
                 Committee::new(CLUSTER, Epoch(0), FaultModel::Byzantine, members.collect()).expect("four members");
-            let oracle = Certificates::new(committee, ring.scheme(), 16);
+            let oracle = Certificates::new(committee, ring.scheme(), 16, &[ReplicaId(3)]);
             Four { ring, oracle }
         }
 
@@ -397,6 +446,54 @@ mod tests {
         let hiding = four.new_view(6, &named, &[(Seq(1), null), (Seq(2), high)]);
         assert_eq!((four.judge(&hiding), four.oracle.unjudged()), (Ok(()), 1));
         assert!(four.oracle.seen(&Message::ViewChange(late)).is_err(), "it leaves number 3 out");
+    }
+
+    /// A stable checkpoint by this replica, in this life of it, and two others in their first.
+    fn stable(four: &Four, replica: u16, life: u32, seq: u64) -> Message {
+        let body = StatementBody::Checkpoint { seq: Seq(seq), digest: Digest([7; 32]) };
+        let others = (1..4).filter(|id| *id != replica).take(2);
+        let mut endorsements: Vec<Endorsement> = others.map(|id| four.endorse(id, body)).collect();
+        let header = Statement { incarnation: Incarnation(life), ..Four::header(replica, body) };
+        let signature = header.sign(CLUSTER, four.ring.key(replica.into()).as_ref()).signature;
+        endorsements.push(Endorsement { signer: ReplicaId(replica), incarnation: Incarnation(life), signature });
+        Message::StableCheckpoint(Certificate { epoch: Epoch(0), body, endorsements })
+    }
+
+    #[test]
+    fn each_life_speaks_about_its_own_numbers() {
+        let rejoin = |four: &mut Four, signer: u16, life: u32, seq: u64| {
+            let body = StatementBody::Rejoin { nonce: [0; 16] };
+            let statement = Statement { incarnation: Incarnation(life), ..Four::header(signer, body) };
+            let signed = statement.sign(CLUSTER, four.ring.key(signer.into()).as_ref());
+            four.oracle.rejoins(&signed, Seq(seq));
+        };
+        let mut four = Four::new();
+        let unborn = stable(&four, 0, 1, 40);
+        assert!(four.judge(&unborn).is_err(), "no Rejoin executed");
+        // The second of the same incarnation changes nothing, and neither does one that skips a life.
+        for (life, seq) in [(1, 10), (1, 12), (3, 13), (2, 50)] {
+            rejoin(&mut four, 0, life, seq);
+        }
+        // The window is 16: the lines are at 26 and at 66.
+        for (replica, life, seq, right) in [
+            (0, 0, 26, true),
+            (0, 0, 27, false),
+            (0, 1, 26, false),
+            (0, 1, 27, true),
+            (0, 1, 66, true),
+            (0, 1, 67, false),
+            (0, 2, 66, false),
+            (0, 2, 67, true),
+            (0, 3, 90, false),
+            // A liar says what it likes.
+            (3, 5, 40, true),
+        ] {
+            let message = stable(&four, replica, life, seq);
+            assert_eq!(four.judge(&message).is_ok(), right, "replica {replica} in life {life} about {seq}");
+        }
+        let unborn = stable(&four, 0, 4, 90);
+        four.oracle.count_among_faulty(ReplicaId(0));
+        assert!(four.judge(&unborn).is_ok(), "neither does whose log was damaged follow a rule");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use quorate_crypto::{ReplicaId, Seq, Signed, StatementBody, StatementKind, View};
+use quorate_crypto::{Incarnation, ReplicaId, Seq, Signed, StatementBody, StatementKind, View};
 use quorate_protocol::evidence::{against_own_new_view, contradict, hides_commit};
 use quorate_protocol::message::Message;
 use quorate_protocol::pbft::view_change_message::{NewView, ViewChange};
@@ -16,8 +16,9 @@ type Place = (StatementKind, View, Seq);
 #[derive(Default)]
 struct Said {
     statements: BTreeMap<Place, Signed>,
-    view_changes: BTreeMap<View, ViewChange>,
-    new_views: BTreeMap<View, NewView>,
+    /// By life: a life that rejoined may leave a view that an earlier one left otherwise.
+    view_changes: BTreeMap<(Incarnation, View), ViewChange>,
+    new_views: BTreeMap<(Incarnation, View), NewView>,
 }
 
 /// Everything all honest replicas ever said.
@@ -73,7 +74,7 @@ impl Said {
             return Err(convicted(replica, kind, &what));
         }
         if let StatementBody::PrePrepare(ballot) = signed.body()
-            && let Some(new_view) = self.new_views.get(&ballot.view)
+            && let Some(new_view) = self.new_views.get(&(signed.statement.incarnation, ballot.view))
             && against_own_new_view(signed, new_view)
         {
             return Err(convicted(replica, "against-own-new-view", &format!("{ballot:?}")));
@@ -93,7 +94,8 @@ impl Said {
 
     fn view_change(&mut self, replica: ReplicaId, message: &ViewChange) -> Result<(), Violation> {
         self.statement(replica, &message.signed)?;
-        if self.view_changes.contains_key(&message.view()) {
+        let life = message.signed.statement.incarnation;
+        if self.view_changes.contains_key(&(life, message.view())) {
             return Ok(());
         }
         let from = (StatementKind::Commit, View(0), Seq(0));
@@ -103,13 +105,14 @@ impl Said {
                 return Err(convicted(replica, "hidden-commit", &format!("{:?}, {:?}", commit.body(), message.view())));
             }
         }
-        self.view_changes.insert(message.view(), message.clone());
+        self.view_changes.insert((life, message.view()), message.clone());
         Ok(())
     }
 
     fn new_view(&mut self, replica: ReplicaId, message: &NewView) -> Result<(), Violation> {
         self.statement(replica, &message.signed)?;
-        self.new_views.entry(message.view()).or_insert_with(|| message.clone());
+        let life = message.signed.statement.incarnation;
+        self.new_views.entry((life, message.view())).or_insert_with(|| message.clone());
         message.pre_prepares().try_for_each(|signed| self.statement(replica, &signed))
     }
 }

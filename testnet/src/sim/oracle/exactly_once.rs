@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use quorate_crypto::{Digest, PublicKey, ReplicaId, Seq};
 use quorate_protocol::engine::Decided;
 use quorate_protocol::execution::BatchOutcome;
+use quorate_protocol::rejoin::rejoin_statement;
 use quorate_protocol::reply::{Outcome, Reply};
 use quorate_protocol::request::SessionId;
 
@@ -17,6 +18,8 @@ pub(in crate::sim) type Place = (Seq, u32);
 /// A request that executed.
 pub(in crate::sim) struct Executed {
     pub(in crate::sim) reply: Reply,
+    /// A replica's own Rejoin, which no client asked for.
+    is_rejoin: bool,
 }
 
 /// What executed where.
@@ -43,7 +46,7 @@ impl ExactlyOnce {
                 return Err(Violation::new("exactly-once", what));
             }
             self.places.insert(reply.request, place);
-            let executed = Executed { reply: reply.clone() };
+            let executed = Executed { reply: reply.clone(), is_rejoin: rejoin_statement(request).is_some() };
             self.by_place.insert(place, executed);
         }
         Ok(())
@@ -70,8 +73,8 @@ impl ExactlyOnce {
         self.by_place.get(self.places.get(request)?)
     }
 
-    /// Everything that executed, in order.
+    /// Everything that executed and that clients asked for, in order.
     pub(super) fn in_order(&self) -> impl Iterator<Item = (&Place, &Executed)> {
-        self.by_place.iter()
+        self.by_place.iter().filter(|(_, executed)| !executed.is_rejoin)
     }
 }

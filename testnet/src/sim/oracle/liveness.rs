@@ -17,10 +17,10 @@ pub(in crate::sim) fn unfinished(
     left.truncate(5);
     let mut behind: Vec<String> = Vec::new();
     for (replica, status) in honest {
-        if status.executed < last || status.pending > 0 {
+        if status.executed < last || status.pending > 0 || status.rejoining {
             behind.push(format!(
-                "replica {replica} at executed {} of {last}, view {} entered {}, stable {}, pending {}, transferring {}",
-                status.executed, status.view, status.entered, status.stable, status.pending, status.transferring
+                "replica {replica} at executed {} of {last}, view {} entered {}, stable {}, pending {}, transferring {}, rejoining {}",
+                status.executed, status.view, status.entered, status.stable, status.pending, status.transferring, status.rejoining
             ));
         }
     }

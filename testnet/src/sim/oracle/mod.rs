@@ -27,6 +27,7 @@ use quorate_protocol::engine::{Decided, EngineStatus};
 use quorate_protocol::execution::Execution;
 use quorate_protocol::message::Message;
 use quorate_protocol::parameters::Parameters;
+use quorate_protocol::rejoin::rejoin_statement;
 use quorate_protocol::reply::Reply;
 use quorate_protocol::request::Request;
 use quorate_protocol::state::Snapshot;
@@ -79,7 +80,12 @@ impl Oracles {
             once: exactly_once::ExactlyOnce::default(),
             validity: validity::Validity::default(),
             contradiction: contradiction::NoContradiction::default(),
-            certificates: certificates::Certificates::new(committee.clone(), Arc::clone(&scheme), parameters.window),
+            certificates: certificates::Certificates::new(
+                committee.clone(),
+                Arc::clone(&scheme),
+                parameters.window,
+                &liars,
+            ),
             evidence: evidence::EvidenceCheck::new(committee, parameters.window, Verifier::new(scheme), liars),
             memory: memory::BoundedMemory::new(parameters),
             told,
@@ -92,6 +98,9 @@ impl Oracles {
         if self.agreement.decided(replica, decided)? {
             for request in &decided.requests {
                 self.validity.executed(request)?;
+                if let Some(statement) = rejoin_statement(request) {
+                    self.certificates.rejoins(&statement, decided.seq);
+                }
             }
             let outcome = self.state.execute(decided);
             self.once.executed(decided, &outcome)?;
@@ -114,6 +123,7 @@ impl Oracles {
     /// A replica counts among the f from now on although it does not lie: it may be convicted.
     pub(super) fn count_among_faulty(&mut self, replica: ReplicaId) {
         self.evidence.count_among_faulty(replica);
+        self.certificates.count_among_faulty(replica);
     }
 
     /// How often the checks that wait for rare things were made.

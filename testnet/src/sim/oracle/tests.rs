@@ -93,6 +93,7 @@ fn batch(seq: u64, request: &Verified<Request>) -> (Decided, BatchOutcome) {
     let proposal = Proposal { time: seq, payload: Payload::Batch(vec![request.digest()]) };
     let decided = Decided { seq: Seq(seq), proposal, requests: vec![Arc::new(request.clone())], after: None };
     let outcome = BatchOutcome {
+        rejoined: false,
         seq: Seq(seq),
         time: seq,
         replies: vec![(PublicKey([0; 32]), reply)],
@@ -195,6 +196,10 @@ fn status(executed: u64, pending: usize) -> EngineStatus {
         pending,
         view_changes: 0,
         transferring: false,
+        incarnation: Incarnation(0),
+        rejoining: false,
+        without_log: vec![],
+        too_many_without_log: false,
     }
 }
 
@@ -212,6 +217,8 @@ fn what_grows_without_bound_and_what_never_ends_is_seen() {
     assert!(liveness::unfinished(&history, &[(replica, status(3, 0))], Seq(3)).is_none());
     assert!(liveness::unfinished(&history, &[(replica, status(2, 0))], Seq(3)).is_some());
     assert!(liveness::unfinished(&history, &[(replica, status(3, 1))], Seq(3)).is_some());
+    let rejoining = EngineStatus { rejoining: true, ..status(3, 0) };
+    assert!(liveness::unfinished(&history, &[(replica, rejoining)], Seq(3)).is_some());
     history.ask(0, 1, 1, Operation::Put(PutRequest::new(*b"a", *b"x")));
     assert!(liveness::unfinished(&history, &[(replica, status(3, 0))], Seq(3)).is_some());
 }

@@ -224,6 +224,17 @@ impl Budget {
         let replica = random.random_range(0..self.replicas);
         self.faulty.insert(replica).then_some(replica)
     }
+
+    /// The replicas that may be faulty for a time, one after the other; none if there is no room for one more.
+    fn sound(&self) -> Vec<usize> {
+        let room = self.faulty.len() < self.faults;
+        (0..self.replicas).filter(|replica| room && !self.faulty.contains(replica)).collect()
+    }
+
+    /// Those that are faulty from beginning to end.
+    pub(super) fn into_faulty(self) -> BTreeSet<usize> {
+        self.faulty
+    }
 }
 
 pub(super) fn clocks(random: &mut ChaCha12Rng, budget: &mut Budget, heals_at: Micros) -> BTreeMap<usize, ClockFault> {
@@ -257,6 +268,22 @@ pub(super) fn damages(random: &mut ChaCha12Rng, budget: &mut Budget, heals_at: M
         out.push((at, Breakage::Damage { replica, damage, in_log, choice, downtime }));
     }
     out
+}
+
+/// Lost disks, in a share of the runs that have room for them. A replica that lost its disk is faulty until it is back, which
+/// only the run can know: a loss that would make more than f does not take place.
+pub(super) fn wipes(random: &mut ChaCha12Rng, budget: &Budget, heals_at: Micros) -> Vec<(Micros, Breakage)> {
+    let sound = budget.sound();
+    if sound.is_empty() || !random.random_bool(0.6) {
+        return Vec::new();
+    }
+    let count = random.random_range(1..=3);
+    let one = |random: &mut ChaCha12Rng| {
+        let downtime = pick(random, &[1, 20, 150, 1_000]) * MILLISECOND;
+        let replica = pick(random, &sound);
+        (random.random_range(10 * MILLISECOND..heals_at), Breakage::Wipe { replica, downtime, dies_at: None })
+    };
+    (0..count).map(|_| one(random)).collect()
 }
 
 /// A view change and a restart, so that every kind of storage operation is among the points.
@@ -296,4 +323,32 @@ pub(super) fn conspirators(random: &mut ChaCha12Rng, replicas: usize) -> BTreeMa
             (ReplicaId(replica as u16), vec![Misbehaviour::always(behaviour)])
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng as _;
+
+    use super::*;
+
+    fn lost(seed: u64, replicas: usize, faulty: &[usize]) -> Vec<usize> {
+        let budget = Budget::new(replicas, faulty.iter().copied());
+        let wipes = wipes(&mut ChaCha12Rng::seed_from_u64(seed), &budget, 1_000 * MILLISECOND);
+        let replica = |(_, breakage): &(Micros, Breakage)| match breakage {
+            Breakage::Wipe { replica, .. } => *replica,
+            other => panic!("{other:?}"),
+        };
+        wipes.iter().map(replica).collect()
+    }
+
+    #[test]
+    fn lost_disks_take_the_room_that_others_leave() {
+        let mut all = BTreeSet::new();
+        for seed in 0..200 {
+            assert_eq!(lost(seed, 4, &[2]), Vec::<usize>::new(), "one of four is faulty already");
+            assert_eq!(lost(seed, 7, &[0, 2]), Vec::<usize>::new(), "two of seven are");
+            all.extend(lost(seed, 7, &[2]));
+        }
+        assert_eq!(all, BTreeSet::from([0, 1, 3, 4, 5, 6]), "any replica but one that is faulty from the beginning");
+    }
 }
