@@ -93,6 +93,8 @@ struct ViewTimer {
     target: Option<Digest>,
     /// Whether it was put off once because the process slept; twice would let a slow machine never notice a dead primary.
     put_off: bool,
+    /// While this replica is behind the timer stands still; until when that was taken into account.
+    paused: Option<Micros>,
 }
 
 /// A PBFT replica.

@@ -5,5 +5,6 @@ mod evidence;
 mod normal_case;
 mod recovery;
 mod review;
+mod slow_primary;
 mod transfer;
 mod view_change;
