@@ -383,10 +383,34 @@ impl Pending {
         self.unproposed.first().and_then(|ticket| self.queue.get(ticket)).map(|admitted| admitted.since)
     }
 
-    /// Of the oldest [`RELAYED_MAX`] unproposed requests, how many the primary was handed before `before`.
-    pub fn handed_over(&self, before: Micros) -> usize {
+    /// Of the oldest [`RELAYED_MAX`] unproposed requests, those the primary was handed before `before`.
+    fn handed(&self, before: Micros) -> impl Iterator<Item = &Admitted> {
         let oldest = self.unproposed.iter().take(RELAYED_MAX).filter_map(|ticket| self.queue.get(ticket));
-        oldest.filter(|admitted| admitted.relayed_at.is_some_and(|at| at <= before)).count()
+        oldest.filter(move |admitted| admitted.relayed_at.is_some_and(|at| at <= before))
+    }
+
+    /// How many of them together weigh `bytes_max` at most: so many any batch has room for.
+    pub fn handed_over(&self, before: Micros, bytes_max: usize) -> usize {
+        let mut bytes = 0;
+        let light = self.handed(before).take_while(|admitted| {
+            bytes += admitted.weight;
+            bytes <= bytes_max
+        });
+        light.count()
+    }
+
+    /// Whether the primary was handed any of them, of whatever weight.
+    pub fn was_handed(&self, before: Micros) -> bool {
+        self.handed(before).next().is_some()
+    }
+
+    /// Of these requests, how many are pending and unproposed, and what they weigh: neither what executed long ago nor
+    /// what was proposed before counts.
+    pub fn unproposed_among(&self, digests: &[Digest]) -> (usize, usize) {
+        let tickets = digests.iter().filter_map(|digest| self.by_digest.get(digest));
+        let taken =
+            tickets.filter(|ticket| self.unproposed.contains(ticket)).filter_map(|ticket| self.queue.get(ticket));
+        taken.fold((0, 0), |(count, bytes), admitted| (count + 1, bytes + admitted.weight))
     }
 
     /// How many are unproposed.

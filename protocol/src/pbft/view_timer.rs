@@ -174,7 +174,7 @@ impl Replica {
         if !self.entered || self.leads() {
             return;
         }
-        let handed = || self.pending.handed_over(now.monotonic) > 0;
+        let handed = || self.pending.was_handed(now.monotonic);
         let occupation = if self.is_behind() {
             Occupation::Idle
         } else if !self.in_window(self.delivered.next()) {
@@ -203,20 +203,27 @@ impl Replica {
         }
     }
 
-    /// Tells the monitor of a proposal that was accepted for the first time. An honest primary proposes what it was
-    /// handed with its next batch, unless large requests fill that.
+    /// Tells the monitor of a proposal that was accepted for the first time.
     pub(super) fn watch_proposal(&mut self, now: Now, seq: Seq, proposal: &Proposal) {
-        if !self.in_window(seq) {
-            return;
+        if self.in_window(seq) {
+            let stingy = self.takes_too_little(now, proposal);
+            self.monitor.proposed(stingy);
         }
+    }
+
+    /// Whether the proposal, not yet learnt, takes less of what the primary was handed than an honest one would: that
+    /// goes into its next batch. What it names beside (what executed long ago, what this replica does not hold) excuses
+    /// nothing, else a liar would pad its proposals with it. Handed requests so heavy that a few fill a batch may wait
+    /// behind others like them, as long as each proposal takes its share of such work.
+    pub(super) fn takes_too_little(&self, now: Now, proposal: &Proposal) -> bool {
         let timeout = self.parameters().view_timeout;
-        let handed = |ago: Micros| self.pending.handed_over(now.monotonic.saturating_sub(ago));
-        let bodies: Vec<_> = proposal.requests().iter().filter_map(|digest| self.bodies.get(digest)).collect();
-        let bytes: usize = bodies.iter().map(|body| body.weight()).sum();
-        let small = bodies.len() == proposal.requests().len() && bytes < self.parameters().batch_bytes_max / 4;
-        let late = handed(timeout / 2) > 0;
-        let stingy = small && (late || monitor::is_stingy(proposal.requests().len(), handed(timeout / 4), BATCH_LEAST));
-        self.monitor.proposed(stingy);
+        let heavy = self.parameters().batch_bytes_max / 4;
+        let before = |ago: Micros| now.monotonic.saturating_sub(ago);
+        let (taken, bytes) = self.pending.unproposed_among(proposal.requests());
+        let late = self.pending.handed_over(before(timeout / 2), heavy) > 0;
+        let heavy_late = bytes < heavy && self.pending.was_handed(before(timeout / 2));
+        let owed = self.pending.handed_over(before(timeout / 4), heavy);
+        late || heavy_late || monitor::is_stingy(taken, owed, BATCH_LEAST)
     }
 
     /// Who has left a view takes part in no order there, and those who stayed need not follow: what it alone has pending

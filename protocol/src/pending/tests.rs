@@ -176,7 +176,8 @@ fn overtaking_is_counted_from_when_the_primary_was_handed_the_oldest() {
         pending.ordered(&digest(2, which), &number(2, which));
     }
     assert_eq!(pending.overtaken(), 5);
-    assert_eq!((pending.handed_over(9), pending.handed_over(10)), (0, 1));
+    assert_eq!((pending.handed_over(9, 1_000), pending.handed_over(10, 1_000)), (0, 1));
+    assert_eq!((pending.was_handed(9), pending.was_handed(10)), (false, true));
     pending.ordered(&digest(1, 1), &number(1, 1));
     assert_eq!(pending.overtaken(), 0);
 }

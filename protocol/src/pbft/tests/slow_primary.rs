@@ -1,9 +1,23 @@
 //! Attacks on what makes a backup leave its primary: the view timer, relays, the monitor; and what must not make it.
 
-use super::cluster::{Cluster, request};
+use super::cluster::{Cluster, parameters, request};
 use crate::engine::Engine;
 use crate::message::Message;
-use quorate_crypto::{ReplicaId, Seq};
+use crate::proposal::{Payload, Proposal};
+use crate::request::{Operation, Request};
+use quorate_crypto::{Digest, ReplicaId, SecretKey, Seq};
+
+/// A request of client 1 that takes about so many bytes.
+fn weighing(bytes: usize, number: u64) -> Request {
+    let mut content = request(1, number).content().clone();
+    content.operations = vec![Operation { service: 1, bytes: vec![7; bytes] }];
+    content.sign(super::cluster::committee(4).cluster(), &SecretKey::from_seed(&[101; 32]))
+}
+
+fn naming(requests: &[&Request]) -> Proposal {
+    let digests = requests.iter().map(|request| request.digest()).collect();
+    Proposal { time: 1_000, payload: Payload::Batch(digests) }
+}
 
 /// `from` tells `to` that it has executed up to `executed`.
 fn claim(cluster: &mut Cluster, from: u16, to: u16, executed: u64) {
@@ -73,4 +87,51 @@ fn a_replica_that_is_behind_relays_what_waits() {
     cluster.submit_to(1, &waiting);
     cluster.run(300);
     assert!(cluster.has_decided(2, &waiting));
+}
+
+/// Hands `requests` to the primary through replica 1 and lets them wait there for `millis`.
+fn handed(requests: &[&Request], millis: u64) -> Cluster {
+    let mut cluster = Cluster::new(4);
+    cluster.filter = Box::new(|_, _, _| false);
+    for request in requests {
+        cluster.submit_to(1, request);
+    }
+    cluster.run(60);
+    cluster.run(millis);
+    assert_eq!(cluster.view(1), 0);
+    cluster
+}
+
+fn too_little(cluster: &Cluster, proposal: &Proposal) -> bool {
+    cluster.replicas[&ReplicaId(1)].takes_too_little(cluster.now, proposal)
+}
+
+/// A primary that pads its proposals (with what executed long ago, with bodies it does not hand out) is as slow as one
+/// that proposes little.
+#[test]
+fn padding_does_not_hide_that_a_proposal_takes_too_little() {
+    let (one, two) = (request(1, 1), request(1, 2));
+    let cluster = handed(&[&one, &two], 80);
+    let replay = weighing(600_000, 9);
+    let mut unheld = naming(&[&one]);
+    if let Payload::Batch(names) = &mut unheld.payload {
+        names.extend((0..40u8).map(|name| Digest([name; 32])));
+    }
+    assert!(too_little(&cluster, &naming(&[&one, &replay])), "a replay excuses nothing");
+    assert!(too_little(&cluster, &unheld), "names without bodies excuse nothing");
+    assert!(!too_little(&cluster, &naming(&[&one, &two])), "all of what it was handed");
+    let cluster = handed(&[&one, &two], 150);
+    assert!(too_little(&cluster, &naming(&[&one, &two])), "however much it takes, it takes it late");
+}
+
+/// Requests of which one or two fill a batch have to wait for each other: no reason to leave an honest primary.
+#[test]
+fn heavy_requests_may_wait_for_each_other() {
+    assert_eq!(parameters().batch_bytes_max, 2 * 1024 * 1024);
+    let (heavy, other, small) = (weighing(1_200_000, 1), weighing(1_200_000, 2), request(1, 3));
+    let cluster = handed(&[&heavy, &other], 150);
+    assert!(!too_little(&cluster, &naming(&[&other])));
+    assert!(too_little(&cluster, &naming(&[])), "it takes its share of such work");
+    let cluster = handed(&[&small, &heavy, &other], 150);
+    assert!(too_little(&cluster, &naming(&[&heavy])), "what is small goes into any batch");
 }
