@@ -443,6 +443,7 @@ impl Replica {
                 proposal.requests().iter().filter_map(|digest| self.bodies.get(digest).cloned()).collect::<Vec<_>>();
             assert_eq!(requests.len(), proposal.requests().len(), "every body of a delivered batch is held");
             self.delivered = seq;
+            self.hasten_fetch(seq.next());
             if self.next_seq <= seq {
                 self.next_seq = seq.next();
             }

@@ -11,7 +11,7 @@ use crate::request::{Operation, Request};
 use quorate_crypto::statement::Ballot;
 use quorate_crypto::{Digest, Incarnation, ReplicaId, SecretKey, Seq, Statement, StatementBody, View};
 
-fn pre_prepare(cluster: &Cluster, by: u16, view: u64, seq: u64, proposal: &Proposal) -> Message {
+pub(super) fn pre_prepare(cluster: &Cluster, by: u16, view: u64, seq: u64, proposal: &Proposal) -> Message {
     let ballot = Ballot { view: View(view), seq: Seq(seq), digest: proposal.digest() };
     let signed = Statement {
         epoch: cluster.committee.epoch(),

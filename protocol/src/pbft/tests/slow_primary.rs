@@ -1,8 +1,9 @@
 //! Attacks on what makes a backup leave its primary: the view timer, relays, the monitor; and what must not make it.
 
 use super::cluster::{Cluster, parameters, request};
-use crate::engine::Engine;
+use crate::engine::{Engine, Input};
 use crate::message::Message;
+use crate::parameters::Parameters;
 use crate::proposal::{Payload, Proposal};
 use crate::request::{Operation, Request};
 use quorate_crypto::{Digest, ReplicaId, SecretKey, Seq};
@@ -134,4 +135,55 @@ fn heavy_requests_may_wait_for_each_other() {
     assert!(too_little(&cluster, &naming(&[])), "it takes its share of such work");
     let cluster = handed(&[&small, &heavy, &other], 150);
     assert!(too_little(&cluster, &naming(&[&heavy])), "what is small goes into any batch");
+}
+
+/// One client without any liar: large requests, given to the primary only. Every backup asks for them, and the primary
+/// must not look as if it withheld what it named.
+#[test]
+fn large_requests_given_to_the_primary_alone_do_not_make_it_slow() {
+    let mut cluster = Cluster::new(4);
+    let mut number = 0;
+    for round in 0..4 {
+        let large: Vec<Request> = (0..3)
+            .map(|_| {
+                weighing(690_000, {
+                    number += 1;
+                    number
+                })
+            })
+            .collect();
+        // In one turn, so that they stand in one batch.
+        let verified = large.iter().map(|request| cluster.verified(request)).collect();
+        cluster.input(ReplicaId(0), Input::Requests { from: None, requests: verified });
+        cluster.run(40);
+        for id in 0..4 {
+            assert!(large.iter().all(|request| cluster.has_decided(id, request)), "round {round}, replica {id}");
+        }
+    }
+    assert_eq!(cluster.view(1), 0);
+}
+
+/// Whoever was asked first, the primary is asked every other time, and everyone else in between.
+#[test]
+fn bodies_are_asked_of_the_primary_every_other_time() {
+    // No timer runs out meanwhile.
+    let patient = Parameters { view_timeout: 60_000_000, ..parameters() };
+    let mut cluster = Cluster::with_parameters(7, patient);
+    let held_by_nobody = naming(&[&request(1, 1)]);
+    let message = super::review::pre_prepare(&cluster, 0, 0, 1, &held_by_nobody);
+    cluster.filter = Box::new(|_, _, _| false);
+    cluster.deliver(ReplicaId(0), ReplicaId(1), message);
+    let mut asked = Vec::new();
+    for _ in 0..2_000 {
+        cluster.now.monotonic += 5_000;
+        cluster.input(ReplicaId(1), Input::Timer);
+        let questions = cluster.queue.drain(..).filter(|(_, _, message)| matches!(message, Message::FetchRequests(_)));
+        asked.extend(questions.map(|(_, to, _)| to.0));
+        if asked.len() >= 12 {
+            break;
+        }
+    }
+    assert!(asked.iter().step_by(2).all(|to| *to == 0), "{asked:?}");
+    let between: std::collections::BTreeSet<u16> = asked.iter().skip(1).step_by(2).copied().collect();
+    assert!((2..7).all(|id| between.contains(&id)), "{asked:?}");
 }
