@@ -137,6 +137,7 @@ pub struct Replica {
     bodies: Bodies,
     pending: Pending,
     throughput: Throughput,
+    byte_throughput: Throughput,
 
     // Others.
     peers: BTreeMap<ReplicaId, Peer>,
@@ -199,6 +200,7 @@ impl Replica {
             bodies: Bodies::default(),
             pending,
             throughput: Throughput::default(),
+            byte_throughput: Throughput::of_bytes(),
             peers,
             transfer,
             stall: None,

@@ -10,7 +10,7 @@ use crate::message::{Committed, Message, PrePrepare, Prepare};
 use crate::pbft::Replica;
 use crate::pbft::safety;
 use crate::pbft::slot::{PreparedCertificate, Round, ballot_of};
-use crate::pending::Admission;
+use crate::pending::{Admission, Room};
 use crate::proposal::{Payload, Proposal};
 use crate::record::Record;
 use crate::request::Request;
@@ -29,7 +29,7 @@ fn number_of(request: &Request) -> RequestNumber {
 
 impl Replica {
     pub(super) fn handle_requests(&mut self, now: Now, from: Option<ReplicaId>, requests: Vec<Verified<Request>>) {
-        let room = self.throughput.within(self.parameters().view_timeout / 2).max(ROOM_LEAST);
+        let room = self.room();
         for request in requests {
             let digest = request.digest();
             let wanted = self.bodies.is_wanted(&digest);
@@ -69,10 +69,21 @@ impl Replica {
         }
     }
 
+    /// What drains within half a view timeout, in requests and in bytes; two full batches at least.
+    fn room(&self) -> Room {
+        let soon = self.parameters().view_timeout / 2;
+        Room {
+            requests: self.throughput.within(soon).max(ROOM_LEAST),
+            bytes: self.byte_throughput.within(soon).max(2 * self.parameters().batch_bytes_max),
+        }
+    }
+
     /// When there will be room again, milliseconds: what waits now has executed by then.
     fn retry_after(&self) -> u64 {
         let timeout = self.parameters().view_timeout;
-        self.throughput.time_for(self.pending.len()).clamp(timeout / 4, 4 * timeout) / 1000
+        let requests = self.throughput.time_for(self.pending.len());
+        let bytes = self.byte_throughput.time_for(self.pending.bytes());
+        requests.max(bytes).clamp(timeout / 4, 4 * timeout) / 1000
     }
 
     /// Looks once a turn at what the bodies that came make possible: a batch of a thousand bodies that come one by one
@@ -90,6 +101,10 @@ impl Replica {
         undecided.flat_map(|(_, slot)| slot.proposals.values()).map(|proposal| proposal.requests().len()).sum()
     }
 
+    fn undecided_bytes(&self) -> usize {
+        self.slots.range(self.delivered.next()..self.next_seq).map(|(_, slot)| slot.own_bytes).sum()
+    }
+
     /// Cuts batches: at once when idle; while others are undecided, when as much has gathered as the last batch held, so
     /// that batches grow with the load and no request waits for company that does not come. All that is undecided takes
     /// a quarter of the view timeout at most, by measurement: what backups' timers run on is proposed next, and must not
@@ -97,6 +112,8 @@ impl Replica {
     pub(super) fn propose(&mut self, now: Now) {
         let in_flight_max = self.throughput.within(self.parameters().view_timeout / 4).max(2 * BATCH_LEAST);
         let batch_max = self.parameters().batch_requests_max.min(in_flight_max / 2);
+        let batch_bytes_max = self.parameters().batch_bytes_max;
+        let bytes_max = self.byte_throughput.within(self.parameters().view_timeout / 4).max(2 * batch_bytes_max);
         while self.entered && self.leads() && self.in_window(self.next_seq) {
             let undecided = self.next_seq.0 - 1 - self.delivered.0.min(self.next_seq.0 - 1);
             if undecided >= self.parameters().pipeline_depth {
@@ -114,7 +131,10 @@ impl Replica {
             if undecided > 0 && self.undecided_requests() + waiting.min(batch_max) > in_flight_max {
                 return;
             }
-            let batch = self.pending.take_batch(batch_max, self.parameters().batch_bytes_max);
+            if undecided > 0 && self.undecided_bytes() + batch_bytes_max > bytes_max {
+                return;
+            }
+            let batch = self.pending.take_batch(batch_max, batch_bytes_max);
             self.last_batch = batch.len().max(1);
             self.propose_batch(now, batch);
         }
@@ -122,6 +142,7 @@ impl Replica {
 
     fn propose_batch(&mut self, now: Now, batch: Vec<Digest>) {
         let seq = self.next_seq;
+        let own_bytes = batch.iter().filter_map(|digest| self.bodies.get(digest)).map(|body| body.weight()).sum();
         self.next_seq = seq.next();
         self.last_time = self.last_time.max(now.wall);
         let proposal = Proposal { time: self.last_time, payload: Payload::Batch(batch) };
@@ -132,6 +153,7 @@ impl Replica {
         let message = PrePrepare { signed, proposal };
         let record = self.record(Record::PrePrepare(message.clone()));
         let slot = self.slot(seq);
+        slot.own_bytes = own_bytes;
         slot.rests_on(record);
         let round = slot.rounds.entry(ballot.view).or_default();
         round.pre_prepare = Some(signed);
@@ -467,8 +489,11 @@ impl Replica {
             .and_then(|slot| slot.decided_proposal())
             .map(|proposal| proposal.requests().to_vec())
             .unwrap_or_default();
+        let mut bytes = 0;
         for digest in &digests {
-            let Some(number) = self.bodies.get(digest).map(|body| number_of(body)) else { continue };
+            let Some(body) = self.bodies.get(digest) else { continue };
+            bytes += body.weight();
+            let number = number_of(body);
             for gone in self.pending.ordered(digest, &number) {
                 self.bodies.not_pending(&gone);
             }
@@ -486,7 +511,9 @@ impl Replica {
             self.slot(seq).rests_on(record);
             self.own_executed.insert(seq, signed);
         }
-        self.throughput.executed(now.monotonic, digests.len(), self.pending.unproposed() > 0);
+        let waiting = self.pending.unproposed() > 0;
+        self.throughput.executed(now.monotonic, digests.len(), waiting);
+        self.byte_throughput.executed(now.monotonic, bytes, waiting);
         self.note_progress(now);
     }
 

@@ -187,3 +187,21 @@ fn bodies_are_asked_of_the_primary_every_other_time() {
     let between: std::collections::BTreeSet<u16> = asked.iter().skip(1).step_by(2).copied().collect();
     assert!((2..7).all(|id| between.contains(&id)), "{asked:?}");
 }
+
+/// Large requests fill the time until a timer runs out with few of them: admission and the pipeline go by bytes as well.
+#[test]
+fn large_requests_are_taken_on_by_the_bytes_that_drain() {
+    let mut cluster = Cluster::new(4);
+    cluster.filter = Box::new(|_, _, _| false);
+    let mut busy = 0;
+    for number in 1..=8 {
+        let verified = cluster.verified(&weighing(1_200_000, number));
+        let now = cluster.now;
+        let primary = cluster.replicas.get_mut(&ReplicaId(0)).expect("runs");
+        busy += primary.step(now, Input::Requests { from: None, requests: vec![verified] }).busy.len();
+    }
+    assert_eq!(busy, 4, "two full batches were admitted");
+    cluster.input(ReplicaId(0), Input::TurnEnd);
+    let proposed = cluster.queue.iter().filter(|(_, _, message)| matches!(message, Message::PrePrepare(_))).count();
+    assert_eq!(proposed, 2 * 3, "two of four batches are under way, to three backups");
+}
