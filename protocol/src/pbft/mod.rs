@@ -174,6 +174,7 @@ impl Replica {
         let parameters = &setup.parameters;
         let pending = Pending::new(parameters.pending_requests_max, parameters.pending_requests_per_client_max);
         let transfer = Transfer::new(setup.id);
+        let monitor = Monitor::among(setup.committee.faults());
         Replica {
             setup,
             view: View(0),
@@ -181,7 +182,7 @@ impl Replica {
             failed_views: 0,
             entered_at: Seq(0),
             timer: None,
-            monitor: Monitor::default(),
+            monitor,
             view_changes: BTreeMap::new(),
             own_view_change: None,
             own_view_change_record: None,
