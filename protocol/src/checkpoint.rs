@@ -95,6 +95,15 @@ impl Checkpoints {
         Certificate::collect(winner)
     }
 
+    /// The highest checkpoint above the stable one that `one_honest` members vouch for with equal digests: at least one of
+    /// them is honest and holds that state (rule P13).
+    pub fn vouched(&self, one_honest: usize) -> Option<(Seq, Digest)> {
+        self.votes.values().rev().find_map(|votes| {
+            let named: Vec<(Seq, Digest)> = votes.values().filter_map(|signed| parts(signed.body())).collect();
+            named.iter().find(|one| named.iter().filter(|other| other == one).count() >= one_honest).copied()
+        })
+    }
+
     /// Makes a verified certificate the stable one, if it is newer. Returns whether it was.
     pub fn stabilise(&mut self, certificate: Certificate) -> bool {
         let Some((seq, _)) = parts(&certificate.body) else { return false };

@@ -458,8 +458,23 @@ impl Replica {
             let base = self.transfer.newest().cloned();
             self.transfer.start(self.stable(), self.checkpoints.stable_digest(), base.as_ref());
         }
+        self.follow_vouched();
         for (peer, question) in self.transfer.questions(now, &peers) {
             self.send(Recipients::One(peer), question, None);
+        }
+    }
+
+    /// Nobody may hold the stable state any more, since a restart keeps the newest snapshot only, and the newer ones become
+    /// stable only with the help of this replica. What f + 1 vouch for with one digest an honest replica has executed, so
+    /// it is what a quorum would certify.
+    fn follow_vouched(&mut self) {
+        let one_honest = self.committee().one_honest();
+        if self.transfer.lacking() < one_honest {
+            return;
+        }
+        if let Some((seq, digest)) = self.checkpoints.vouched(one_honest).filter(|(seq, _)| *seq > self.delivered) {
+            let base = self.transfer.newest().cloned();
+            self.transfer.start(seq, digest, base.as_ref());
         }
     }
 
@@ -470,7 +485,7 @@ impl Replica {
         self.tend_transfer(now);
     }
 
-    /// Takes a certified state as executed. Pending requests may be in it: they are dropped with their timer, and
+    /// Takes a certified or vouched state as executed. Pending requests may be in it: they are dropped with their timer, and
     /// clients that still wait send them again.
     fn install(&mut self, now: Now, snapshot: crate::state::Snapshot) {
         let seq = snapshot.seq;

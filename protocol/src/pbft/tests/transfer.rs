@@ -3,10 +3,10 @@ use std::rc::Rc;
 
 use quorate_crypto::merkle_map::MerkleMap;
 
-use super::cluster::{Cluster, parameters, request};
+use super::cluster::{Cluster, key, parameters, request};
 use crate::engine::Engine;
 use crate::message::Message;
-use quorate_crypto::ReplicaId;
+use quorate_crypto::{Digest, ReplicaId, Seq, Statement, StatementBody};
 
 fn fall_behind(cluster: &mut Cluster) {
     let sleeper = cluster.replicas.remove(&ReplicaId(3)).expect("runs");
@@ -90,4 +90,55 @@ fn a_peer_that_serves_nothing_is_passed_over() {
     cluster.run(4_000);
     assert_eq!(cluster.executed(3), cluster.executed(1));
     assert!(!cluster.replicas[&ReplicaId(3)].status().transferring);
+}
+
+/// The power fails while the newest snapshots are not certified and one replica lags: the others come back with those
+/// alone, nobody serves the stable state, and without the laggard nothing newer becomes stable.
+#[test]
+fn a_laggard_follows_what_f_plus_one_vouch_for_when_the_stable_state_is_gone() {
+    let mut cluster = Cluster::new(4);
+    let laggard = cluster.replicas.remove(&ReplicaId(3)).expect("runs");
+    for number in 1..=8 {
+        cluster.submit(&request(1, number));
+        cluster.settle();
+    }
+    cluster.filter = Box::new(|from, _, message| {
+        from != ReplicaId(2)
+            || !matches!(message, Message::Checkpoint(_) | Message::StableCheckpoint(_) | Message::Status(_))
+    });
+    for number in 9..=12 {
+        cluster.submit(&request(1, number));
+        cluster.settle();
+    }
+    cluster.stop(2);
+    for id in [0, 1] {
+        cluster.restart(ReplicaId(id), &parameters());
+        let status = cluster.replicas[&ReplicaId(id)].status();
+        assert_eq!((status.stable, status.executed), (Seq(8), Seq(12)), "the schedule this test is about");
+    }
+    cluster.filter = Box::new(|_, _, _| true);
+    cluster.replicas.insert(ReplicaId(3), laggard);
+    cluster.run(3_000);
+    assert_eq!(cluster.executed(3), 12);
+    assert_eq!(cluster.replicas[&ReplicaId(0)].status().stable, Seq(12), "with the vote of the laggard");
+    let more = request(1, 13);
+    cluster.submit(&more);
+    cluster.run(300);
+    assert!(cluster.has_decided(3, &more));
+    assert!(cluster.halts.is_empty());
+}
+
+/// f liars that vouch for a state and say that the certified one is gone lead nobody astray.
+#[test]
+fn rule_p13_what_f_vouch_for_is_not_followed() {
+    let mut cluster = Cluster::new(7);
+    for (liar, seq) in [(5, 8), (6, 8), (6, 12)] {
+        let body = StatementBody::Checkpoint { seq: Seq(seq), digest: Digest([9; 32]) };
+        let header = cluster.replicas[&ReplicaId(liar)].header();
+        let signed = Statement { body, ..header }.sign(cluster.committee.cluster(), &key(liar));
+        cluster.deliver(ReplicaId(liar), ReplicaId(1), Message::Checkpoint(signed));
+    }
+    let checkpoints = &cluster.replicas[&ReplicaId(1)].checkpoints;
+    assert_eq!(checkpoints.vouched(3), None);
+    assert_eq!(checkpoints.vouched(2), Some((Seq(8), Digest([9; 32]))), "the votes were heard");
 }
