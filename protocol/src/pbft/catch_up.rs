@@ -9,6 +9,7 @@ use crate::engine::{Halt, Now, Recipients};
 use crate::message::{Committed, FETCH_MAX, Message, PrePrepare, STATUS_SLOTS_MAX, SlotStatus, Status};
 use crate::parameters::Micros;
 use crate::pbft::Replica;
+use crate::pbft::budget::ChunkBudget;
 use crate::pbft::slot::ballot_of;
 use crate::proposal::Proposal;
 use crate::transfer::Progress;
@@ -46,6 +47,8 @@ pub struct Peer {
     next_answer: Micros,
     bulk_left: usize,
     bulk_refilled: Micros,
+    /// For parts of states.
+    pub(super) chunks: ChunkBudget,
 }
 
 /// Where a replica that lags stood, and since when.

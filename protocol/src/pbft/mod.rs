@@ -16,6 +16,7 @@
 //! | `view_change` | VIEW-CHANGE, NEW-VIEW |
 //! | `checkpointing` | CHECKPOINT, stable certificates, cutting the log |
 //! | `catch_up` | STATUS, re-sending, fetching, handing back statements |
+//! | `budget` | what serving parts of a state to one peer may cost |
 //! | [`monitor`] | whether the primary is merely slow |
 //! | `accusation` | finding signed contradictions |
 //! | `recovery` | from records back to a replica |
@@ -40,6 +41,7 @@ use crate::throughput::Throughput;
 use crate::transfer::Transfer;
 
 mod accusation;
+mod budget;
 mod catch_up;
 mod checkpointing;
 pub mod monitor;
@@ -295,6 +297,16 @@ impl Replica {
         self.committee().members().iter().position(|member| member.id == id).map_or(0, |index| 1u128 << index)
     }
 
+    fn answer_fetch_state(&mut self, now: Now, from: ReplicaId, question: &Message) {
+        let Some(peer) = self.peers.get_mut(&from) else { return };
+        if !peer.chunks.allows(now.monotonic) {
+            return;
+        }
+        let Some(answer) = self.transfer.answer(now, from, question) else { return };
+        peer.chunks.charge(if let Message::Chunk { chunk, .. } = &answer { chunk.len() } else { 0 });
+        self.send(Recipients::One(from), answer, None);
+    }
+
     fn handle_message(&mut self, now: Now, from: ReplicaId, message: Message) {
         match message {
             Message::PrePrepare(message) => self.handle_pre_prepare(now, message),
@@ -316,12 +328,7 @@ impl Replica {
             Message::CommitCertificate(committed) => self.handle_commit_certificate(now, committed),
             Message::StableCheckpoint(certificate) => self.handle_stable(now, certificate),
             Message::YourStatements(statements) => self.handle_own_statements(&statements),
-            Message::FetchState { .. } | Message::FetchChunk { .. } => {
-                let answer = self.transfer.answer(now, from, &message);
-                if let Some(answer) = answer {
-                    self.send(Recipients::One(from), answer, None);
-                }
-            }
+            Message::FetchState { .. } | Message::FetchChunk { .. } => self.answer_fetch_state(now, from, &message),
             Message::State { .. } | Message::Chunk { .. } | Message::StateGone { .. } => {
                 self.handle_transfer(now, from, message);
             }

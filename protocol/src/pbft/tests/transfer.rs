@@ -1,11 +1,13 @@
 use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use quorate_crypto::merkle_map::MerkleMap;
 
 use super::cluster::{Cluster, key, parameters, request};
-use crate::engine::Engine;
+use crate::engine::{Engine, Input};
 use crate::message::Message;
+use crate::state::{Snapshot, TableId};
 use quorate_crypto::{Digest, ReplicaId, Seq, Statement, StatementBody};
 
 fn fall_behind(cluster: &mut Cluster) {
@@ -141,4 +143,31 @@ fn rule_p13_what_f_vouch_for_is_not_followed() {
     let checkpoints = &cluster.replicas[&ReplicaId(1)].checkpoints;
     assert_eq!(checkpoints.vouched(3), None);
     assert_eq!(checkpoints.vouched(2), Some((Seq(8), Digest([9; 32]))), "the votes were heard");
+}
+
+/// A question of sixty bytes has the answer of a quarter of a megabyte built: there is a budget for each peer.
+#[test]
+fn chunks_for_a_greedy_peer_are_bounded_in_bytes() {
+    let mut cluster = Cluster::new(4);
+    let mut map = MerkleMap::new();
+    for entry in 0..400u64 {
+        map.insert(&entry.to_be_bytes(), vec![1; 1_000]);
+    }
+    let snapshot = Snapshot { seq: Seq(4), tables: BTreeMap::from([(TableId(16), map)]) };
+    let root = snapshot.header().digest();
+    cluster.input(ReplicaId(1), Input::CheckpointStored { snapshot, root });
+    let ask = |cluster: &mut Cluster, from: u16| {
+        cluster.queue.clear();
+        for _ in 0..100 {
+            let question = Message::FetchChunk { seq: Seq(4), table: TableId(16), path: vec![] };
+            cluster.deliver(ReplicaId(from), ReplicaId(1), question);
+        }
+        let mine = |to: &ReplicaId| *to == ReplicaId(from);
+        cluster.queue.iter().filter(|(_, to, message)| mine(to) && matches!(message, Message::Chunk { .. })).count()
+    };
+    let answers = ask(&mut cluster, 3);
+    assert!((12..=20).contains(&answers), "{answers} chunks in one moment");
+    assert_eq!(ask(&mut cluster, 2), answers, "each peer has its own");
+    cluster.now.monotonic += 10_000;
+    assert_eq!(ask(&mut cluster, 3), answers, "and soon a new one");
 }
