@@ -295,6 +295,16 @@ impl Pending {
         }
     }
 
+    /// The proposal that named the request lost: it waits again, and is relayed anew.
+    pub fn not_proposed(&mut self, digest: &Digest) {
+        if let Some(ticket) = self.by_digest.get(digest).copied()
+            && let Some(admitted) = self.queue.get_mut(&ticket)
+            && self.unproposed.insert(ticket)
+        {
+            admitted.relayed = Relayed::No;
+        }
+    }
+
     /// After a view change nothing counts as proposed but what `still` says.
     pub fn reset_proposed(&mut self, still: impl Fn(&Digest) -> bool) {
         self.unproposed =

@@ -1,5 +1,6 @@
 //! The normal case: admission, batches, PRE-PREPARE, PREPARE, COMMIT, delivery (Castro and Liskov 1999, section 4.2).
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use quorate_crypto::statement::Ballot;
@@ -45,6 +46,9 @@ impl Replica {
                         let weight = request.weight();
                         self.bodies.insert(digest, request, true);
                         self.pending.admit_for(peer, digest, number, weight, now.monotonic);
+                        if self.bodies.is_named(&digest) {
+                            self.pending.proposed(&digest);
+                        }
                     } else if from.is_none() {
                         let retry_after = self.retry_after();
                         self.out.busy.push(Busy { request: digest, client: number.client, retry_after });
@@ -175,11 +179,37 @@ impl Replica {
         if self.slot(seq).proposals.contains_key(&digest) {
             return;
         }
+        // A second proposal of a number that was decided or executed otherwise takes no request away from the others.
+        let may_win = self.slot(seq).decided().is_none_or(|decided| decided.digest == digest) && seq > self.executed;
         for request in proposal.requests() {
             self.bodies.name(request);
-            self.pending.proposed(request);
+            if may_win {
+                self.pending.proposed(request);
+            }
         }
         self.slot(seq).proposals.insert(digest, proposal);
+    }
+
+    /// The number was executed: what other proposals of it named waits again, unless an undecided one names it as well.
+    fn release_losers(&mut self, seq: Seq) {
+        let Some(slot) = self.slots.get(&seq) else { return };
+        let decided = slot.decided().map(|ballot| ballot.digest);
+        let lost = slot.proposals.iter().filter(|(digest, _)| Some(**digest) != decided);
+        let waiting = lost.flat_map(|(_, proposal)| proposal.requests()).filter(|digest| self.pending.contains(digest));
+        let mut waiting: BTreeSet<Digest> = waiting.copied().collect();
+        if waiting.is_empty() {
+            return;
+        }
+        for slot in self.slots.range(seq.next()..).map(|(_, slot)| slot) {
+            let decided = slot.decided().map(|ballot| ballot.digest);
+            let may_win = slot.proposals.iter().filter(|(digest, _)| decided.is_none_or(|decided| **digest == decided));
+            for request in may_win.flat_map(|(_, proposal)| proposal.requests()) {
+                waiting.remove(request);
+            }
+        }
+        for request in waiting {
+            self.pending.not_proposed(&request);
+        }
     }
 
     /// Forgets proposals of a slot that nothing names any more.
@@ -498,6 +528,7 @@ impl Replica {
                 self.bodies.not_pending(&gone);
             }
         }
+        self.release_losers(seq);
         if let Some(before) = self.own_executed.get(&seq) {
             // Signed before a restart: never anew. Another root now means this replica's state is damaged.
             if *before.body() != (StatementBody::Executed { seq, results }) {

@@ -1,12 +1,16 @@
 //! Attacks on what makes a backup leave its primary: the view timer, relays, the monitor; and what must not make it.
 
-use super::cluster::{Cluster, parameters, request};
+use super::cluster::{Cluster, key, parameters, request};
 use crate::engine::{Engine, Input};
-use crate::message::Message;
+use crate::message::{Committed, Message};
 use crate::parameters::Parameters;
+use crate::pbft::safety::Choice;
+use crate::pbft::slot::PreparedCertificate;
+use crate::pbft::view_change_message::NewView;
 use crate::proposal::{Payload, Proposal};
 use crate::request::{Operation, Request};
-use quorate_crypto::{Digest, ReplicaId, SecretKey, Seq};
+use quorate_crypto::statement::Ballot;
+use quorate_crypto::{Certificate, Digest, ReplicaId, SecretKey, Seq, StatementBody, View};
 
 /// A request of client 1 that takes about so many bytes.
 fn weighing(bytes: usize, number: u64) -> Request {
@@ -204,4 +208,59 @@ fn large_requests_are_taken_on_by_the_bytes_that_drain() {
     cluster.input(ReplicaId(0), Input::TurnEnd);
     let proposed = cluster.queue.iter().filter(|(_, _, message)| matches!(message, Message::PrePrepare(_))).count();
     assert_eq!(proposed, 2 * 3, "two of four batches are under way, to three backups");
+}
+
+/// A primary names a request to one backup in a batch that loses. It must not count as proposed there for the rest of the
+/// view: it would be relayed no more, and its censor would look honest.
+#[test]
+fn what_a_losing_proposal_named_waits_again() {
+    let mut cluster = Cluster::new(4);
+    let (victim, other) = (request(1, 1), request(2, 1));
+    let (lie, truth) = (naming(&[&victim]), naming(&[&other]));
+    let deceived = ReplicaId(1);
+    cluster.filter = Box::new(|_, _, _| false);
+    cluster.submit_to(1, &victim);
+    for id in 1..4 {
+        cluster.submit_to(id, &other);
+    }
+    let lie = super::review::pre_prepare(&cluster, 0, 0, 1, &lie);
+    cluster.deliver(ReplicaId(0), deceived, lie);
+    assert_eq!(cluster.replicas[&deceived].pending.unproposed(), 1, "the other one");
+    // The others decide the truth, with the votes of the liar.
+    let ballot = Ballot { view: View(0), seq: Seq(1), digest: truth.digest() };
+    let commits = super::review::votes(&cluster, &[0, 2, 3], StatementBody::Commit(ballot));
+    let certificate = Certificate::collect(&commits).expect("a certificate");
+    let committed = Message::CommitCertificate(Committed { certificate, proposal: truth });
+    cluster.deliver(ReplicaId(2), deceived, committed);
+    assert_eq!(cluster.executed(1), 1);
+    assert_eq!(cluster.replicas[&deceived].pending.unproposed(), 1, "the victim waits again");
+    assert!(cluster.replicas[&deceived].pending.contains(&victim.digest()));
+}
+
+/// After a view change only what the new view proposes counts as proposed, not what lost to it and is still held.
+#[test]
+fn what_lost_to_a_new_view_is_not_proposed_there() {
+    let mut cluster = Cluster::new(4);
+    let (victim, other) = (request(1, 1), request(2, 1));
+    let (lost, chosen) = (naming(&[&victim]), naming(&[&other]));
+    cluster.filter = Box::new(|_, _, _| false);
+    for request in [&victim, &other] {
+        cluster.submit_to(2, request);
+    }
+    let ballot = Ballot { view: View(0), seq: Seq(1), digest: lost.digest() };
+    let prepares = super::review::votes(&cluster, &[1, 2, 3], StatementBody::Prepare(ballot));
+    let pre_prepare = super::review::votes(&cluster, &[0], StatementBody::PrePrepare(ballot))[0];
+    let prepares = Certificate::collect(&prepares).expect("a certificate");
+    let replica = cluster.replicas.get_mut(&ReplicaId(2)).expect("runs");
+    for proposal in [&lost, &chosen] {
+        replica.learn_proposal(Seq(1), proposal.clone());
+    }
+    replica.slot(Seq(1)).keep_prepared(PreparedCertificate { ballot, pre_prepare, prepares });
+    let choice = Choice { stable: None, slots: vec![(Seq(1), chosen.digest())] };
+    let (header, signer) = (replica.header(), key(2));
+    let new_view = NewView::sign(View(2), vec![], &choice.slots, header, cluster.committee.cluster(), &signer);
+    replica.install_view(&new_view, &choice);
+    assert!(replica.slots[&Seq(1)].proposals.contains_key(&lost.digest()), "its certificate is kept");
+    assert_eq!(replica.pending.unproposed(), 1);
+    assert_eq!(replica.pending.unproposed_among(&[victim.digest()]).0, 1);
 }
