@@ -45,6 +45,11 @@ pub const RELAYED_MAX: usize = URGENT_MAX;
 /// Bytes of all pending requests together, beyond which a client with something pending is told to come back.
 pub const PENDING_BYTES_MAX: usize = 64 * 1024 * 1024;
 
+/// A key with nothing pending is admitted in any case if its request weighs so little, and beyond it as long as all
+/// requests together take no more than twice [`PENDING_BYTES_MAX`]: sixteen thousand keys with a large request each would
+/// take all memory.
+const LIGHT: usize = 16 * 1024;
+
 /// How widely a request was relayed.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Relayed {
@@ -128,7 +133,7 @@ impl Pending {
     /// Whether a request of `client` may join. The cap is split per client key: a key with nothing pending is always
     /// admitted; beyond its share of the cap it is told to come back, which starts no timer, so overload never becomes
     /// a view change (protocol.md, PBFT). The caps are never more than `room`.
-    pub fn admission(&self, digest: &Digest, client: &PublicKey, room: Room) -> Admission {
+    pub fn admission(&self, digest: &Digest, client: &PublicKey, weight: usize, room: Room) -> Admission {
         if self.by_digest.contains_key(digest) {
             return Admission::Known;
         }
@@ -139,7 +144,8 @@ impl Pending {
         let share = (capacity / clients).clamp(1, self.per_client_max);
         let fits = own.requests < share && self.queue.len() < capacity;
         let fits_bytes = own.bytes < bytes_max / clients && self.bytes < bytes_max;
-        if own.requests == 0 || (fits && fits_bytes) { Admission::Admit } else { Admission::Busy }
+        let only_one = own.requests == 0 && (weight <= LIGHT || self.bytes + weight <= 2 * PENDING_BYTES_MAX);
+        if only_one || (fits && fits_bytes) { Admission::Admit } else { Admission::Busy }
     }
 
     /// Whether a request that `peer` relays may join although its client's share is used up. The peer's timer runs on it:

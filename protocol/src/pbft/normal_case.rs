@@ -36,7 +36,7 @@ impl Replica {
             let wanted = self.bodies.is_wanted(&digest);
             self.bodies_came |= wanted;
             let number = number_of(&request);
-            match self.pending.admission(&digest, &number.client, room) {
+            match self.pending.admission(&digest, &number.client, request.weight(), room) {
                 // Fetched for a vote or a decision: who sent it has it pending, or it was decided.
                 _ if wanted && from.is_some() => self.bodies.insert(digest, request, false),
                 Admission::Known => {}

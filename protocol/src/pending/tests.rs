@@ -14,7 +14,7 @@ fn digest(client: u8, number: u64) -> Digest {
 }
 
 fn admit(pending: &mut Pending, client: u8, which: u64) -> Admission {
-    let admission = pending.admission(&digest(client, which), &PublicKey([client; 32]), ROOM);
+    let admission = pending.admission(&digest(client, which), &PublicKey([client; 32]), 100, ROOM);
     if admission == Admission::Admit {
         pending.admit(digest(client, which), number(client, which), 100, which);
     }
@@ -91,14 +91,23 @@ fn the_room_that_was_measured_bounds_the_cap() {
     let mut pending = Pending::new(100, 100);
     for which in 0..5 {
         assert_eq!(
-            pending.admission(&digest(1, which), &PublicKey([1; 32]), Room { requests: 5, ..ROOM }),
+            pending.admission(&digest(1, which), &PublicKey([1; 32]), 100, Room { requests: 5, ..ROOM }),
             Admission::Admit
         );
         admit(&mut pending, 1, which);
     }
-    assert_eq!(pending.admission(&digest(1, 5), &PublicKey([1; 32]), Room { requests: 5, ..ROOM }), Admission::Busy);
-    assert_eq!(pending.admission(&digest(1, 5), &PublicKey([1; 32]), Room { requests: 6, ..ROOM }), Admission::Admit);
-    assert_eq!(pending.admission(&digest(2, 0), &PublicKey([2; 32]), Room { requests: 0, ..ROOM }), Admission::Admit);
+    assert_eq!(
+        pending.admission(&digest(1, 5), &PublicKey([1; 32]), 100, Room { requests: 5, ..ROOM }),
+        Admission::Busy
+    );
+    assert_eq!(
+        pending.admission(&digest(1, 5), &PublicKey([1; 32]), 100, Room { requests: 6, ..ROOM }),
+        Admission::Admit
+    );
+    assert_eq!(
+        pending.admission(&digest(2, 0), &PublicKey([2; 32]), 100, Room { requests: 0, ..ROOM }),
+        Admission::Admit
+    );
 }
 
 #[test]
@@ -194,11 +203,15 @@ fn room_is_measured_in_bytes_too() {
     let room = Room { bytes: 3_000, ..ROOM };
     let client = PublicKey([1; 32]);
     for which in 0..3 {
-        assert_eq!(pending.admission(&digest(1, which), &client, room), Admission::Admit);
+        assert_eq!(pending.admission(&digest(1, which), &client, 1_000, room), Admission::Admit);
         pending.admit(digest(1, which), number(1, which), 1_000, which);
     }
-    assert_eq!(pending.admission(&digest(1, 3), &client, room), Admission::Busy);
-    assert_eq!(pending.admission(&digest(2, 0), &PublicKey([2; 32]), room), Admission::Admit, "it has nothing pending");
+    assert_eq!(pending.admission(&digest(1, 3), &client, 1_000, room), Admission::Busy);
+    assert_eq!(
+        pending.admission(&digest(2, 0), &PublicKey([2; 32]), 1_000, room),
+        Admission::Admit,
+        "it has nothing pending"
+    );
 }
 
 /// One peer's timers move half a megabyte forward at a time, or one request.
@@ -219,4 +232,27 @@ fn what_is_urgent_for_a_peer_is_bounded_in_bytes() {
     pending.proposed(&digest(1, 0));
     pending.urge(ReplicaId(1), &digest(1, 1));
     assert_eq!(pending.urgent.len(), 1 + 2, "the next one finds room when that is proposed");
+}
+
+/// Every key may have one request pending, but not sixteen thousand keys a large one each.
+#[test]
+fn one_request_of_every_key_does_not_take_all_memory() {
+    let mut pending = Pending::new(10, 10);
+    let large = 1536 * 1024;
+    let key = |which: u64| {
+        let mut key = [0; 32];
+        key[..8].copy_from_slice(&which.to_be_bytes());
+        PublicKey(key)
+    };
+    let admits = |pending: &mut Pending, which: u64, weight: usize| {
+        let one = digest(1, which);
+        let admitted = pending.admission(&one, &key(which), weight, ROOM) == Admission::Admit;
+        if admitted {
+            pending.admit(one, RequestNumber { client: key(which), ..number(1, which) }, weight, 0);
+        }
+        admitted
+    };
+    let admitted = (0..16_384).filter(|which| admits(&mut pending, *which, large)).count();
+    assert_eq!(admitted, 2 * PENDING_BYTES_MAX / large);
+    assert!((20_000..21_000).all(|which| admits(&mut pending, which, LIGHT)), "small ones always find room");
 }
