@@ -211,11 +211,6 @@ impl Pending {
         }
     }
 
-    /// Whether some peer's timer runs on what was not proposed yet.
-    pub fn is_urged(&self) -> bool {
-        !self.urgent.is_empty()
-    }
-
     fn leave_unproposed(&mut self, ticket: Ticket) {
         self.unproposed.remove(&ticket);
         // A place counts until its request is proposed: the peer's next one must find room while this one executes.

@@ -129,7 +129,7 @@ impl Replica {
                 return;
             }
             let enough = self.last_batch.min(batch_max).div_ceil(2);
-            if undecided > 0 && !self.pending.is_urged() && waiting < enough {
+            if undecided > 0 && waiting < enough {
                 return;
             }
             if undecided > 0 && self.undecided_requests() + waiting.min(batch_max) > in_flight_max {

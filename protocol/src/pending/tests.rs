@@ -141,12 +141,12 @@ fn what_a_peer_waits_for_is_proposed_first() {
     let first: Vec<Digest> = [5, 22, 23].into_iter().map(|which| digest(1, which)).collect();
     assert_eq!(pending.take_batch(3, 100_000), first);
     assert_eq!(pending.take_batch(7, 100_000).last(), Some(&digest(1, 0)), "{URGENT_MAX} of one peer, then the oldest");
-    assert!(!pending.is_urged());
+    assert!(pending.urgent.is_empty());
     pending.urge(ReplicaId(2), &digest(1, 22));
-    assert!(!pending.is_urged(), "what is proposed is urgent no more");
+    assert!(pending.urgent.is_empty(), "what is proposed is urgent no more");
     pending.urge(ReplicaId(2), &digest(1, 15));
     pending.remove(&digest(1, 15));
-    assert!(!pending.is_urged());
+    assert!(pending.urgent.is_empty());
     for which in 10..20 {
         pending.urge(ReplicaId(2), &digest(1, which));
     }

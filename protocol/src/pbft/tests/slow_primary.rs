@@ -264,3 +264,25 @@ fn what_lost_to_a_new_view_is_not_proposed_there() {
     assert_eq!(replica.pending.unproposed(), 1);
     assert_eq!(replica.pending.unproposed_among(&[victim.digest()]).0, 1);
 }
+
+/// What a peer urges goes first in the next batch; it does not make that batch small, else a liar would make all of them.
+#[test]
+fn an_urgent_request_waits_for_company_like_any_other() {
+    let mut cluster = Cluster::new(4);
+    cluster.filter = Box::new(|_, _, _| false);
+    let first = (1..=8).map(|number| cluster.verified(&request(1, number))).collect();
+    cluster.input(ReplicaId(0), Input::Requests { from: None, requests: first });
+    let urgent = request(2, 1);
+    let relayed = vec![cluster.verified(&urgent)];
+    cluster.input(ReplicaId(0), Input::Requests { from: Some(ReplicaId(2)), requests: relayed });
+    let proposed = |cluster: &Cluster| -> Vec<Vec<Digest>> {
+        let slots = cluster.replicas[&ReplicaId(0)].slots.values();
+        slots.flat_map(|slot| slot.proposals.values()).map(|proposal| proposal.requests().to_vec()).collect()
+    };
+    assert_eq!(proposed(&cluster).len(), 1, "a batch is under way");
+    let more = (11..=13).map(|number| cluster.verified(&request(3, number))).collect();
+    cluster.input(ReplicaId(0), Input::Requests { from: None, requests: more });
+    let batches = proposed(&cluster);
+    assert_eq!(batches.iter().map(Vec::len).collect::<Vec<_>>(), [8, 4]);
+    assert_eq!(batches[1][0], urgent.digest());
+}
