@@ -12,6 +12,7 @@
 //! | [`slot`] | one sequence number |
 //! | [`view_change_message`] | VIEW-CHANGE and NEW-VIEW as signed bytes |
 //! | `normal_case` | admission, batches, PRE-PREPARE, PREPARE, COMMIT, delivery |
+//! | `load` | how much is taken on, what waits again |
 //! | `view_timer` | timers, relays, watching the primary |
 //! | `view_change` | VIEW-CHANGE, NEW-VIEW |
 //! | `checkpointing` | CHECKPOINT, stable certificates, cutting the log |
@@ -44,6 +45,7 @@ mod accusation;
 mod budget;
 mod catch_up;
 mod checkpointing;
+mod load;
 pub mod monitor;
 mod normal_case;
 mod recovery;

@@ -1,6 +1,5 @@
 //! The normal case: admission, batches, PRE-PREPARE, PREPARE, COMMIT, delivery (Castro and Liskov 1999, section 4.2).
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use quorate_crypto::statement::Ballot;
@@ -11,15 +10,13 @@ use crate::message::{Committed, Message, PrePrepare, Prepare};
 use crate::pbft::Replica;
 use crate::pbft::safety;
 use crate::pbft::slot::{PreparedCertificate, Round, ballot_of};
-use crate::pending::{Admission, Room};
+use crate::pending::Admission;
 use crate::proposal::{Payload, Proposal};
 use crate::record::Record;
 use crate::request::Request;
 
 /// A fetch waits this long at first: the client has most likely sent the body already.
 const FETCH_PATIENCE: u64 = 3_000;
-/// Pending requests there is always room for, however slow this replica has been.
-const ROOM_LEAST: usize = 256;
 /// Requests a batch may always hold.
 pub(super) const BATCH_LEAST: usize = 16;
 
@@ -73,23 +70,6 @@ impl Replica {
         }
     }
 
-    /// What drains within half a view timeout, in requests and in bytes; two full batches at least.
-    fn room(&self) -> Room {
-        let soon = self.parameters().view_timeout / 2;
-        Room {
-            requests: self.throughput.within(soon).max(ROOM_LEAST),
-            bytes: self.byte_throughput.within(soon).max(2 * self.parameters().batch_bytes_max),
-        }
-    }
-
-    /// When there will be room again, milliseconds: what waits now has executed by then.
-    fn retry_after(&self) -> u64 {
-        let timeout = self.parameters().view_timeout;
-        let requests = self.throughput.time_for(self.pending.len());
-        let bytes = self.byte_throughput.time_for(self.pending.bytes());
-        requests.max(bytes).clamp(timeout / 4, 4 * timeout) / 1000
-    }
-
     /// Looks once a turn at what the bodies that came make possible: a batch of a thousand bodies that come one by one
     /// must not cost a thousand looks at a thousand bodies.
     pub(super) fn use_new_bodies(&mut self, now: Now) {
@@ -97,16 +77,6 @@ impl Replica {
             self.advance_all(now);
             self.try_new_view(now);
         }
-    }
-
-    /// Requests that this primary assigned numbers to and that are not decided.
-    fn undecided_requests(&self) -> usize {
-        let undecided = self.slots.range(self.delivered.next()..self.next_seq);
-        undecided.flat_map(|(_, slot)| slot.proposals.values()).map(|proposal| proposal.requests().len()).sum()
-    }
-
-    fn undecided_bytes(&self) -> usize {
-        self.slots.range(self.delivered.next()..self.next_seq).map(|(_, slot)| slot.own_bytes).sum()
     }
 
     /// Cuts batches: at once when idle; while others are undecided, when as much has gathered as the last batch held, so
@@ -188,28 +158,6 @@ impl Replica {
             }
         }
         self.slot(seq).proposals.insert(digest, proposal);
-    }
-
-    /// The number was executed: what other proposals of it named waits again, unless an undecided one names it as well.
-    fn release_losers(&mut self, seq: Seq) {
-        let Some(slot) = self.slots.get(&seq) else { return };
-        let decided = slot.decided().map(|ballot| ballot.digest);
-        let lost = slot.proposals.iter().filter(|(digest, _)| Some(**digest) != decided);
-        let waiting = lost.flat_map(|(_, proposal)| proposal.requests()).filter(|digest| self.pending.contains(digest));
-        let mut waiting: BTreeSet<Digest> = waiting.copied().collect();
-        if waiting.is_empty() {
-            return;
-        }
-        for slot in self.slots.range(seq.next()..).map(|(_, slot)| slot) {
-            let decided = slot.decided().map(|ballot| ballot.digest);
-            let may_win = slot.proposals.iter().filter(|(digest, _)| decided.is_none_or(|decided| **digest == decided));
-            for request in may_win.flat_map(|(_, proposal)| proposal.requests()) {
-                waiting.remove(request);
-            }
-        }
-        for request in waiting {
-            self.pending.not_proposed(&request);
-        }
     }
 
     /// Forgets proposals of a slot that nothing names any more.
