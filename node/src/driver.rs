@@ -94,6 +94,8 @@ pub struct Driver<D, E> {
     execution: Execution<KeyValue>,
     log: FrameLog<D>,
     checkpoint_interval: u64,
+    /// How far apart the clocks of honest replicas may be, milliseconds.
+    clock_bound: u64,
 
     inputs: VecDeque<Input>,
     unwritten: Vec<Record>,
@@ -139,12 +141,14 @@ pub struct RecoveredRecords {
 }
 
 impl<D: Disk, E: Engine> Driver<D, E> {
-    /// A driver around an engine that was made from exactly `records_read` records of `log`.
+    /// A driver around an engine that was made from exactly `records_read` records of `log`. Clocks of honest replicas are
+    /// `clock_bound` milliseconds apart at most.
     pub fn new(
         engine: E,
         execution: Execution<KeyValue>,
         log: FrameLog<D>,
         checkpoint_interval: u64,
+        clock_bound: u64,
         frames: VecDeque<(RecordIndex, FrameNumber)>,
         records_read: u64,
     ) -> Driver<D, E> {
@@ -154,6 +158,7 @@ impl<D: Disk, E: Engine> Driver<D, E> {
             execution,
             log,
             checkpoint_interval,
+            clock_bound,
             inputs,
             unwritten: Vec::new(),
             lazy_turns: 0,
@@ -213,7 +218,9 @@ impl<D: Disk, E: Engine> Driver<D, E> {
         if self.engine.wants(&digest) {
             return self.input(Input::Requests { from: None, requests: vec![request] });
         }
-        match self.execution.judge(&request, wall) {
+        // Taken only if a primary whose clock is slow takes it as well: a lifetime that is not too long by this clock alone
+        // would start a timer for what nobody may propose yet. What peers relay they have judged so.
+        match self.execution.judge(&request, wall.saturating_sub(self.clock_bound)) {
             Judgement::Fresh => self.input(Input::Requests { from: None, requests: vec![request] }),
             Judgement::Executed(reply) => {
                 let reply = self.recent.get(&digest).cloned().unwrap_or(reply);
@@ -499,3 +506,6 @@ fn weight(record: &Record) -> usize {
         _ => 256,
     }
 }
+
+#[cfg(test)]
+mod tests;

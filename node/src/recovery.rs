@@ -154,9 +154,10 @@ pub fn open_replica<D: Disk, E: Engine>(
     };
     let from = execution.seq();
     let interval = setup.parameters.checkpoint_interval;
+    let clock_bound = setup.parameters.proposal_time_bound;
     let records = recovered.records.len() as u64;
     let engine = wrap(Replica::recover(setup, now, recovered.records, snapshot, log.is_trusted()));
-    let driver = Driver::new(engine, execution, log, interval, recovered.frames, records);
+    let driver = Driver::new(engine, execution, log, interval, clock_bound, recovered.frames, records);
     Ok(Opened { driver, snapshots, from, records })
 }
 

@@ -38,10 +38,17 @@ pub struct Admitted {
 pub const VOUCHED_MAX: usize = 8;
 /// Requests proposed before others for the sake of one peer, at a time.
 pub const URGENT_MAX: usize = 8;
+/// And so many bytes, beyond the first: large requests must not make the primary propose for one peer alone.
+pub const URGENT_BYTES_MAX: usize = 512 * 1024;
 /// The oldest unproposed requests are relayed, so many at a time: what is behind them waits for room, not for a relay.
 pub const RELAYED_MAX: usize = URGENT_MAX;
 /// Bytes of all pending requests together, beyond which a client with something pending is told to come back.
 pub const PENDING_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// A key with nothing pending is admitted in any case if its request weighs so little, and beyond it as long as all
+/// requests together take no more than twice [`PENDING_BYTES_MAX`]: sixteen thousand keys with a large request each would
+/// take all memory.
+const LIGHT: usize = 16 * 1024;
 
 /// How widely a request was relayed.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -65,11 +72,20 @@ pub enum Admission {
     Busy,
 }
 
-/// What one client key has pending.
+/// What one client key has pending, or is urgent for one peer.
 #[derive(Clone, Copy, Debug, Default)]
 struct Share {
     requests: usize,
     bytes: usize,
+}
+
+/// What is executed soon enough to be taken on, by measurement.
+#[derive(Clone, Copy, Debug)]
+pub struct Room {
+    /// Requests.
+    pub requests: usize,
+    /// Bytes of them.
+    pub bytes: usize,
 }
 
 /// The pending requests.
@@ -88,7 +104,7 @@ pub struct Pending {
     unproposed: BTreeSet<Ticket>,
     /// Those of them that some peer's timer runs on.
     urgent: BTreeSet<Ticket>,
-    urgent_count: BTreeMap<ReplicaId, usize>,
+    urgent_share: BTreeMap<ReplicaId, Share>,
     /// Requests admitted after the oldest was relayed, and executed before it.
     overtaken: usize,
 }
@@ -109,26 +125,27 @@ impl Pending {
             vouched: BTreeMap::new(),
             unproposed: BTreeSet::new(),
             urgent: BTreeSet::new(),
-            urgent_count: BTreeMap::new(),
+            urgent_share: BTreeMap::new(),
             overtaken: 0,
         }
     }
 
     /// Whether a request of `client` may join. The cap is split per client key: a key with nothing pending is always
     /// admitted; beyond its share of the cap it is told to come back, which starts no timer, so overload never becomes
-    /// a view change (protocol.md, PBFT). `room` is how many requests are executed soon enough, by measurement: the cap
-    /// is never more than that.
-    pub fn admission(&self, digest: &Digest, client: &PublicKey, room: usize) -> Admission {
+    /// a view change (protocol.md, PBFT). The caps are never more than `room`.
+    pub fn admission(&self, digest: &Digest, client: &PublicKey, weight: usize, room: Room) -> Admission {
         if self.by_digest.contains_key(digest) {
             return Admission::Known;
         }
         let own = self.per_client.get(client).copied().unwrap_or_default();
         let clients = self.per_client.len().max(1);
-        let capacity = self.capacity.min(room);
+        let capacity = self.capacity.min(room.requests);
+        let bytes_max = PENDING_BYTES_MAX.min(room.bytes);
         let share = (capacity / clients).clamp(1, self.per_client_max);
         let fits = own.requests < share && self.queue.len() < capacity;
-        let fits_bytes = own.bytes < PENDING_BYTES_MAX / clients && self.bytes < PENDING_BYTES_MAX;
-        if own.requests == 0 || (fits && fits_bytes) { Admission::Admit } else { Admission::Busy }
+        let fits_bytes = own.bytes < bytes_max / clients && self.bytes < bytes_max;
+        let only_one = own.requests == 0 && (weight <= LIGHT || self.bytes + weight <= 2 * PENDING_BYTES_MAX);
+        if only_one || (fits && fits_bytes) { Admission::Admit } else { Admission::Busy }
     }
 
     /// Whether a request that `peer` relays may join although its client's share is used up. The peer's timer runs on it:
@@ -181,20 +198,17 @@ impl Pending {
         if !self.unproposed.contains(&ticket) {
             return;
         }
-        let count = self.urgent_count.entry(peer).or_insert(0);
+        let share = self.urgent_share.entry(peer).or_default();
         if let Some(admitted) = self.queue.get_mut(&ticket)
             && admitted.urgent_for.is_none()
-            && *count < URGENT_MAX
+            && share.requests < URGENT_MAX
+            && (share.requests == 0 || share.bytes + admitted.weight <= URGENT_BYTES_MAX)
         {
-            *count += 1;
+            share.requests += 1;
+            share.bytes += admitted.weight;
             admitted.urgent_for = Some(peer);
             self.urgent.insert(ticket);
         }
-    }
-
-    /// Whether some peer's timer runs on what was not proposed yet.
-    pub fn is_urged(&self) -> bool {
-        !self.urgent.is_empty()
     }
 
     fn leave_unproposed(&mut self, ticket: Ticket) {
@@ -206,10 +220,12 @@ impl Pending {
             *count -= 1;
         }
         if self.urgent.remove(&ticket)
-            && let Some(peer) = self.queue.get_mut(&ticket).and_then(|admitted| admitted.urgent_for.take())
-            && let Some(count) = self.urgent_count.get_mut(&peer)
+            && let Some(admitted) = self.queue.get_mut(&ticket)
+            && let Some(peer) = admitted.urgent_for.take()
+            && let Some(share) = self.urgent_share.get_mut(&peer)
         {
-            *count -= 1;
+            share.requests -= 1;
+            share.bytes -= admitted.weight;
         }
     }
 
@@ -280,12 +296,22 @@ impl Pending {
         }
     }
 
+    /// The proposal that named the request lost: it waits again, and is relayed anew.
+    pub fn not_proposed(&mut self, digest: &Digest) {
+        if let Some(ticket) = self.by_digest.get(digest).copied()
+            && let Some(admitted) = self.queue.get_mut(&ticket)
+            && self.unproposed.insert(ticket)
+        {
+            admitted.relayed = Relayed::No;
+        }
+    }
+
     /// After a view change nothing counts as proposed but what `still` says.
     pub fn reset_proposed(&mut self, still: impl Fn(&Digest) -> bool) {
         self.unproposed =
             self.queue.iter().filter(|(_, admitted)| !still(&admitted.digest)).map(|(ticket, _)| *ticket).collect();
         self.urgent.clear();
-        self.urgent_count.clear();
+        self.urgent_share.clear();
         for admitted in self.queue.values_mut() {
             admitted.relayed = Relayed::No;
             admitted.relayed_at = None;
@@ -383,10 +409,34 @@ impl Pending {
         self.unproposed.first().and_then(|ticket| self.queue.get(ticket)).map(|admitted| admitted.since)
     }
 
-    /// Of the oldest [`RELAYED_MAX`] unproposed requests, how many the primary was handed before `before`.
-    pub fn handed_over(&self, before: Micros) -> usize {
+    /// Of the oldest [`RELAYED_MAX`] unproposed requests, those the primary was handed before `before`.
+    fn handed(&self, before: Micros) -> impl Iterator<Item = &Admitted> {
         let oldest = self.unproposed.iter().take(RELAYED_MAX).filter_map(|ticket| self.queue.get(ticket));
-        oldest.filter(|admitted| admitted.relayed_at.is_some_and(|at| at <= before)).count()
+        oldest.filter(move |admitted| admitted.relayed_at.is_some_and(|at| at <= before))
+    }
+
+    /// How many of them together weigh `bytes_max` at most: so many any batch has room for.
+    pub fn handed_over(&self, before: Micros, bytes_max: usize) -> usize {
+        let mut bytes = 0;
+        let light = self.handed(before).take_while(|admitted| {
+            bytes += admitted.weight;
+            bytes <= bytes_max
+        });
+        light.count()
+    }
+
+    /// Whether the primary was handed any of them, of whatever weight.
+    pub fn was_handed(&self, before: Micros) -> bool {
+        self.handed(before).next().is_some()
+    }
+
+    /// Of these requests, how many are pending and unproposed, and what they weigh: neither what executed long ago nor
+    /// what was proposed before counts.
+    pub fn unproposed_among(&self, digests: &[Digest]) -> (usize, usize) {
+        let tickets = digests.iter().filter_map(|digest| self.by_digest.get(digest));
+        let taken =
+            tickets.filter(|ticket| self.unproposed.contains(ticket)).filter_map(|ticket| self.queue.get(ticket));
+        taken.fold((0, 0), |(count, bytes), admitted| (count + 1, bytes + admitted.weight))
     }
 
     /// How many are unproposed.
@@ -397,6 +447,11 @@ impl Pending {
     /// How many are pending.
     pub fn len(&self) -> usize {
         self.queue.len()
+    }
+
+    /// What all pending requests weigh.
+    pub const fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// Whether none is pending.

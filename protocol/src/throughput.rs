@@ -1,4 +1,4 @@
-//! How many requests a second this replica gets executed, measured while others wait. It sizes what is taken on: a request
+//! How many requests, and how many bytes of them, this replica gets executed a second, measured while others wait. It sizes what is taken on: a request
 //! is admitted, and a batch is cut, only as far as the queue before it drains within a share of the view timeout, so
 //! that overload is answered Busy and never becomes a view change (protocol.md, PBFT).
 //!
@@ -9,6 +9,8 @@ use crate::parameters::Micros;
 
 /// Requests a second believed in before anything was measured.
 const ASSUMED: u64 = 1_000;
+/// Bytes a second believed in before anything was measured.
+const ASSUMED_BYTES: u64 = 16 * 1024 * 1024;
 /// A measurement takes at least this long.
 const MEASURED_FOR: Micros = 50_000;
 /// What an estimate moves up by: half of what it lacks.
@@ -16,7 +18,7 @@ const RISE: u64 = 2;
 /// What it moves down by: a quarter of the excess.
 const FALL: u64 = 4;
 /// Beyond this nothing is measured any more: it keeps products within 64 bits.
-const RATE_MAX: u64 = 100_000_000;
+const RATE_MAX: u64 = 10_000_000_000;
 
 /// A running estimate.
 #[derive(Debug)]
@@ -34,6 +36,11 @@ impl Default for Throughput {
 }
 
 impl Throughput {
+    /// An estimate that counts bytes where the methods speak of requests.
+    pub fn of_bytes() -> Throughput {
+        Throughput { rate: ASSUMED_BYTES, ..Throughput::default() }
+    }
+
     /// `requests` were executed; `waiting` says whether others wait still.
     pub fn executed(&mut self, now: Micros, requests: usize, waiting: bool) {
         if let Some(since) = self.since {

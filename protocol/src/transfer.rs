@@ -1,9 +1,10 @@
 //! State transfer: fetching the certified state of a checkpoint, and serving it.
 //!
 //! Target and state root come from a certificate of q CHECKPOINTs, or from f + 1 equal ones if nobody holds the certified
-//! state any more, never from what one peer claims (rule P13; BFT-SMaRt #62). Every chunk is checked against the digest expected at its path (rule P14; CometBFT ASA-2025-002). Every
-//! snapshot from the stable one on is kept, since a certificate may name it, and one before, for a capped time if somebody
-//! fetches it. A fetcher that moves on to a newer checkpoint keeps every subtree whose digest is equal.
+//! state any more, never from what one peer claims (rule P13; BFT-SMaRt #62). Every chunk is checked against the digest
+//! expected at its path (rule P14; CometBFT ASA-2025-002). Every snapshot from the stable one on is kept, since a certificate
+//! may name it, and for a capped time those that peers fetch, one for each. A fetcher that moves on to a newer checkpoint
+//! keeps every subtree whose digest is equal.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -25,7 +26,7 @@ const ANSWER_TIMEOUT: Micros = 1_000_000;
 const REST: Micros = 2_000_000;
 /// A snapshot counts as being fetched this long after the last question about it.
 const PIN: Micros = 5_000_000;
-/// No snapshot is kept longer than this on account of fetchers.
+/// No snapshot is kept longer than this on account of fetchers. Each peer keeps one: what it asked about last.
 const PIN_MAX: Micros = 120_000_000;
 /// Longest path a peer may ask for, in nibbles.
 const PATH_MAX: usize = 32 * 1024;
@@ -34,7 +35,13 @@ struct Held {
     snapshot: Snapshot,
     header: StateHeader,
     since: Micros,
-    last_asked: Micros,
+}
+
+/// The snapshot a peer asked about last, and when.
+#[derive(Clone, Copy)]
+struct Pin {
+    seq: Seq,
+    at: Micros,
 }
 
 #[derive(Debug, Default)]
@@ -73,6 +80,7 @@ pub enum Progress {
 /// Both roles of one replica.
 pub struct Transfer {
     held: Vec<Held>,
+    pins: BTreeMap<ReplicaId, Pin>,
     fetch: Option<Fetch>,
     /// What an abandoned fetch had assembled: a base for the next.
     leftover: BTreeMap<TableId, MerkleMap>,
@@ -82,30 +90,26 @@ pub struct Transfer {
 impl Transfer {
     /// Neither serving nor fetching.
     pub fn new(_own: ReplicaId) -> Transfer {
-        Transfer { held: Vec::new(), fetch: None, leftover: BTreeMap::new(), chunks_received: 0 }
+        Transfer { held: Vec::new(), pins: BTreeMap::new(), fetch: None, leftover: BTreeMap::new(), chunks_received: 0 }
     }
 
     /// Offers a durable snapshot to others. Everything from the stable checkpoint on is held, L / K + 1 at most: who is
-    /// behind can ask for nothing but what is certified, and what is newer may become so only with its help. Below it one
-    /// more is held, the one that is being fetched.
+    /// behind can ask for nothing but what is certified, and what is newer may become so only with its help. Below it the
+    /// newest is held, and for each peer the one it is fetching: a liar that asks for an old one takes nobody else's.
     pub fn hold(&mut self, now: Now, snapshot: Snapshot, stable: Seq) {
         if self.held.iter().any(|held| held.snapshot.seq >= snapshot.seq) {
             return;
         }
-        let below = self.held.iter().filter(|held| held.snapshot.seq < stable).count();
-        if below >= 2 {
-            let oldest = &self.held[0];
-            let pinned = now.monotonic.saturating_sub(oldest.last_asked) < PIN
-                && oldest.last_asked > 0
-                && now.monotonic.saturating_sub(oldest.since) < PIN_MAX;
-            if pinned {
-                self.held.drain(1..below);
-            } else {
-                self.held.drain(..below - 1);
-            }
-        }
+        let newest_below = self.held.iter().map(|held| held.snapshot.seq).filter(|seq| *seq < stable).max();
+        let pins = &self.pins;
+        self.held.retain(|held| {
+            let asked =
+                pins.values().any(|pin| pin.seq == held.snapshot.seq && now.monotonic.saturating_sub(pin.at) < PIN);
+            let pinned = asked && now.monotonic.saturating_sub(held.since) < PIN_MAX;
+            held.snapshot.seq >= stable || Some(held.snapshot.seq) == newest_below || pinned
+        });
         let header = snapshot.header();
-        self.held.push(Held { snapshot, header, since: now.monotonic, last_asked: 0 });
+        self.held.push(Held { snapshot, header, since: now.monotonic });
     }
 
     /// The state held at a checkpoint.
@@ -134,16 +138,16 @@ impl Transfer {
     }
 
     /// Answers a question about the states held.
-    pub fn answer(&mut self, now: Now, _from: ReplicaId, question: &Message) -> Option<Message> {
+    pub fn answer(&mut self, now: Now, from: ReplicaId, question: &Message) -> Option<Message> {
         let (seq, path) = match question {
             Message::FetchState { seq } => (*seq, None),
             Message::FetchChunk { seq, table, path } if path.len() <= PATH_MAX => (*seq, Some((*table, path))),
             _ => return None,
         };
-        let Some(held) = self.held.iter_mut().find(|held| held.snapshot.seq == seq) else {
+        let Some(held) = self.held.iter().find(|held| held.snapshot.seq == seq) else {
             return Some(Message::StateGone { seq });
         };
-        held.last_asked = now.monotonic.max(1);
+        self.pins.insert(from, Pin { seq, at: now.monotonic });
         match path {
             None => Some(Message::State { header: held.header.clone() }),
             Some((table, path)) => {

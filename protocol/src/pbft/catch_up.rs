@@ -9,6 +9,7 @@ use crate::engine::{Now, Recipients};
 use crate::message::{Committed, FETCH_MAX, Message, PrePrepare, STATUS_SLOTS_MAX, SlotStatus, Status};
 use crate::parameters::Micros;
 use crate::pbft::Replica;
+use crate::pbft::budget::ChunkBudget;
 use crate::proposal::Proposal;
 use crate::rejoin::Rejoined;
 use crate::transfer::Progress;
@@ -23,8 +24,8 @@ const FETCH_INTERVAL: Micros = 20_000;
 const CERTIFICATES_PER_ANSWER: usize = 32;
 /// A laggard this far behind is helped at once; a nearer one only when it made no progress between two STATUS.
 const CLEARLY_BEHIND: u64 = 16;
-/// Bodies in one answer, bytes.
-const BODIES_PER_ANSWER: usize = 1024 * 1024;
+/// Requests that the proposals in one answer name.
+const NAMES_PER_ANSWER: usize = 32 * 1024;
 /// Bytes of answers to fetches per peer and refill; the last answer may go beyond.
 const BULK_BUDGET: usize = 1024 * 1024;
 /// What an answer costs at least: the question was looked at.
@@ -44,6 +45,8 @@ pub struct Peer {
     next_answer: Micros,
     bulk_left: usize,
     bulk_refilled: Micros,
+    /// For parts of states.
+    pub(super) chunks: ChunkBudget,
 }
 
 /// Where a replica that lags stood, and since when.
@@ -280,11 +283,14 @@ impl Replica {
         if !self.may_answer_bulk(now, from) {
             return;
         }
+        // The bodies of a whole batch, which genesis fits into a frame: with fewer, a batch of large requests that only the
+        // primary was given would take a question for each.
+        let bytes_max = self.parameters().batch_bytes_max;
         let mut bytes = 0;
         let mut requests = Vec::new();
         for body in digests.iter().filter_map(|digest| self.bodies.get(digest)) {
             bytes += body.weight();
-            if bytes > BODIES_PER_ANSWER && !requests.is_empty() {
+            if bytes > bytes_max && !requests.is_empty() {
                 break;
             }
             requests.push((***body).clone());
@@ -309,7 +315,7 @@ impl Replica {
                 continue;
             }
             requests_named += proposal.requests().len();
-            if requests_named > BODIES_PER_ANSWER / 32 && !found.is_empty() {
+            if requests_named > NAMES_PER_ANSWER && !found.is_empty() {
                 break;
             }
             found.push(proposal.clone());
@@ -405,15 +411,26 @@ impl Replica {
         }
     }
 
-    /// Whom to ask: the primary first, then everyone in turn.
+    /// Whom to ask: the primary every other time, since it may be the only one that was given what it named; everyone in
+    /// turn in between.
     fn fetch_source(&self, seq: Seq, tries: u32) -> ReplicaId {
         let others: Vec<ReplicaId> = self.peers.keys().copied().collect();
-        let start = if tries == 0 && !self.leads() {
-            others.iter().position(|id| *id == self.primary()).unwrap_or(0)
-        } else {
-            (self.id().index() + seq.0 as usize % others.len() + tries as usize) % others.len()
-        };
-        others[start % others.len()]
+        if tries.is_multiple_of(2) && !self.leads() {
+            return self.primary();
+        }
+        let turn = if self.leads() { tries } else { tries / 2 };
+        others[(self.id().index() + seq.0 as usize % others.len() + turn as usize) % others.len()]
+    }
+
+    /// The next number to be delivered asks for its bodies anew, its primary first: asked for together with those of the
+    /// numbers before, they found no room in the answers.
+    pub(super) fn hasten_fetch(&mut self, seq: Seq) {
+        let at = self.last_step;
+        if let Some(fetch) = self.slots.get_mut(&seq).and_then(|slot| slot.fetch.as_mut())
+            && fetch.1 > 0
+        {
+            *fetch = (at, 0);
+        }
     }
 
     /// Fetches the state when the numbers below the stable checkpoint cannot be had any more.
@@ -460,7 +477,7 @@ impl Replica {
         self.tend_transfer(now);
     }
 
-    /// Takes a certified state as executed. Pending requests may be in it: they are dropped with their timer, and
+    /// Takes a certified or vouched state as executed. Pending requests may be in it: they are dropped with their timer, and
     /// clients that still wait send them again.
     fn install(&mut self, now: Now, snapshot: crate::state::Snapshot) {
         let seq = snapshot.seq;

@@ -12,12 +12,14 @@
 //! | [`slot`] | one sequence number |
 //! | [`view_change_message`] | VIEW-CHANGE and NEW-VIEW as signed bytes |
 //! | `normal_case` | admission, batches, PRE-PREPARE, PREPARE, COMMIT, delivery |
+//! | `load` | how much is taken on, what waits again |
 //! | `view_timer` | timers, relays, watching the primary |
 //! | `view_change` | VIEW-CHANGE, NEW-VIEW |
 //! | `checkpointing` | CHECKPOINT, stable certificates, cutting the log |
 //! | `catch_up` | STATUS, re-sending, fetching |
 //! | `handing_back` | handing statements back to who signed them |
 //! | `rejoining` | lives: coming back without a log, and who is believed after that |
+//! | `budget` | what serving parts of a state to one peer may cost |
 //! | [`monitor`] | whether the primary is merely slow |
 //! | `accusation` | finding signed contradictions |
 //! | `recovery` | from records back to a replica |
@@ -43,9 +45,11 @@ use crate::throughput::Throughput;
 use crate::transfer::Transfer;
 
 mod accusation;
+mod budget;
 mod catch_up;
 mod checkpointing;
 mod handing_back;
+mod load;
 pub mod monitor;
 mod normal_case;
 mod recovery;
@@ -101,6 +105,8 @@ struct ViewTimer {
     target: Option<Digest>,
     /// Whether it was put off once because the process slept; twice would let a slow machine never notice a dead primary.
     put_off: bool,
+    /// While this replica is behind the timer stands still; until when that was taken into account.
+    paused: Option<Micros>,
 }
 
 /// A PBFT replica.
@@ -143,6 +149,7 @@ pub struct Replica {
     bodies: Bodies,
     pending: Pending,
     throughput: Throughput,
+    byte_throughput: Throughput,
 
     // Others.
     peers: BTreeMap<ReplicaId, Peer>,
@@ -180,6 +187,7 @@ impl Replica {
         let parameters = &setup.parameters;
         let pending = Pending::new(parameters.pending_requests_max, parameters.pending_requests_per_client_max);
         let transfer = Transfer::new(setup.id);
+        let monitor = Monitor::among(setup.committee.faults());
         Replica {
             setup,
             view: View(0),
@@ -187,7 +195,7 @@ impl Replica {
             failed_views: 0,
             entered_at: Seq(0),
             timer: None,
-            monitor: Monitor::default(),
+            monitor,
             view_changes: BTreeMap::new(),
             own_view_change: None,
             own_view_change_record: None,
@@ -206,6 +214,7 @@ impl Replica {
             bodies: Bodies::default(),
             pending,
             throughput: Throughput::default(),
+            byte_throughput: Throughput::of_bytes(),
             peers,
             transfer,
             stall: None,
@@ -301,6 +310,16 @@ impl Replica {
         self.committee().members().iter().position(|member| member.id == id).map_or(0, |index| 1u128 << index)
     }
 
+    fn answer_fetch_state(&mut self, now: Now, from: ReplicaId, question: &Message) {
+        let Some(peer) = self.peers.get_mut(&from) else { return };
+        if !peer.chunks.allows(now.monotonic) {
+            return;
+        }
+        let Some(answer) = self.transfer.answer(now, from, question) else { return };
+        peer.chunks.charge(if let Message::Chunk { chunk, .. } = &answer { chunk.len() } else { 0 });
+        self.send(Recipients::One(from), answer, None);
+    }
+
     fn handle_message(&mut self, now: Now, from: ReplicaId, message: Message) {
         match message {
             Message::PrePrepare(message) => self.handle_pre_prepare(now, message),
@@ -322,12 +341,7 @@ impl Replica {
             Message::CommitCertificate(committed) => self.handle_commit_certificate(now, committed),
             Message::StableCheckpoint(certificate) => self.handle_stable(now, certificate),
             Message::YourStatements(statements) => self.handle_own_statements(now, &statements),
-            Message::FetchState { .. } | Message::FetchChunk { .. } => {
-                let answer = self.transfer.answer(now, from, &message);
-                if let Some(answer) = answer {
-                    self.send(Recipients::One(from), answer, None);
-                }
-            }
+            Message::FetchState { .. } | Message::FetchChunk { .. } => self.answer_fetch_state(now, from, &message),
             Message::State { .. } | Message::Chunk { .. } | Message::StateGone { .. } => {
                 self.handle_transfer(now, from, message);
             }

@@ -17,7 +17,9 @@
 //!
 //! One opinion evicts nobody: a replica acts on its own only together with f others who say the same or have left. More
 //! cannot be asked: a slow primary may be prompt to q - f - 1 honest backups, and the f + 1 others are all that see it.
-//! After an eviction more is tolerated for a while, so that a cluster that is slow as a whole settles.
+//! After an eviction more is tolerated for a while, so that a cluster that is slow as a whole settles. Who has accused so
+//! many primaries that an honest one was among them accuses nobody for a while: it may be its own place, far from every
+//! primary, that makes it see waiting everywhere, and f liars who always agree would evict with it for ever.
 
 use crate::parameters::Micros;
 
@@ -39,6 +41,8 @@ const PROPOSALS_LEAST: u32 = 4;
 const WINDOWS: u32 = 2;
 /// The share of waiting that is tolerated, per cent, by recent evictions.
 const TOLERATED: [u64; 4] = [30, 50, 70, 85];
+/// Beyond them nobody is accused.
+const ANYTHING: u64 = 100;
 /// The share of stingy proposals that is always tolerated, per cent.
 const STINGY: u64 = 50;
 /// A spell of waiting is forgiven an eighth of the view timeout at most.
@@ -66,13 +70,21 @@ pub struct Monitor {
     bad_windows: u32,
     evictions: usize,
     last_eviction: Micros,
+    /// So many members may be faulty, and slow one after the other.
+    faults: usize,
 }
 
 impl Monitor {
+    /// The monitor of a replica in a committee of which `faults` may be faulty.
+    pub fn among(faults: usize) -> Monitor {
+        Monitor { faults, ..Monitor::default() }
+    }
+
     /// Another view, another primary.
     pub fn begin_view(&mut self, now: Micros) {
         let (evictions, last_eviction) = (self.evictions, self.last_eviction);
-        *self = Monitor { since: now, spell: now, window_ended: now, evictions, last_eviction, ..Monitor::default() };
+        let kept = Monitor { evictions, last_eviction, ..Monitor::among(self.faults) };
+        *self = Monitor { since: now, spell: now, window_ended: now, ..kept };
     }
 
     /// From now on the time counts as `occupation`. A window ends when waiting and working have taken two view timeouts
@@ -98,7 +110,7 @@ impl Monitor {
         self.since = now;
         self.occupation = occupation;
         if self.proposals >= PROPOSALS_LEAST && self.waited + self.worked >= 2 * view_timeout {
-            let bad = is_slow(self.waited, self.worked, self.proposals, self.stingy, self.evictions);
+            let bad = is_slow(self.waited, self.worked, self.proposals, self.stingy, self.tolerated());
             self.bad_windows = if bad { self.bad_windows + 1 } else { 0 };
             (self.waited, self.worked, self.proposals, self.stingy) = (0, 0, 0, 0);
             self.grace = self.shortest.take().or(self.grace);
@@ -130,17 +142,28 @@ impl Monitor {
         self.bad_windows >= WINDOWS
     }
 
+    /// Evictions after which this replica abstains: every faulty member may have been worth one.
+    fn abstains_after(&self) -> usize {
+        TOLERATED.len().max(self.faults + 1)
+    }
+
+    fn tolerated(&self) -> u64 {
+        if self.evictions >= self.abstains_after() {
+            return ANYTHING;
+        }
+        TOLERATED[self.evictions.min(TOLERATED.len() - 1)]
+    }
+
     /// The primary is left for being slow.
     pub fn evict(&mut self, now: Micros) {
-        self.evictions = (self.evictions + 1).min(TOLERATED.len());
+        self.evictions = (self.evictions + 1).min(self.abstains_after());
         self.last_eviction = now;
         self.bad_windows = 0;
     }
 }
 
-/// Judges one window.
-pub fn is_slow(waited: Micros, worked: Micros, proposals: u32, stingy: u32, evictions: usize) -> bool {
-    let tolerated = TOLERATED[evictions.min(TOLERATED.len() - 1)];
+/// Judges one window, of which so many per cent of waiting are tolerated.
+pub fn is_slow(waited: Micros, worked: Micros, proposals: u32, stingy: u32, tolerated: u64) -> bool {
     let stingy_tolerated = u64::from(proposals).saturating_mul(tolerated.max(STINGY));
     waited.saturating_mul(100) > (waited + worked).saturating_mul(tolerated)
         || u64::from(stingy).saturating_mul(100) > stingy_tolerated

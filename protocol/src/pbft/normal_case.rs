@@ -18,8 +18,6 @@ use crate::request::Request;
 
 /// A fetch waits this long at first: the client has most likely sent the body already.
 const FETCH_PATIENCE: u64 = 3_000;
-/// Pending requests there is always room for, however slow this replica has been.
-const ROOM_LEAST: usize = 256;
 /// Requests a batch may always hold.
 pub(super) const BATCH_LEAST: usize = 16;
 
@@ -30,7 +28,7 @@ fn number_of(request: &Request) -> RequestNumber {
 
 impl Replica {
     pub(super) fn handle_requests(&mut self, now: Now, from: Option<ReplicaId>, requests: Vec<Verified<Request>>) {
-        let room = self.throughput.within(self.parameters().view_timeout / 2).max(ROOM_LEAST);
+        let room = self.room();
         for request in requests {
             let digest = request.digest();
             let wanted = self.bodies.is_wanted(&digest);
@@ -42,7 +40,7 @@ impl Replica {
                 continue;
             }
             let number = number_of(&request);
-            match self.pending.admission(&digest, &number.client, room) {
+            match self.pending.admission(&digest, &number.client, request.weight(), room) {
                 // Fetched for a vote or a decision: who sent it has it pending, or it was decided.
                 _ if wanted && from.is_some() => self.bodies.insert(digest, request, false),
                 Admission::Known => {}
@@ -52,6 +50,9 @@ impl Replica {
                         let weight = request.weight();
                         self.bodies.insert(digest, request, true);
                         self.pending.admit_for(peer, digest, number, weight, now.monotonic);
+                        if self.bodies.is_named(&digest) {
+                            self.pending.proposed(&digest);
+                        }
                     } else if from.is_none() {
                         let retry_after = self.retry_after();
                         self.out.busy.push(Busy { request: digest, client: number.client, retry_after });
@@ -76,12 +77,6 @@ impl Replica {
         }
     }
 
-    /// When there will be room again, milliseconds: what waits now has executed by then.
-    fn retry_after(&self) -> u64 {
-        let timeout = self.parameters().view_timeout;
-        self.throughput.time_for(self.pending.len()).clamp(timeout / 4, 4 * timeout) / 1000
-    }
-
     /// Looks once a turn at what the bodies that came make possible: a batch of a thousand bodies that come one by one
     /// must not cost a thousand looks at a thousand bodies.
     pub(super) fn use_new_bodies(&mut self, now: Now) {
@@ -91,12 +86,6 @@ impl Replica {
         }
     }
 
-    /// Requests that this primary assigned numbers to and that are not decided.
-    fn undecided_requests(&self) -> usize {
-        let undecided = self.slots.range(self.delivered.next()..self.next_seq);
-        undecided.flat_map(|(_, slot)| slot.proposals.values()).map(|proposal| proposal.requests().len()).sum()
-    }
-
     /// Cuts batches: at once when idle; while others are undecided, when as much has gathered as the last batch held, so
     /// that batches grow with the load and no request waits for company that does not come. All that is undecided takes
     /// a quarter of the view timeout at most, by measurement: what backups' timers run on is proposed next, and must not
@@ -104,6 +93,8 @@ impl Replica {
     pub(super) fn propose(&mut self, now: Now) {
         let in_flight_max = self.throughput.within(self.parameters().view_timeout / 4).max(2 * BATCH_LEAST);
         let batch_max = self.parameters().batch_requests_max.min(in_flight_max / 2);
+        let batch_bytes_max = self.parameters().batch_bytes_max;
+        let bytes_max = self.byte_throughput.within(self.parameters().view_timeout / 4).max(2 * batch_bytes_max);
         while self.entered && self.leads() && self.may_assign() && self.in_window(self.next_seq) {
             let undecided = self.next_seq.0 - 1 - self.delivered.0.min(self.next_seq.0 - 1);
             if undecided >= self.parameters().pipeline_depth {
@@ -119,13 +110,16 @@ impl Replica {
                 return;
             }
             let enough = self.last_batch.min(batch_max).div_ceil(2);
-            if undecided > 0 && !self.pending.is_urged() && waiting < enough {
+            if undecided > 0 && waiting < enough {
                 return;
             }
             if undecided > 0 && self.undecided_requests() + waiting.min(batch_max) > in_flight_max {
                 return;
             }
-            let batch = self.pending.take_batch(batch_max, self.parameters().batch_bytes_max);
+            if undecided > 0 && self.undecided_bytes() + batch_bytes_max > bytes_max {
+                return;
+            }
+            let batch = self.pending.take_batch(batch_max, batch_bytes_max);
             self.last_batch = batch.len().max(1);
             self.propose_batch(now, batch);
         }
@@ -139,6 +133,8 @@ impl Replica {
     /// Assigns the next number to `proposal`.
     fn assign(&mut self, now: Now, proposal: Proposal) {
         let seq = self.next_seq;
+        let own_bytes =
+            proposal.requests().iter().filter_map(|digest| self.bodies.get(digest)).map(|body| body.weight()).sum();
         self.next_seq = seq.next();
         let ballot = Ballot { view: self.view, seq, digest: proposal.digest() };
         let signed = self.sign(StatementBody::PrePrepare(ballot));
@@ -147,6 +143,7 @@ impl Replica {
         let message = PrePrepare { signed, proposal };
         let record = self.record(Record::PrePrepare(message.clone()));
         let slot = self.slot(seq);
+        slot.own_bytes = own_bytes;
         slot.rests_on(record);
         let round = slot.rounds.entry(ballot.view).or_default();
         round.pre_prepare = Some(signed);
@@ -168,9 +165,13 @@ impl Replica {
         if self.slot(seq).proposals.contains_key(&digest) {
             return;
         }
+        // A second proposal of a number that was decided or executed otherwise takes no request away from the others.
+        let may_win = self.slot(seq).decided().is_none_or(|decided| decided.digest == digest) && seq > self.executed;
         for request in proposal.requests() {
             self.bodies.name(request);
-            self.pending.proposed(request);
+            if may_win {
+                self.pending.proposed(request);
+            }
         }
         self.slot(seq).proposals.insert(digest, proposal);
     }
@@ -467,6 +468,7 @@ impl Replica {
                 proposal.requests().iter().filter_map(|digest| self.bodies.get(digest).cloned()).collect::<Vec<_>>();
             assert_eq!(requests.len(), proposal.requests().len(), "every body of a delivered batch is held");
             self.delivered = seq;
+            self.hasten_fetch(seq.next());
             if self.next_seq <= seq {
                 self.next_seq = seq.next();
             }
@@ -490,12 +492,16 @@ impl Replica {
             .and_then(|slot| slot.decided_proposal())
             .map(|proposal| proposal.requests().to_vec())
             .unwrap_or_default();
+        let mut bytes = 0;
         for digest in &digests {
-            let Some(number) = self.bodies.get(digest).map(|body| number_of(body)) else { continue };
+            let Some(body) = self.bodies.get(digest) else { continue };
+            bytes += body.weight();
+            let number = number_of(body);
             for gone in self.pending.ordered(digest, &number) {
                 self.bodies.not_pending(&gone);
             }
         }
+        self.release_losers(seq);
         if let Some(before) = self.own_executed.get(&seq) {
             // Signed before a restart: never anew. Another root now means this replica's state is damaged.
             if *before.body() != (StatementBody::Executed { seq, results }) {
@@ -509,7 +515,9 @@ impl Replica {
             self.slot(seq).rests_on(record);
             self.own_executed.insert(seq, signed);
         }
-        self.throughput.executed(now.monotonic, digests.len(), self.pending.unproposed() > 0);
+        let waiting = self.pending.unproposed() > 0;
+        self.throughput.executed(now.monotonic, digests.len(), waiting);
+        self.byte_throughput.executed(now.monotonic, bytes, waiting);
         self.note_progress(now);
     }
 

@@ -71,6 +71,8 @@ pub struct Slot {
     pub own_commit_record: Option<RecordIndex>,
     /// The lowest record this slot rests on; the log is not cut above it while the slot is kept.
     pub first_record: Option<RecordIndex>,
+    /// Bytes of the requests this replica proposed here, as the primary of a view.
+    pub own_bytes: usize,
     /// When to ask for what is missing, and how often that was done.
     pub fetch: Option<(Micros, u32)>,
 }

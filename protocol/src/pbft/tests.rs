@@ -8,5 +8,6 @@ mod normal_case;
 mod recovery;
 mod rejoin;
 mod review;
+mod slow_primary;
 mod transfer;
 mod view_change;

@@ -382,10 +382,10 @@ impl Replica {
         for seq in all {
             self.forget_proposals(seq);
         }
+        // What this view proposes, not what lost to it in an earlier one.
         let named: BTreeSet<Digest> = reproposed
-            .keys()
-            .filter_map(|seq| self.slots.get(seq))
-            .flat_map(|slot| slot.proposals.values())
+            .iter()
+            .filter_map(|(seq, signed)| self.slots.get(seq)?.proposals.get(&ballot_of(signed.body())?.digest))
             .flat_map(|proposal| proposal.requests().iter().copied())
             .collect();
         self.pending.reset_proposed(|digest| named.contains(digest));

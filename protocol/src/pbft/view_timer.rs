@@ -16,6 +16,20 @@ use crate::proposal::Proposal;
 /// Bytes of requests relayed at once.
 const RELAY_BYTES_MAX: usize = 512 * 1024;
 
+impl ViewTimer {
+    fn starting(now: Micros, patience: Micros, target: Option<Digest>) -> ViewTimer {
+        ViewTimer { deadline: now + patience, started: now, target, put_off: false, paused: None }
+    }
+
+    /// Takes out the time that began with this replica behind, and notes whether it is behind now.
+    fn stand_still(&mut self, now: Micros, behind: bool) {
+        let stood = self.paused.map_or(0, |since| now.saturating_sub(since));
+        self.started += stood;
+        self.deadline += stood;
+        self.paused = behind.then_some(now);
+    }
+}
+
 impl Replica {
     /// D with the back-off: doubled per failed view, at most `backoff_cap` times D.
     fn patience(&self) -> Micros {
@@ -36,6 +50,7 @@ impl Replica {
         if self.last_step > 0
             && slept > self.parameters().view_timeout / 2
             && let Some(timer) = &mut self.timer
+            && timer.paused.is_none()
             && timer.deadline <= now.monotonic
             && !timer.put_off
         {
@@ -78,24 +93,27 @@ impl Replica {
         if !self.entered {
             // The timer for this view starts only with q VIEW-CHANGEs for it, so a lone replica never runs ahead.
             if self.timer.is_none() && self.supporters() >= self.committee().quorum() {
-                let deadline = now.monotonic + self.patience();
-                self.timer = Some(ViewTimer { deadline, started: now.monotonic, target: None, put_off: false });
+                self.timer = Some(ViewTimer::starting(now.monotonic, self.patience(), None));
             }
             return;
         }
         if self.timer.is_some_and(|timer| timer.target.is_some_and(|target| !self.pending.contains(&target))) {
             self.timer = None;
         }
-        // While f + 1 others have executed more, the cluster makes progress and this replica's delay is its own.
-        if !self.is_work_outstanding(now) || self.is_behind() {
+        // While f + 1 others have executed more, the cluster makes progress and this replica's delay is its own: its timer
+        // stands still. It is not forgotten: a primary that leaves one backup after the other behind for a moment would
+        // see no timer run out. At most n - q honest replicas are behind at once, so f + 1 timers of the others go on.
+        let behind = self.is_behind();
+        if !self.is_work_outstanding(now) {
             self.timer = None;
-        } else if self.timer.is_none() {
-            let deadline = now.monotonic + self.relay_delay() + self.patience();
+        } else if let Some(timer) = &mut self.timer {
+            timer.stand_still(now.monotonic, behind);
+        } else if !behind {
             let target = self.pending.oldest().map(|admitted| admitted.digest);
             if let Some(target) = &target {
                 self.pending.relay_again(target);
             }
-            self.timer = Some(ViewTimer { deadline, started: now.monotonic, target, put_off: false });
+            self.timer = Some(ViewTimer::starting(now.monotonic, self.relay_delay() + self.patience(), target));
         }
     }
 
@@ -103,11 +121,15 @@ impl Replica {
         if !self.entered {
             return self.relay_while_moving(now);
         }
-        let Some(timer) = self.timer else { return };
         let at = now.monotonic;
-        let waited = at.saturating_sub(timer.started);
+        // While the timer stands still, and before it starts, the age of what waits says when to relay; more rarely, since
+        // much of it may have been executed by those ahead.
+        let (since, again) = match self.timer {
+            Some(timer) if timer.paused.is_none() => (timer.started, self.relay_delay()),
+            _ => (self.pending.unproposed_since().unwrap_or(at), self.parameters().view_timeout),
+        };
+        let waited = at.saturating_sub(since);
         let before = at.saturating_sub(self.relay_delay());
-        let again = self.relay_delay();
         if !self.leads() {
             // With the next number not proposed the primary could have proposed: it may lack what waits here.
             let idle = self.idle_relay_due().is_some_and(|due| due <= at);
@@ -161,7 +183,7 @@ impl Replica {
         }
         // Null requests are owed at once: one a timeout would keep every timer from firing.
         let owes = || self.fill_target().is_some_and(|target| self.delivered < target);
-        let handed = || self.pending.handed_over(now.monotonic) > 0 || owes();
+        let handed = || self.pending.was_handed(now.monotonic) || owes();
         let occupation = if self.is_behind() {
             Occupation::Idle
         } else if !self.in_window(self.delivered.next()) {
@@ -190,20 +212,27 @@ impl Replica {
         }
     }
 
-    /// Tells the monitor of a proposal that was accepted for the first time. An honest primary proposes what it was
-    /// handed with its next batch, unless large requests fill that.
+    /// Tells the monitor of a proposal that was accepted for the first time.
     pub(super) fn watch_proposal(&mut self, now: Now, seq: Seq, proposal: &Proposal) {
-        if !self.in_window(seq) {
-            return;
+        if self.in_window(seq) {
+            let stingy = self.takes_too_little(now, proposal);
+            self.monitor.proposed(stingy);
         }
+    }
+
+    /// Whether the proposal, not yet learnt, takes less of what the primary was handed than an honest one would: that
+    /// goes into its next batch. What it names beside (what executed long ago, what this replica does not hold) excuses
+    /// nothing, else a liar would pad its proposals with it. Handed requests so heavy that a few fill a batch may wait
+    /// behind others like them, as long as each proposal takes its share of such work.
+    pub(super) fn takes_too_little(&self, now: Now, proposal: &Proposal) -> bool {
         let timeout = self.parameters().view_timeout;
-        let handed = |ago: Micros| self.pending.handed_over(now.monotonic.saturating_sub(ago));
-        let bodies: Vec<_> = proposal.requests().iter().filter_map(|digest| self.bodies.get(digest)).collect();
-        let bytes: usize = bodies.iter().map(|body| body.weight()).sum();
-        let small = bodies.len() == proposal.requests().len() && bytes < self.parameters().batch_bytes_max / 4;
-        let late = handed(timeout / 2) > 0;
-        let stingy = small && (late || monitor::is_stingy(proposal.requests().len(), handed(timeout / 4), BATCH_LEAST));
-        self.monitor.proposed(stingy);
+        let heavy = self.parameters().batch_bytes_max / 4;
+        let before = |ago: Micros| now.monotonic.saturating_sub(ago);
+        let (taken, bytes) = self.pending.unproposed_among(proposal.requests());
+        let late = self.pending.handed_over(before(timeout / 2), heavy) > 0;
+        let heavy_late = bytes < heavy && self.pending.was_handed(before(timeout / 2));
+        let owed = self.pending.handed_over(before(timeout / 4), heavy);
+        late || heavy_late || monitor::is_stingy(taken, owed, BATCH_LEAST)
     }
 
     /// Who has left a view takes part in no order there, and those who stayed need not follow: what it alone has pending
@@ -227,15 +256,17 @@ impl Replica {
     }
 
     pub(super) fn timer_deadline(&self) -> Option<Micros> {
-        let timer = self.timer?;
+        let idle_relay = self.idle_relay_due().filter(|at| *at > self.last_step);
+        // One that stands still comes on with every STATUS, and who is behind sends and gets many.
+        let Some(timer) = self.timer.filter(|timer| timer.paused.is_none()) else { return idle_relay };
         let relays = [timer.started + self.relay_delay(), timer.started + self.relay_delay() + self.patience() / 2];
         let next_relay = relays.into_iter().find(|at| *at > self.last_step && self.entered && !self.pending.is_empty());
-        let idle_relay = self.idle_relay_due().filter(|at| *at > self.last_step);
         [next_relay, idle_relay, Some(timer.deadline)].into_iter().flatten().min()
     }
 
     pub(super) fn check_timer(&mut self, now: Now) {
-        if self.timer.is_some_and(|timer| timer.deadline <= now.monotonic) {
+        let over = |timer: ViewTimer| timer.paused.is_none() && timer.deadline <= now.monotonic;
+        if self.timer.is_some_and(over) && !(self.entered && self.is_behind()) {
             let next = self.view.next();
             self.start_view_change(now, next);
         }

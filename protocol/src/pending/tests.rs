@@ -1,6 +1,8 @@
 use super::*;
 use crate::request::SessionId;
 
+const ROOM: Room = Room { requests: usize::MAX, bytes: usize::MAX };
+
 fn number(client: u8, number: u64) -> RequestNumber {
     RequestNumber { client: PublicKey([client; 32]), session: SessionId([0; 16]), number }
 }
@@ -12,7 +14,7 @@ fn digest(client: u8, number: u64) -> Digest {
 }
 
 fn admit(pending: &mut Pending, client: u8, which: u64) -> Admission {
-    let admission = pending.admission(&digest(client, which), &PublicKey([client; 32]), usize::MAX);
+    let admission = pending.admission(&digest(client, which), &PublicKey([client; 32]), 100, ROOM);
     if admission == Admission::Admit {
         pending.admit(digest(client, which), number(client, which), 100, which);
     }
@@ -88,12 +90,24 @@ fn clearing_forgets_everything() {
 fn the_room_that_was_measured_bounds_the_cap() {
     let mut pending = Pending::new(100, 100);
     for which in 0..5 {
-        assert_eq!(pending.admission(&digest(1, which), &PublicKey([1; 32]), 5), Admission::Admit);
+        assert_eq!(
+            pending.admission(&digest(1, which), &PublicKey([1; 32]), 100, Room { requests: 5, ..ROOM }),
+            Admission::Admit
+        );
         admit(&mut pending, 1, which);
     }
-    assert_eq!(pending.admission(&digest(1, 5), &PublicKey([1; 32]), 5), Admission::Busy);
-    assert_eq!(pending.admission(&digest(1, 5), &PublicKey([1; 32]), 6), Admission::Admit);
-    assert_eq!(pending.admission(&digest(2, 0), &PublicKey([2; 32]), 0), Admission::Admit);
+    assert_eq!(
+        pending.admission(&digest(1, 5), &PublicKey([1; 32]), 100, Room { requests: 5, ..ROOM }),
+        Admission::Busy
+    );
+    assert_eq!(
+        pending.admission(&digest(1, 5), &PublicKey([1; 32]), 100, Room { requests: 6, ..ROOM }),
+        Admission::Admit
+    );
+    assert_eq!(
+        pending.admission(&digest(2, 0), &PublicKey([2; 32]), 100, Room { requests: 0, ..ROOM }),
+        Admission::Admit
+    );
 }
 
 #[test]
@@ -127,12 +141,12 @@ fn what_a_peer_waits_for_is_proposed_first() {
     let first: Vec<Digest> = [5, 22, 23].into_iter().map(|which| digest(1, which)).collect();
     assert_eq!(pending.take_batch(3, 100_000), first);
     assert_eq!(pending.take_batch(7, 100_000).last(), Some(&digest(1, 0)), "{URGENT_MAX} of one peer, then the oldest");
-    assert!(!pending.is_urged());
+    assert!(pending.urgent.is_empty());
     pending.urge(ReplicaId(2), &digest(1, 22));
-    assert!(!pending.is_urged(), "what is proposed is urgent no more");
+    assert!(pending.urgent.is_empty(), "what is proposed is urgent no more");
     pending.urge(ReplicaId(2), &digest(1, 15));
     pending.remove(&digest(1, 15));
-    assert!(!pending.is_urged());
+    assert!(pending.urgent.is_empty());
     for which in 10..20 {
         pending.urge(ReplicaId(2), &digest(1, which));
     }
@@ -176,7 +190,69 @@ fn overtaking_is_counted_from_when_the_primary_was_handed_the_oldest() {
         pending.ordered(&digest(2, which), &number(2, which));
     }
     assert_eq!(pending.overtaken(), 5);
-    assert_eq!((pending.handed_over(9), pending.handed_over(10)), (0, 1));
+    assert_eq!((pending.handed_over(9, 1_000), pending.handed_over(10, 1_000)), (0, 1));
+    assert_eq!((pending.was_handed(9), pending.was_handed(10)), (false, true));
     pending.ordered(&digest(1, 1), &number(1, 1));
     assert_eq!(pending.overtaken(), 0);
+}
+
+/// What drains soon is a matter of bytes as well: large requests are told to come back like many.
+#[test]
+fn room_is_measured_in_bytes_too() {
+    let mut pending = Pending::new(100, 100);
+    let room = Room { bytes: 3_000, ..ROOM };
+    let client = PublicKey([1; 32]);
+    for which in 0..3 {
+        assert_eq!(pending.admission(&digest(1, which), &client, 1_000, room), Admission::Admit);
+        pending.admit(digest(1, which), number(1, which), 1_000, which);
+    }
+    assert_eq!(pending.admission(&digest(1, 3), &client, 1_000, room), Admission::Busy);
+    assert_eq!(
+        pending.admission(&digest(2, 0), &PublicKey([2; 32]), 1_000, room),
+        Admission::Admit,
+        "it has nothing pending"
+    );
+}
+
+/// One peer's timers move half a megabyte forward at a time, or one request.
+#[test]
+fn what_is_urgent_for_a_peer_is_bounded_in_bytes() {
+    let mut pending = Pending::new(100, 100);
+    for which in 0..6 {
+        let weight = if which < 3 { URGENT_BYTES_MAX } else { URGENT_BYTES_MAX / 2 };
+        pending.admit(digest(1, which), number(1, which), weight, which);
+    }
+    for which in 0..3 {
+        pending.urge(ReplicaId(1), &digest(1, which));
+    }
+    for which in 3..6 {
+        pending.urge(ReplicaId(2), &digest(1, which));
+    }
+    assert_eq!(pending.urgent.len(), 1 + 2);
+    pending.proposed(&digest(1, 0));
+    pending.urge(ReplicaId(1), &digest(1, 1));
+    assert_eq!(pending.urgent.len(), 1 + 2, "the next one finds room when that is proposed");
+}
+
+/// Every key may have one request pending, but not sixteen thousand keys a large one each.
+#[test]
+fn one_request_of_every_key_does_not_take_all_memory() {
+    let mut pending = Pending::new(10, 10);
+    let large = 1536 * 1024;
+    let key = |which: u64| {
+        let mut key = [0; 32];
+        key[..8].copy_from_slice(&which.to_be_bytes());
+        PublicKey(key)
+    };
+    let admits = |pending: &mut Pending, which: u64, weight: usize| {
+        let one = digest(1, which);
+        let admitted = pending.admission(&one, &key(which), weight, ROOM) == Admission::Admit;
+        if admitted {
+            pending.admit(one, RequestNumber { client: key(which), ..number(1, which) }, weight, 0);
+        }
+        admitted
+    };
+    let admitted = (0..16_384).filter(|which| admits(&mut pending, *which, large)).count();
+    assert_eq!(admitted, 2 * PENDING_BYTES_MAX / large);
+    assert!((20_000..21_000).all(|which| admits(&mut pending, which, LIGHT)), "small ones always find room");
 }

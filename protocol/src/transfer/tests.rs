@@ -62,6 +62,35 @@ fn the_stable_snapshot_is_served_while_newer_ones_are_not_stable() {
     assert!(matches!(answer, Some(Message::StateGone { .. })), "{answer:?}");
 }
 
+/// A liar that keeps asking for an old snapshot does not push out the one an honest laggard is fetching.
+#[test]
+fn each_fetcher_keeps_its_own_snapshot() {
+    let mut server = Transfer::new(ReplicaId(0));
+    let asks = |server: &mut Transfer, second: u64, peer: u16, seq: u64| {
+        let answer = server.answer(at(second), ReplicaId(peer), &Message::FetchState { seq: Seq(seq) });
+        matches!(answer, Some(Message::State { .. }))
+    };
+    for seq in [4, 8] {
+        server.hold(at(1), snapshot(seq, 3), Seq(seq));
+    }
+    assert!(asks(&mut server, 1, 3, 4) && asks(&mut server, 1, 2, 8));
+    for second in 2..20 {
+        server.hold(at(second), snapshot(4 * (second + 1), 3), Seq(4 * (second + 1)));
+        assert!(asks(&mut server, second, 3, 4), "second {second}");
+        assert!(asks(&mut server, second, 2, 8), "the laggard's is gone after {second} seconds");
+        assert!(server.held.len() <= 4, "{} held", server.held.len());
+    }
+    // A peer keeps one, however many it asks about.
+    server.hold(at(20), snapshot(84, 3), Seq(84));
+    for seq in [4, 8, 80, 84] {
+        asks(&mut server, 20, 3, seq);
+    }
+    for second in 27..30 {
+        server.hold(at(second), snapshot(4 * (second + 1), 3), Seq(4 * (second + 1)));
+    }
+    assert!(!asks(&mut server, 30, 3, 4) && !asks(&mut server, 30, 2, 8));
+}
+
 #[test]
 fn moving_on_keeps_what_is_equal() {
     let peers = [ReplicaId(1), ReplicaId(2)];

@@ -82,6 +82,7 @@ pub enum Behaviour {
     CorruptChunks,
     MisindexedChunks,
     SlowDrip,
+    FalseSuspicion,
 }
 
 /// What the signatures of a behaviour come to.
@@ -164,6 +165,7 @@ pub const CATALOGUE: &[Entry] = &[
     entry(Behaviour::CorruptChunks, "corrupt-chunks", Group::Checkpoint, "serves states with bytes changed"),
     entry(Behaviour::MisindexedChunks, "misindexed-chunks", Group::Checkpoint, "serves a part of the state in another's place"),
     entry(Behaviour::SlowDrip, "slow-drip", Group::Checkpoint, "serves each part of a state just before the fetcher gives up"),
+    entry(Behaviour::FalseSuspicion, "false-suspicion", Group::ViewChange, "says in every STATUS that it finds the primary slow"),
 ];
 
 impl Behaviour {

@@ -46,6 +46,7 @@ impl ViewChanges {
             Behaviour::OmitCertificates => without_proofs(act),
             Behaviour::TimerGames => self.late(act),
             Behaviour::EarlyViewChange => early(act),
+            Behaviour::FalseSuspicion => suspect(act),
             Behaviour::NewViewTooFew
             | Behaviour::NewViewWrongValues
             | Behaviour::NewViewLowerView
@@ -92,6 +93,18 @@ impl ViewChanges {
         }
         acted
     }
+}
+
+/// Whoever finds its primary slow, for whatever reason, has one more to leave it with.
+fn suspect(act: &mut Act<'_>) -> u64 {
+    let mut acted = 0;
+    for send in act.sends.iter_mut() {
+        if let Message::Status(status) = &mut send.message {
+            acted += u64::from(!status.suspects);
+            status.suspects = true;
+        }
+    }
+    acted
 }
 
 pub(super) fn sign(hands: &Hands, body: ViewChangeBody) -> ViewChange {

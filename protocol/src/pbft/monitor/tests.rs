@@ -110,3 +110,25 @@ fn f_liars_evict_nobody() {
     assert!(!may_evict(true, 0, 2), "not alone");
     assert!(may_evict(true, 1, 2));
 }
+
+/// A replica whose clients are beside it and whose every primary is far away sees nothing but waiting. With f liars who
+/// say the same it must not evict for ever.
+#[test]
+fn who_accuses_everybody_abstains() {
+    for faults in [1, 2, 10] {
+        let mut monitor = Monitor::among(faults);
+        let mut evicted = 0;
+        while after(8, 200_000, 1_000, &mut monitor) {
+            let now = monitor.since;
+            monitor.evict(now);
+            monitor.begin_view(now);
+            evicted += 1;
+            assert!(evicted < 50, "it evicts without end");
+        }
+        assert!(evicted > faults, "f slow ones in a row are left, and one more");
+        let later = monitor.since + D * (FORGOTTEN_AFTER + 1);
+        monitor.observe(later, Occupation::Idle, D);
+        monitor.begin_view(later);
+        assert!(after(8, 200_000, 1_000, &mut monitor), "it accuses again, much more rarely");
+    }
+}

@@ -9,9 +9,9 @@ use crate::proposal::{Payload, Proposal};
 use crate::record::Record;
 use crate::request::{Operation, Request};
 use quorate_crypto::statement::Ballot;
-use quorate_crypto::{Digest, Incarnation, ReplicaId, SecretKey, Seq, Statement, StatementBody, View};
+use quorate_crypto::{Digest, Incarnation, ReplicaId, SecretKey, Seq, Signed, Statement, StatementBody, View};
 
-fn pre_prepare(cluster: &Cluster, by: u16, view: u64, seq: u64, proposal: &Proposal) -> Message {
+pub(super) fn pre_prepare(cluster: &Cluster, by: u16, view: u64, seq: u64, proposal: &Proposal) -> Message {
     let ballot = Ballot { view: View(view), seq: Seq(seq), digest: proposal.digest() };
     let signed = Statement {
         epoch: cluster.committee.epoch(),
@@ -21,6 +21,20 @@ fn pre_prepare(cluster: &Cluster, by: u16, view: u64, seq: u64, proposal: &Propo
     }
     .sign(cluster.committee.cluster(), &key(by));
     Message::PrePrepare(PrePrepare { signed, proposal: proposal.clone() })
+}
+
+/// The same signed by each of `authors`.
+pub(super) fn votes(cluster: &Cluster, authors: &[u16], body: StatementBody) -> Vec<Signed> {
+    let sign = |author: &u16| {
+        let statement = Statement {
+            epoch: cluster.committee.epoch(),
+            signer: ReplicaId(*author),
+            incarnation: Incarnation(0),
+            body,
+        };
+        statement.sign(cluster.committee.cluster(), &key(*author))
+    };
+    authors.iter().map(sign).collect()
 }
 
 fn batch(cluster: &Cluster, requests: &[&Request]) -> Proposal {

@@ -336,4 +336,7 @@ fn states_and_heights_are_lied_about() {
     let mut high = Opportunity::new(boast);
     assert_eq!(high.take(Behaviour::GreatHeight, 1), 1);
     assert!(matches!(&high.sends[0].message, Message::Status(status) if status.stable > Seq(100_000)));
+    let mut suspicious = Opportunity::new(boast);
+    assert_eq!(suspicious.take(Behaviour::FalseSuspicion, 1), 1);
+    assert!(matches!(&suspicious.sends[0].message, Message::Status(status) if status.suspects));
 }
