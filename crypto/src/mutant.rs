@@ -109,6 +109,9 @@ mutants! {
     NoStatus "no-status" "P11" Simulator, "What was lost is never sent again.";
     BodiesNotFetched "bodies-not-fetched" "liveness" Simulator, "A missing body is not asked for.";
 
+    OldVotesCount "old-votes-count" "rejoin" Test("quorate-protocol", "pbft"), "Votes of a life that is over count.";
+    OldLivesOpenViews "old-lives-open-views" "rejoin" Test("quorate-protocol", "pbft"), "A view is entered on VIEW-CHANGEs of a life that is over.";
+
     ExecutesTwice "executes-twice" "exactly once" Simulator, "A number that executed executes again.";
     ExecutesExpired "executes-expired" "exactly once" Test("quorate-protocol", "execution"), "A request executes after its time limit.";
     ExecutesAcknowledged "executes-acknowledged" "exactly once" Test("quorate-protocol", "execution"), "A number its client has acknowledged executes.";
@@ -168,7 +171,7 @@ pub use loose::{alive, release};
 
 /// Whether this mutant is loose: never, without the feature `mutants`.
 #[cfg(not(feature = "mutants"))]
-#[inline(always)]
+#[inline]
 pub const fn alive(_: Mutant) -> bool {
     false
 }

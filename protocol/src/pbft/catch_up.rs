@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use quorate_crypto::mutant::{Mutant, alive};
 use quorate_crypto::{Digest, ReplicaId, Seq, Signed, View};
 
 use crate::checkpoint::parts;
@@ -109,7 +110,7 @@ impl Replica {
         // What was said to be due while idle is too late for what is pending now: a vote lost in that second would cost a
         // view change.
         self.next_status = self.next_status.min(now.monotonic + interval);
-        if now.monotonic < self.next_status {
+        if now.monotonic < self.next_status || alive(Mutant::NoStatus) {
             return;
         }
         self.next_status = now.monotonic + interval;
@@ -212,6 +213,7 @@ impl Replica {
         } else if !self.entered
             && (status.view < self.view || status.view_changes & bit == 0)
             && let Some(message) = self.own_view_change.clone()
+            && !alive(Mutant::ViewChangeOnce)
         {
             let record = self.own_view_change_record;
             self.send(Recipients::One(from), Message::ViewChange(message), record);
@@ -365,6 +367,9 @@ impl Replica {
     }
 
     fn tend_fetches(&mut self, now: Now) {
+        if alive(Mutant::BodiesNotFetched) {
+            return;
+        }
         let due: Vec<(Seq, u32)> = self
             .slots
             .iter()

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use quorate_crypto::mutant::{Mutant, alive};
 use quorate_crypto::statement::Ballot;
 use quorate_crypto::{Certificate, Digest, ReplicaId, Seq, Signed, StatementBody, Verified, View};
 
@@ -206,7 +207,7 @@ impl Replica {
     }
 
     pub(super) fn bodies_held(&self, proposal: &Proposal) -> bool {
-        proposal.requests().iter().all(|request| self.bodies.holds(request))
+        alive(Mutant::TrustsDigests) || proposal.requests().iter().all(|request| self.bodies.holds(request))
     }
 
     /// Makes every body of `proposal` durable with the next frame, once.
@@ -375,6 +376,9 @@ impl Replica {
 
     fn try_prepare(&mut self, seq: Seq) {
         let Some(ballot) = self.current_ballot(seq) else { return };
+        if alive(Mutant::NeverPrepares) && self.view > View(0) {
+            return;
+        }
         if self.leads() || !self.may_sign(&ballot) {
             return;
         }
@@ -426,7 +430,8 @@ impl Replica {
         slot.own_commit = Some(commit);
         slot.own_commit_record = Some(record);
         slot.rounds.entry(ballot.view).or_default().commits.insert(own, commit);
-        self.send(Recipients::Others, Message::Commit(commit), Some(record));
+        let after = (!alive(Mutant::VoteBeforeRecord)).then_some(record);
+        self.send(Recipients::Others, Message::Commit(commit), after);
     }
 
     fn try_decide(&mut self, now: Now, seq: Seq) {
@@ -459,7 +464,7 @@ impl Replica {
             let Some(certificate) = slot.committed.clone() else { return };
             let Some(ballot) = slot.decided().copied() else { return };
             let Some(proposal) = self.available(&ballot) else { return };
-            let after = slot.own_commit_record;
+            let after = slot.own_commit_record.filter(|_| !alive(Mutant::DecisionBeforeRecord));
             self.record_bodies(seq, &proposal);
             let record = self.record(Record::Committed(Committed { certificate, proposal: proposal.clone() }));
             self.slot(seq).rests_on(record);

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use quorate_crypto::mutant::{Mutant, alive};
 use quorate_crypto::{Certificate, Digest, Seq, Verified};
 
 use crate::engine::{Now, RecordIndex};
@@ -130,6 +131,10 @@ impl Replica {
                     bodies.insert(request.digest(), (request, index));
                 }
             }
+            Record::PrePrepare(message) if self.forgets_assignment(&message) => {}
+            Record::Prepare(_) if alive(Mutant::ForgetsVotes) => {}
+            Record::Prepared { .. } if alive(Mutant::ForgetsPrepared) => {}
+            Record::LeftView(_) if alive(Mutant::ForgetsViewChange) => {}
             Record::PrePrepare(message) if self.is_of_this_life(&message.signed) => {
                 self.apply_pre_prepare(index, message);
             }
@@ -195,6 +200,11 @@ impl Replica {
             | Record::Rejoined { .. }
             | Record::Reserve { .. } => {}
         }
+    }
+
+    fn forgets_assignment(&self, message: &PrePrepare) -> bool {
+        let own = message.signed.signer() == self.id();
+        own && alive(Mutant::ForgetsAssignments) || !own && alive(Mutant::ForgetsVotes)
     }
 
     fn apply_pre_prepare(&mut self, index: RecordIndex, message: PrePrepare) {

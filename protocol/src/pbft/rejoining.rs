@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use quorate_crypto::mutant::{Mutant, alive};
 use quorate_crypto::{Digest, Incarnation, ReplicaId, Seq, Signed, Statement, StatementBody, View};
 
 use crate::checkpoint::Checkpoints;
@@ -83,12 +84,13 @@ impl Replica {
 
     /// Whether a vote about `seq` is of the life that speaks about it.
     pub(super) fn vote_counts(&self, statement: &Statement, seq: Seq) -> bool {
-        rules::vote(&self.lives.rejoined, statement, seq, self.parameters().window) == VoteJudgement::Counts
+        alive(Mutant::OldVotesCount)
+            || rules::vote(&self.lives.rejoined, statement, seq, self.parameters().window) == VoteJudgement::Counts
     }
 
     /// Whether a VIEW-CHANGE is of a life that is known to be over.
     pub(super) fn is_superseded(&self, message: &ViewChange) -> bool {
-        rules::is_superseded(&self.lives.rejoined, &message.signed.statement)
+        rules::is_superseded(&self.lives.rejoined, &message.signed.statement) && !alive(Mutant::OldLivesOpenViews)
     }
 
     /// The null requests the primary owes, up to this number.
@@ -99,6 +101,9 @@ impl Replica {
 
     /// Whether a view may be entered by a NEW-VIEW that rests on these VIEW-CHANGEs.
     pub(super) fn entrance(&self, new_view: &NewView, view_changes: &[ViewChange]) -> Entrance {
+        if alive(Mutant::OldLivesOpenViews) {
+            return Entrance::Open;
+        }
         let window = self.parameters().window;
         let of_another_life = |signed: &Signed| {
             ballot_of(signed.body()).is_some_and(|ballot| {

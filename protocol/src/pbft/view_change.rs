@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use quorate_crypto::mutant::{Mutant, alive};
 use quorate_crypto::{Digest, ReplicaId, Seq, Signed, View};
 
 use crate::engine::{Now, Recipients, RecordIndex};
@@ -46,7 +47,12 @@ impl Replica {
         self.timer = None;
         // Above the window there can only be what others decided; a VIEW-CHANGE that named it would be refused.
         let window = self.stable().next()..=self.stable().plus(self.parameters().window);
-        let slots = self.slots.range(window).filter_map(|(_, slot)| slot.proof(view)).collect();
+        let hidden = |slot: &crate::pbft::slot::Slot| {
+            alive(Mutant::HidesDecided) && slot.committed.is_some()
+                || alive(Mutant::HidesPrepared) && slot.committed.is_none()
+        };
+        let shown = self.slots.range(window).filter(|(_, slot)| !hidden(slot));
+        let slots = shown.filter_map(|(_, slot)| slot.proof(view)).collect();
         let body = ViewChangeBody { view, stable: self.checkpoints.stable().cloned(), slots };
         let message = ViewChange::sign(body, self.header(), self.committee().cluster(), self.setup.signer.as_ref());
         let record = self.record(Record::LeftView(message.clone()));

@@ -1,6 +1,7 @@
 //! The view timer, relays, and the look at how the primary spends its time: what makes a backup leave a view (Castro and
 //! Liskov 1999, section 4.5.2).
 
+use quorate_crypto::mutant::{Mutant, alive};
 use quorate_crypto::{Digest, ReplicaId, Seq};
 
 use crate::engine::{Now, Recipients};
@@ -266,6 +267,9 @@ impl Replica {
 
     pub(super) fn check_timer(&mut self, now: Now) {
         let over = |timer: ViewTimer| timer.paused.is_none() && timer.deadline <= now.monotonic;
+        if alive(Mutant::NoViewTimer) {
+            return;
+        }
         if self.timer.is_some_and(over) && !(self.entered && self.is_behind()) {
             let next = self.view.next();
             self.start_view_change(now, next);
