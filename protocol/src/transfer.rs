@@ -1,9 +1,9 @@
 //! State transfer: fetching the certified state of a checkpoint, and serving it.
 //!
 //! Target and state root come from a certificate of q CHECKPOINTs, or from f + 1 equal ones once f + 1 peers say that the
-//! certified state is gone, never from what one peer claims (rule P13; BFT-SMaRt #62). Every chunk is checked against the digest expected at its path (rule P14; CometBFT ASA-2025-002). A snapshot
-//! that a peer fetches is kept for a capped time, one for each peer; a fetcher that moves on to a newer checkpoint keeps every
-//! subtree whose digest is equal.
+//! certified state is gone, never from what one peer claims (rule P13; BFT-SMaRt #62). Every chunk is checked against the
+//! digest expected at its path (rule P14; CometBFT ASA-2025-002). A snapshot that a peer fetches is kept for a capped
+//! time, one for each peer; a fetcher that moves on to a newer checkpoint keeps every subtree whose digest is equal.
 
 use std::collections::{BTreeMap, BTreeSet};
 
