@@ -19,9 +19,11 @@
 //! | `world`, `queue`, `ending` | the event loop, and when it is over |
 //! | `breaking` | crashes, blackouts, partitions, pauses, healing |
 //! | `process`, `receiving`, `publishing`, `serving` | one replica on its disk, what reaches it, what leaves it, what it tells clients |
+//! | [`twins`] | one replica that runs twice, in every pattern of partitions |
 //! | `conspiracy` | more than f liars, and who is convicted when agreement breaks |
 //! | `client`, `history` | clients, and what they were told |
 //! | `faulty` | faulty clients, and what the cluster is busy with while somebody lies |
+//! | `low_quorum` | a defect for Twins to find |
 //! | `network`, `disk`, `damage`, `signing` | what is replaced, and what happens to it |
 //! | `oracle` | what must hold |
 //! | `shrink` | a failing plan without the faults it does not need |
@@ -42,6 +44,7 @@ mod ending;
 mod faulty;
 mod fingerprint;
 mod history;
+mod low_quorum;
 mod network;
 mod oracle;
 mod plan;
@@ -54,6 +57,7 @@ mod serving;
 mod shrink;
 mod signing;
 mod trace;
+pub mod twins;
 mod world;
 
 pub use plan::{CrashPoint, Options, Sabotage};

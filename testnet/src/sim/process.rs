@@ -104,6 +104,8 @@ pub(super) struct Cluster {
     pub(super) clients: Vec<PublicKey>,
     pub(super) log_segment_bytes: u64,
     pub(super) sabotage: Option<Sabotage>,
+    /// Who runs twice.
+    pub(super) twin: Option<ReplicaId>,
     pub(super) power: Power,
 }
 
@@ -177,7 +179,7 @@ impl Process {
         };
         let settings = StorageSettings {
             cluster: cluster.committee.cluster(),
-            replica: ReplicaId(index as u16),
+            replica: cluster.identity(index),
             trust: Trust::NewCluster,
             log_segment_bytes: cluster.log_segment_bytes,
             snapshot_segment_bytes: cluster.log_segment_bytes,
@@ -206,7 +208,7 @@ impl Process {
     }
 
     pub(super) fn id(&self) -> ReplicaId {
-        ReplicaId(self.index as u16)
+        self.settings.replica
     }
 
     fn disk(&self, cluster: &Cluster, directory: &str) -> SimulatedDisk {
@@ -376,7 +378,7 @@ impl Process {
                     let answer = running.serve(cluster, own, now, client, &bytes, &mut turned.published)?;
                     turned.answers.extend(answer.map(|answer| (client, answer)));
                 }
-                Incoming::LinkUp(peer) => running.driver.input(Input::LinkUp(ReplicaId(peer as u16))),
+                Incoming::LinkUp(peer) => running.driver.input(Input::LinkUp(cluster.identity(peer))),
                 Incoming::Timer => running.driver.input(Input::Timer),
                 Incoming::Stored(snapshot) => running.driver.checkpoint_stored(snapshot),
             }
