@@ -41,3 +41,41 @@ fn what_makes_no_sense_exits_with_2() {
         assert_eq!(testnet(words).status.code(), Some(2), "{words:?}");
     }
 }
+
+/// A scenario file of the test's own.
+fn scenario(rest: &str) -> tempfile::NamedTempFile {
+    let file = tempfile::Builder::new().suffix(".toml").tempfile().expect("made");
+    let crash = "[[event]]\nat = \"500ms\"\ndo = \"crash\"\nreplica = 0\n";
+    let text = format!("title = \"own\"\nreplicas = 4\nduration = \"1s\"\n{crash}{rest}");
+    std::fs::write(file.path(), text).expect("written");
+    file
+}
+
+fn run(file: &tempfile::NamedTempFile, more: &[&str]) -> std::process::Output {
+    testnet(&[&["run", file.path().to_str().expect("a name")], more].concat())
+}
+
+#[test]
+fn a_scenario_exits_by_whether_it_is_as_expected() {
+    let met = run(&scenario("[expect]\nview_at_least = 1\n"), &["--json"]);
+    assert_eq!(met.status.code(), Some(0), "{}", String::from_utf8_lossy(&met.stderr));
+    let told: serde_json::Value = serde_json::from_slice(&met.stdout).expect("one object");
+    assert_eq!((&told["v"], &told["mode"], &told["verdict"]), (&1.into(), &"simulated".into(), &"ok".into()));
+    let missed = run(&scenario("[expect]\nview_at_most = 0\n"), &[]);
+    assert_eq!(missed.status.code(), Some(5));
+    assert!(String::from_utf8_lossy(&missed.stderr).contains("expected: view at most 0; observed: 1"));
+}
+
+/// What is no scenario, or cannot be played as asked for, exits with 2 and names the line.
+#[test]
+fn a_mistake_in_a_scenario_exits_with_2_and_its_line() {
+    let unknown = run(&scenario("[expect]\nveiw_at_most = 0\n"), &[]);
+    assert_eq!(unknown.status.code(), Some(2));
+    let told = String::from_utf8_lossy(&unknown.stderr).into_owned();
+    assert!(told.contains("line 9: unknown field `veiw_at_most`"), "{told}");
+    let virtual_only = "[[event]]\nat = \"600ms\"\ndo = \"loss\"\npercent = 10\n";
+    let real = run(&scenario(virtual_only), &["--real"]);
+    assert_eq!(real.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&real.stderr).contains("line 9: links of one machine"), "{real:?}");
+    assert_eq!(testnet(&["run", "there-is-none.toml"]).status.code(), Some(2));
+}

@@ -75,6 +75,8 @@ impl World {
                 ailments.slow_until = self.now + lasts;
                 ailments.slow_most = most;
             }
+            Breakage::Turn { replica, on } => self.turn_liar(replica, on),
+            Breakage::Links { replica, weather } => self.change_links(replica, weather),
             Breakage::Damage { replica, damage, in_log, choice, downtime } => {
                 if self.processes[replica].running.is_none() {
                     return;

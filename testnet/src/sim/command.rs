@@ -188,6 +188,7 @@ impl Simulate {
             ed25519: self.ed25519,
             power_cut_at: self.power_cut_at,
             twins: None,
+            script: None,
             sabotage: self.sabotage,
             trace: self.trace.is_some(),
         })

@@ -20,6 +20,7 @@
 //! | `breaking` | crashes, blackouts, partitions, pauses, healing |
 //! | `process`, `receiving`, `publishing`, `serving` | one replica on its disk, what reaches it, what leaves it, what it tells clients |
 //! | [`twins`] | one replica that runs twice, in every pattern of partitions |
+//! | [`script`] | faults that a person wrote down |
 //! | `conspiracy` | more than f liars, and who is convicted when agreement breaks |
 //! | `client`, `history` | clients, and what they were told |
 //! | `faulty` | faulty clients, and what the cluster is busy with while somebody lies |
@@ -53,6 +54,7 @@ mod publishing;
 mod queue;
 mod receiving;
 mod report;
+pub mod script;
 mod serving;
 mod shrink;
 mod signing;
@@ -82,6 +84,7 @@ pub fn run(seed: u64, options: &Options) -> SimulationReport {
             operations: 0,
             counters: Counters::default(),
             operations_by_replica: Vec::new(),
+            story: script::Story::default(),
             planned: plan::Plan::new(seed, options).planned(),
             trace: Vec::new(),
         }

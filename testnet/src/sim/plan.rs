@@ -4,13 +4,14 @@
 //! that none of them hides what another would have shown.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use quorate_crypto::ReplicaId;
 use quorate_protocol::parameters::{Micros, Parameters};
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha12Rng;
 
-use super::twins;
+use super::{script, twins};
 use crate::faults::Misbehaviour;
 use crate::faults::client::ClientBehaviour;
 
@@ -93,6 +94,8 @@ pub struct Options {
     pub without: BTreeSet<usize>,
     /// One replica runs twice, and nothing else is wrong but what this scenario says.
     pub twins: Option<twins::Scenario>,
+    /// Nothing goes wrong but what this script says.
+    pub script: Option<Arc<script::Script>>,
     /// A defect to be found.
     pub sabotage: Option<Sabotage>,
     /// Collect a line for every event.
@@ -181,6 +184,10 @@ pub(super) enum Breakage {
     DiskFull { replica: usize, more: u64, lasts: Micros },
     /// Syncs take up to `most`, for a time.
     SlowSync { replica: usize, most: Micros, lasts: Micros },
+    /// A replica lies in these ways from now on; in none, it is honest.
+    Turn { replica: usize, on: Vec<Misbehaviour> },
+    /// Links get weather of their own, all or those of one replica; or lose it.
+    Links { replica: Option<usize>, weather: Option<Weather> },
     /// The machine loses power, and what its disk holds is not what was written. `choice` decides where.
     Damage { replica: usize, damage: Damage, in_log: bool, choice: u64, downtime: Micros },
 }
@@ -322,6 +329,9 @@ impl Plan {
         plan.leave_out(&if options.calm { all.collect() } else { options.without.clone() });
         if let Some(scenario) = options.twins {
             scenario.adapt(&mut plan);
+        }
+        if let Some(script) = &options.script {
+            script.adapt(&mut plan);
         }
         plan
     }

@@ -500,6 +500,7 @@ impl World {
                 self.counters.acted_in(behaviour.name(), phase.name(), acted);
             }
         }
+        let story = self.story();
         let (trace_hash, trace) = self.trace.finish();
         SimulationReport {
             seed: self.plan.seed,
@@ -510,6 +511,7 @@ impl World {
             operations: self.history.ended(),
             counters: self.counters,
             operations_by_replica: self.operations_by_replica,
+            story,
             planned: self.planned,
             trace,
         }
