@@ -17,7 +17,11 @@ use crate::log::LogKey;
 ///
 /// `reply_cache_bytes` of genesis is for all sessions of one key together; the protocol's is for one session.
 pub fn parameters(genesis: &Genesis) -> Parameters {
-    let numbers = genesis.parameters();
+    parameters_of(genesis.parameters())
+}
+
+/// The same of numbers that no genesis file holds yet.
+pub fn parameters_of(numbers: &quorate_keys::genesis::Parameters) -> Parameters {
     let size = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
     Parameters {
         window: numbers.window,

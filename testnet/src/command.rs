@@ -8,7 +8,7 @@
 //! | [`arguments`] | flags, variables, help |
 //! | `up` | starting, and the line that goes on while it runs |
 //! | `screen` | tables, steps, colour |
-//! | `status`, `turning`, `processes`, `logs`, `evidence`, `attack`, `bench`, `drill`, `compare` | the other commands |
+//! | `status`, `turning`, `processes`, `logs`, `evidence`, `attack`, `bench`, `drill`, `run`, `compare` | the other commands |
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -29,6 +29,7 @@ mod drill;
 mod evidence;
 mod logs;
 mod processes;
+pub mod run;
 mod screen;
 mod status;
 mod turning;
@@ -83,6 +84,7 @@ fn in_runtime(command: Command, directory: &Directory, named: Option<PathBuf>, r
             Command::Up(up) => up.run(directory, report).await,
             Command::Drill(drill) => drill::run(&drill, named, report).await,
             Command::Compare(compare) => compare.run(report).await,
+            Command::Run(run) => run.run(named, report).await,
             command => tokio::select! {
                 outcome = connected(command, directory, report) => outcome,
                 _ = tokio::signal::ctrl_c() => Err(Failure::interrupted()),
@@ -107,6 +109,7 @@ async fn connected(command: Command, directory: &Directory, report: Report) -> R
         Command::Up(_)
         | Command::Drill(_)
         | Command::Compare(_)
+        | Command::Run(_)
         | Command::Logs(_)
         | Command::Faults
         | Command::Simulate(_)

@@ -11,6 +11,7 @@
 //! | [`drill`] | attacks on real processes, and what clients notice of them |
 //! | [`compare`] | a testnet beside other systems on this machine, in one run |
 //! | [`command`] | the `quorate-testnet` command |
+//! | [`scenario`] | scenario files, played in the simulator or on real processes |
 //! | [`sim`] | the same replicas in virtual time: one seed decides everything |
 
 pub mod bench;
@@ -20,4 +21,5 @@ pub mod drill;
 pub mod faults;
 pub mod fuzz;
 pub mod launcher;
+pub mod scenario;
 pub mod sim;

@@ -8,6 +8,7 @@ use clap::{ArgMatches, Args, CommandFactory as _, FromArgMatches as _, Parser, S
 use quorate_crypto::ReplicaId;
 use quorate_keys::Protocol;
 
+use super::run::Run;
 use crate::drill::Drill;
 use crate::faults::Trigger;
 use crate::faults::client::{ClientBehaviour, UnknownClientBehaviour};
@@ -27,7 +28,7 @@ Examples:
   quorate-testnet down
 
 Exit codes: 0 ok; 1 refused by the service; 2 usage or configuration; 3 no quorum in time; 5 a simulated run broke a
-rule, or a drill missed a bar; 130 interrupted.";
+rule, a scenario was not as expected, or a drill missed a bar; 130 interrupted.";
 
 /// A Quorate cluster on this machine in which any replica can be made to lie, and the simulator that looks for what
 /// breaks.
@@ -130,6 +131,11 @@ pub enum Command {
         after_long_help = "Examples:\n  quorate-testnet compare\n  quorate-testnet compare --etcd ./etcd --duration 5s --rounds 5 --json\n\nBoth keep their data in one temporary directory (TMPDIR says where), which is removed in the end. What does not run\nin a round is paused, so that each has the machine to itself while it is measured."
     )]
     Compare(Compare),
+    /// Play a scenario file: what goes wrong from when to when, and what must come of it.
+    #[command(
+        after_long_help = "Examples:\n  quorate-testnet run testnet/scenarios/etcd-rejoining-replica.toml\n  quorate-testnet run scenario.toml --real\n\ndocs/testing.md says what a scenario file holds. Exit code 5: an expectation was not met."
+    )]
+    Run(Run),
     /// Run the same replicas in virtual time: one seed decides everything.
     Simulate(Simulate),
     /// Give mutated bytes to every decoder and file parser, and to whole replicas.

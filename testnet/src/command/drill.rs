@@ -51,7 +51,7 @@ pub(super) async fn run(drill: &Drill, named: Option<PathBuf>, output: Output) -
 }
 
 /// What is under way, on stderr, for people only.
-fn spinner() -> ProgressBar {
+pub(super) fn spinner() -> ProgressBar {
     let target =
         if std::io::stderr().is_terminal() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
     let spinner = ProgressBar::with_draw_target(None, target);
@@ -62,7 +62,7 @@ fn spinner() -> ProgressBar {
     spinner
 }
 
-fn failure(error: DrillError) -> Failure {
+pub(super) fn failure(error: DrillError) -> Failure {
     match error {
         DrillError::Client(error) | DrillError::Bench(BenchError::Client(error)) => Failure::from(error),
         DrillError::Bench(BenchError::Nothing(_)) | DrillError::Stalled(_) => Failure::unknown(error.to_string()),

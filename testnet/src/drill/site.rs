@@ -25,7 +25,10 @@ const PRIMARY_PATIENCE: Duration = Duration::from_mins(1);
 
 /// Where the testnets of a drill go.
 #[derive(Clone, Debug)]
-pub struct Place(Option<PathBuf>);
+pub struct Place {
+    named: Option<PathBuf>,
+    parameters: Vec<(String, u64)>,
+}
 
 /// A running testnet. Dropping it ends its processes at once, and removes its files unless its place was named.
 pub struct Site {
@@ -43,7 +46,13 @@ pub struct Site {
 impl Place {
     /// `named` is kept, and must hold no testnet yet; without it everything is temporary.
     pub fn new(named: Option<PathBuf>) -> Place {
-        Place(named)
+        Place { named, parameters: Vec::new() }
+    }
+
+    /// The testnets have these parameters in their genesis file.
+    #[must_use]
+    pub fn with_parameters(self, parameters: Vec<(String, u64)>) -> Place {
+        Place { parameters, ..self }
     }
 
     /// Starts `replicas` replicas, and returns when they have committed an operation. A drill with several testnets
@@ -57,7 +66,7 @@ impl Place {
         replicas: usize,
         behaviours: impl Fn(ReplicaId) -> Vec<String>,
     ) -> Result<Site, DrillError> {
-        let (root, temporary) = match &self.0 {
+        let (root, temporary) = match &self.named {
             Some(named) => (named.clone(), None),
             None => {
                 let made = tempfile::Builder::new().prefix("quorate-drill-").tempdir();
@@ -74,7 +83,11 @@ impl Place {
                 first.display()
             )));
         }
-        let plan = Plan { protocol: Protocol::Pbft, endpoints: ports::any_free(replicas)?, parameters: Vec::new() };
+        let plan = Plan {
+            protocol: Protocol::Pbft,
+            endpoints: ports::any_free(replicas)?,
+            parameters: self.parameters.clone(),
+        };
         let (genesis, description) = creation::create(&directory, &plan).inspect_err(|_| {
             // Nothing of it ran; if it cannot be removed, the next attempt says so.
             let _ = directory.clear();

@@ -76,6 +76,8 @@ impl World {
                 ailments.slow_until = self.now + lasts;
                 ailments.slow_most = most;
             }
+            Breakage::Turn { replica, on } => self.turn_liar(replica, on),
+            Breakage::Links { replica, weather } => self.change_links(replica, weather),
             Breakage::Damage { replica, damage, in_log, choice, downtime } => {
                 if self.processes[replica].running.is_none() {
                     return;
@@ -278,13 +280,14 @@ impl World {
         self.trace.event(self.now, "start", replica as u64, life, &[]);
         self.incoming(replica, Incoming::Timer);
         for peer in 0..self.processes.len() {
-            if peer != replica && self.processes[peer].running.is_some() {
+            let other = self.cluster.identity(peer) != self.cluster.identity(replica);
+            if other && self.processes[peer].running.is_some() {
                 self.link_up(replica, peer);
                 self.link_up(peer, replica);
             }
         }
         for client in 0..self.clients.len() {
-            self.clients[client].link_up(self.now, ReplicaId(replica as u16));
+            self.clients[client].link_up(self.now, self.cluster.identity(replica));
             self.drain_client(client);
         }
     }

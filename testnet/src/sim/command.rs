@@ -27,7 +27,7 @@ const DEFAULT_SEEDS: u64 = 500;
 /// A campaign of so many runs of all sizes fails if a possible pair of behaviour and phase never came up.
 const COVERAGE_RUNS: u64 = 5_000;
 /// A campaign stops after so many failing seeds.
-const FAILURES_MAX: usize = 10;
+pub(super) const FAILURES_MAX: usize = 10;
 
 /// Runs the same replicas in virtual time: one seed decides faults, network, disks and clients.
 ///
@@ -94,8 +94,8 @@ pub struct Simulate {
     /// Write a line for every event of the seed to this file.
     #[arg(long, requires = "seed")]
     pub trace: Option<PathBuf>,
-    /// Build in a defect, to see the oracles find it: `lost-sync`, `send-before-record`, or the
-    /// `canary` that always fails.
+    /// Build in a defect, to see the oracles find it: `lost-sync`, `send-before-record`, `low-quorum`, or
+    /// the `canary` that always fails.
     #[arg(long, value_parser = sabotage)]
     pub sabotage: Option<Sabotage>,
     /// Let the defects of our own code loose one after the other; each must die. In a binary built with
@@ -105,6 +105,9 @@ pub struct Simulate {
     /// Only this mutant; may be given several times.
     #[arg(long = "mutant", requires = "mutants", value_parser = super::mutants::named, value_name = "NAME")]
     pub only: Vec<Mutant>,
+    /// One replica that runs twice.
+    #[command(flatten)]
+    pub twins: super::twins::command::Twins,
     /// Threads of a campaign; all processors if not given.
     #[arg(long)]
     pub threads: Option<usize>,
@@ -143,7 +146,7 @@ fn fault(text: &str) -> Result<(u16, Misbehaviour), String> {
 }
 
 fn sabotage(text: &str) -> Result<Sabotage, String> {
-    Sabotage::by_name(text).ok_or_else(|| "lost-sync, send-before-record or canary".to_owned())
+    Sabotage::by_name(text).ok_or_else(|| "lost-sync, send-before-record, low-quorum or canary".to_owned())
 }
 
 fn crash_point(text: &str) -> Result<CrashPoint, String> {
@@ -158,7 +161,7 @@ fn crash_point(text: &str) -> Result<CrashPoint, String> {
 }
 
 impl Simulate {
-    fn options(&self) -> anyhow::Result<Options> {
+    pub(super) fn options(&self) -> anyhow::Result<Options> {
         let size = match self.replicas {
             Replicas::Exactly(count) => Some(count),
             Replicas::All => None,
@@ -197,6 +200,8 @@ impl Simulate {
             ed25519: self.ed25519,
             power_cut_at: self.power_cut_at,
             rejoin_dies_at: self.rejoin_dies_at,
+            twins: None,
+            script: None,
             sabotage: self.sabotage,
             trace: self.trace.is_some(),
         })
@@ -208,6 +213,9 @@ impl Simulate {
     /// A trace file that cannot be written, options that contradict each other.
     pub fn run(&self) -> anyhow::Result<u8> {
         let options = self.options()?;
+        if self.twins.wanted {
+            return super::twins::command::run(self, &options);
+        }
         // A panic inside a run is a verdict, told with its seed.
         std::panic::set_hook(Box::new(|_| {}));
         let code = match self.seed {
@@ -402,7 +410,7 @@ fn replay_line(report: &SimulationReport, options: &Options) -> String {
     words.join(" ")
 }
 
-fn print_counters(out: &mut impl std::io::Write, counters: &super::report::Counters) -> anyhow::Result<()> {
+pub(super) fn print_counters(out: &mut impl std::io::Write, counters: &super::report::Counters) -> anyhow::Result<()> {
     for (name, count) in counters.named() {
         writeln!(out, "  {:<32} {count:>12}", name.replace('_', " "))?;
     }
@@ -435,7 +443,7 @@ fn print_matrix(out: &mut impl std::io::Write, counters: &super::report::Counter
     Ok(())
 }
 
-fn progress(extent: Extent) -> ProgressBar {
+pub(super) fn progress(extent: Extent) -> ProgressBar {
     if !std::io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }

@@ -3,7 +3,7 @@
 use quorate_crypto::Digest;
 use quorate_kv::Operation;
 use quorate_protocol::parameters::Micros;
-use quorate_protocol::reply::{Refusal, Reply};
+use quorate_protocol::reply::{Outcome, Refusal, Reply};
 
 /// How a request ended for its client.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +29,11 @@ pub(super) struct Asked {
 }
 
 impl Asked {
+    /// Whether it executed, as the client was told.
+    pub(super) const fn is_executed(&self) -> bool {
+        matches!(&self.ended, Some((_, Ended::Executed(reply))) if matches!(reply.outcome, Outcome::Results(_) | Outcome::ExecutedEarlier))
+    }
+
     /// For people.
     pub(super) fn name(&self) -> String {
         format!("request {} of client {}", self.number, self.client)

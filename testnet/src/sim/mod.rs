@@ -19,9 +19,12 @@
 //! | `world`, `queue`, `ending` | the event loop, and when it is over |
 //! | `breaking` | crashes, blackouts, partitions, pauses, lost disks, healing |
 //! | `process`, `receiving`, `publishing`, `serving` | one replica on its disk, what reaches it, what leaves it, what it tells clients |
+//! | [`twins`] | one replica that runs twice, in every pattern of partitions |
+//! | [`script`] | faults that a person wrote down |
 //! | `conspiracy` | more than f liars, and who is convicted when agreement breaks |
 //! | `client`, `history` | clients, and what they were told |
 //! | `faulty` | faulty clients, and what the cluster is busy with while somebody lies |
+//! | `low_quorum` | a defect for Twins to find |
 //! | `network`, `disk`, `damage`, `signing` | what is replaced, and what happens to it |
 //! | `oracle` | what must hold |
 //! | `shrink` | a failing plan without the faults it does not need |
@@ -43,6 +46,7 @@ mod ending;
 mod faulty;
 mod fingerprint;
 mod history;
+mod low_quorum;
 mod mutants;
 mod network;
 mod oracle;
@@ -52,10 +56,12 @@ mod publishing;
 mod queue;
 mod receiving;
 mod report;
+pub mod script;
 mod serving;
 mod shrink;
 pub(crate) mod signing;
 mod trace;
+pub mod twins;
 mod world;
 
 pub use plan::{CrashPoint, Options, Sabotage};
@@ -80,6 +86,7 @@ pub fn run(seed: u64, options: &Options) -> SimulationReport {
             operations: 0,
             counters: Counters::default(),
             operations_by_replica: Vec::new(),
+            story: script::Story::default(),
             planned: plan::Plan::new(seed, options).planned(),
             trace: Vec::new(),
         }

@@ -79,6 +79,14 @@ impl Network {
         Some(self.partitions.remove(position).shape)
     }
 
+    /// A link has this weather from now on; without one that of all links.
+    pub(super) fn set_link(&mut self, from: usize, to: usize, weather: Option<Weather>) {
+        match weather {
+            Some(weather) => self.links.insert((from, to), weather),
+            None => self.links.remove(&(from, to)),
+        };
+    }
+
     /// Fair weather, nobody apart. What liars' links make of frames stays.
     pub(super) fn heal(&mut self) {
         self.weather = FAIR_WEATHER;

@@ -4,12 +4,14 @@
 //! that none of them hides what another would have shown.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use quorate_crypto::ReplicaId;
 use quorate_protocol::parameters::{Micros, Parameters};
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha12Rng;
 
+use super::{script, twins};
 use crate::faults::Misbehaviour;
 use crate::faults::client::ClientBehaviour;
 
@@ -30,6 +32,8 @@ pub enum Sabotage {
     LostSync,
     /// Messages leave and decisions count without waiting for their records.
     SendBeforeRecord,
+    /// Quorums are one smaller than they must be.
+    LowQuorum,
     /// Nothing is wrong, and the run says that something is: the canary that must always be seen to fail.
     Canary,
 }
@@ -40,13 +44,15 @@ impl Sabotage {
         match self {
             Sabotage::LostSync => "lost-sync",
             Sabotage::SendBeforeRecord => "send-before-record",
+            Sabotage::LowQuorum => "low-quorum",
             Sabotage::Canary => "canary",
         }
     }
 
     /// The one of this name.
     pub fn by_name(name: &str) -> Option<Sabotage> {
-        [Sabotage::LostSync, Sabotage::SendBeforeRecord, Sabotage::Canary].into_iter().find(|one| one.name() == name)
+        let all = [Sabotage::LostSync, Sabotage::SendBeforeRecord, Sabotage::LowQuorum, Sabotage::Canary];
+        all.into_iter().find(|one| one.name() == name)
     }
 }
 
@@ -90,6 +96,10 @@ pub struct Options {
     pub calm: bool,
     /// Numbers of planned faults that are left out, as a shrunk failure names them.
     pub without: BTreeSet<usize>,
+    /// One replica runs twice, and nothing else is wrong but what this scenario says.
+    pub twins: Option<twins::Scenario>,
+    /// Nothing goes wrong but what this script says.
+    pub script: Option<Arc<script::Script>>,
     /// A defect to be found.
     pub sabotage: Option<Sabotage>,
     /// Collect a line for every event.
@@ -181,6 +191,10 @@ pub(super) enum Breakage {
     DiskFull { replica: usize, more: u64, lasts: Micros },
     /// Syncs take up to `most`, for a time.
     SlowSync { replica: usize, most: Micros, lasts: Micros },
+    /// A replica lies in these ways from now on; in none, it is honest.
+    Turn { replica: usize, on: Vec<Misbehaviour> },
+    /// Links get weather of their own, all or those of one replica; or lose it.
+    Links { replica: Option<usize>, weather: Option<Weather> },
     /// The machine loses power, and what its disk holds is not what was written. `choice` decides where.
     Damage { replica: usize, damage: Damage, in_log: bool, choice: u64, downtime: Micros },
 }
@@ -227,6 +241,7 @@ pub(super) struct Plan {
     pub(super) power_cut_at: Option<u64>,
     pub(super) crash_point: Option<CrashPoint>,
     pub(super) beyond_f: bool,
+    pub(super) twins: Option<twins::Scenario>,
     pub(super) sabotage: Option<Sabotage>,
 }
 
@@ -344,10 +359,17 @@ impl Plan {
             power_cut_at: options.power_cut_at,
             crash_point: options.crash_point,
             beyond_f: options.beyond_f,
+            twins: None,
             sabotage: options.sabotage,
         };
         let all = 0..plan.planned().len();
         plan.leave_out(&if options.calm { all.collect() } else { options.without.clone() });
+        if let Some(scenario) = options.twins {
+            scenario.adapt(&mut plan);
+        }
+        if let Some(script) = &options.script {
+            script.adapt(&mut plan);
+        }
         plan
     }
 

@@ -104,6 +104,8 @@ pub(super) struct Cluster {
     pub(super) clients: Vec<PublicKey>,
     pub(super) log_segment_bytes: u64,
     pub(super) sabotage: Option<Sabotage>,
+    /// Who runs twice.
+    pub(super) twin: Option<ReplicaId>,
     pub(super) power: Power,
 }
 
@@ -244,7 +246,7 @@ impl Process {
     }
 
     pub(super) fn id(&self) -> ReplicaId {
-        ReplicaId(self.index as u16)
+        self.settings.replica
     }
 
     fn disk(&self, cluster: &Cluster, directory: &str) -> SimulatedDisk {
@@ -416,7 +418,7 @@ impl Process {
                     let answer = running.serve(cluster, own, now, client, &bytes, &mut turned.published)?;
                     turned.answers.extend(answer.map(|answer| (client, answer)));
                 }
-                Incoming::LinkUp(peer) => running.driver.input(Input::LinkUp(ReplicaId(peer as u16))),
+                Incoming::LinkUp(peer) => running.driver.input(Input::LinkUp(cluster.identity(peer))),
                 Incoming::Timer => running.driver.input(Input::Timer),
                 Incoming::Stored(snapshot) => running.driver.checkpoint_stored(snapshot),
             }
@@ -458,7 +460,7 @@ fn settings(cluster: &Cluster, index: usize, life: u64, trust: Trust) -> Storage
     let key = |what: &[u8]| LogKey(cluster.random_bytes(what, index, life));
     StorageSettings {
         cluster: cluster.committee.cluster(),
-        replica: ReplicaId(index as u16),
+        replica: cluster.identity(index),
         trust,
         log_segment_bytes: cluster.log_segment_bytes,
         snapshot_segment_bytes: cluster.log_segment_bytes,

@@ -90,8 +90,12 @@ impl World {
             self.fail(Violation::new("frame", format!("replica {from} sends {} bytes", bytes.len())));
         }
         let recipients: Vec<usize> = match to {
-            Recipients::Others => (0..self.processes.len()).filter(|to| *to != from).collect(),
-            Recipients::One(id) => vec![id.index()],
+            // Both instances of a twin are sent to, and neither by the other.
+            Recipients::Others => {
+                let own = self.cluster.identity(from);
+                (0..self.processes.len()).filter(|to| self.cluster.identity(*to) != own).collect()
+            }
+            Recipients::One(id) => self.cluster.processes_of(id).collect(),
         };
         if self.trace.wants_lines() {
             self.trace.line(self.now, || format!("{from} -> {recipients:?} {}", describe(message)));
@@ -107,7 +111,7 @@ impl World {
             if to == from || to >= self.processes.len() {
                 continue;
             }
-            let copies = self.network.between_replicas(&mut self.random, from, to, self.now);
+            let copies = self.copies(from, to, message);
             if self.trace.wants_lines() && copies == Copies::default() {
                 self.trace.line(self.now, || format!("{from} -> {to} lost: {}", describe(message)));
             }
@@ -115,6 +119,7 @@ impl World {
                 let life = self.processes[to].life;
                 let bytes = if liar { self.network.garble(&mut self.random, &bytes) } else { Arc::clone(&bytes) };
                 self.queue.push(self.now + delay, Event::ToReplica { from, to, life, bytes });
+                self.lower_quorum(from, to, message, delay);
             }
         }
     }

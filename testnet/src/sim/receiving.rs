@@ -16,7 +16,7 @@ impl Running {
         let limits = MessageLimits { window: cluster.parameters.window };
         let message: Message = decode(bytes, cluster.parameters.frame_bytes_max).map_err(|error| error.to_string())?;
         let verified = self.verifier.verify(message, committee, &limits).map_err(|error| error.to_string())?;
-        let from = ReplicaId(from as u16);
+        let from = cluster.identity(from);
         if !matches!(&*verified, Message::Requests(_)) {
             self.driver.input(Input::Message { from, message: verified });
             return Ok(());

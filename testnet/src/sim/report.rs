@@ -6,6 +6,7 @@ use std::fmt;
 use quorate_crypto::Digest;
 use serde_json::{Value, json};
 
+use super::script::Story;
 use crate::faults::phase::possible_pairs;
 
 /// A rule that did not hold.
@@ -177,6 +178,8 @@ pub struct SimulationReport {
     pub counters: Counters,
     /// Storage operations of each replica until everything healed.
     pub operations_by_replica: Vec<u64>,
+    /// What it came to for clients and liars.
+    pub story: Story,
     /// What the seed planned to go wrong, a line each; the place in the list is the number that `--without` takes.
     pub planned: Vec<String>,
     /// A line for every event, if asked for.

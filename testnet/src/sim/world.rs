@@ -124,14 +124,16 @@ impl World {
             clients: client_keys.clone(),
             log_segment_bytes: plan.log_segment_bytes,
             sabotage: plan.sabotage,
+            twin: plan.twins.map(|scenario| ReplicaId(scenario.twin)),
             power: Power::default(),
         };
         let mut random = ChaCha12Rng::seed_from_u64(seed ^ 0x5eed);
-        let processes = (0..plan.replicas).map(|index| {
-            let misbehaviours = plan.liars.get(&ReplicaId(index as u16));
+        let processes = (0..plan.processes()).map(|index| {
+            let identity = cluster.identity(index);
+            let misbehaviours = plan.liars.get(&identity);
             let switch = Switch::with(misbehaviours.cloned().unwrap_or_default());
             let (liar, skew, clock) = (misbehaviours.is_some(), plan.skews[index], plan.clocks.get(&index).copied());
-            Process::create(&cluster, index, keys.key(index), switch, liar, skew, clock)
+            Process::create(&cluster, index, keys.key(identity.index()), switch, liar, skew, clock)
                 .unwrap_or_else(|error| panic!("storage of a new replica: {error}"))
         });
         let mut processes: Vec<Process> = processes.collect();
@@ -149,7 +151,7 @@ impl World {
             processes[point.replica].die_at(point);
         }
         World {
-            network: Network::new(plan.replicas, plan.weather, plan.link_weather.clone(), plan.garbling),
+            network: Network::new(plan.processes(), plan.weather, plan.link_weather.clone(), plan.garbling),
             by_key: client_keys.iter().enumerate().map(|(index, key)| (*key, index)).collect(),
             cluster,
             processes,
@@ -259,8 +261,8 @@ impl World {
             }
             Event::ToClient { from, client, bytes } => {
                 self.trace.event(self.now, "answer", from as u64, client as u64, &bytes);
-                let liar = self.processes[from].liar;
-                self.clients[client].receive(self.now, ReplicaId(from as u16), &bytes, liar, &mut self.oracles);
+                let (liar, from) = (self.processes[from].liar, self.cluster.identity(from));
+                self.clients[client].receive(self.now, from, &bytes, liar, &mut self.oracles);
                 self.drain_client(client);
             }
             Event::ClientWake { client } if self.clients[client].wake_at == Some(self.now) => {
@@ -280,6 +282,7 @@ impl World {
             Event::Start { replica, life } => self.start(replica, life),
             Event::SpaceBack { replica } => self.space_back(replica),
             Event::Heal => {
+                self.count_rounds();
                 self.operations_by_replica = self.operations_so_far();
                 self.heal();
             }
@@ -437,8 +440,9 @@ impl World {
         for one in outgoing {
             let bytes = Arc::new(encode(&one.message));
             let stream = matches!(one.message, ClientMessage::Watch { .. } | ClientMessage::Unwatch { .. });
-            for replica in one.to {
-                let to = replica.index();
+            let processes: Vec<usize> =
+                one.to.into_iter().flat_map(|replica| self.cluster.processes_of(replica)).collect();
+            for to in processes {
                 if stream {
                     let (at, life) = (self.stream_arrival(to, CLIENT_STREAMS + client), self.processes[to].life);
                     let bytes = Arc::clone(&bytes);
@@ -504,6 +508,7 @@ impl World {
                 self.counters.acted_in(behaviour.name(), phase.name(), acted);
             }
         }
+        let story = self.story();
         let (trace_hash, trace) = self.trace.finish();
         SimulationReport {
             seed: self.plan.seed,
@@ -514,6 +519,7 @@ impl World {
             operations: self.history.ended(),
             counters: self.counters,
             operations_by_replica: self.operations_by_replica,
+            story,
             planned: self.planned,
             trace,
         }

@@ -13,3 +13,4 @@ mod hostile;
 mod lifecycle;
 mod load;
 mod refusals;
+mod scenarios;

@@ -1,5 +1,7 @@
 //! Evidence: it verifies offline, and it convicts only those who lie.
 
+use std::collections::BTreeSet;
+
 use quorate_crypto::{Committee, ReplicaId, Verifier};
 use quorate_protocol::evidence::Evidence;
 
@@ -11,6 +13,8 @@ pub(in crate::sim) struct EvidenceCheck {
     window: u64,
     verifier: Verifier,
     liars: Vec<ReplicaId>,
+    /// Who was convicted so far.
+    pub(super) convicted: BTreeSet<ReplicaId>,
 }
 
 impl EvidenceCheck {
@@ -20,7 +24,7 @@ impl EvidenceCheck {
         verifier: Verifier,
         liars: Vec<ReplicaId>,
     ) -> EvidenceCheck {
-        EvidenceCheck { committee, window, verifier, liars }
+        EvidenceCheck { committee, window, verifier, liars, convicted: BTreeSet::new() }
     }
 
     /// A replica may be convicted from now on.
@@ -28,10 +32,13 @@ impl EvidenceCheck {
         self.liars.push(replica);
     }
 
-    pub(super) fn check(&self, replica: ReplicaId, evidence: &Evidence) -> Result<(), Violation> {
+    pub(super) fn check(&mut self, replica: ReplicaId, evidence: &Evidence) -> Result<(), Violation> {
         let by = format!("published by replica {replica}");
         match evidence.verify(&self.committee, self.window, &self.verifier) {
-            Ok(conviction) if self.liars.contains(&conviction.accused) => Ok(()),
+            Ok(conviction) if self.liars.contains(&conviction.accused) => {
+                self.convicted.insert(conviction.accused);
+                Ok(())
+            }
             Ok(conviction) => Err(Violation::new(
                 "evidence",
                 format!("{conviction:?} convicts an honest replica; {by}: {evidence:?}"),

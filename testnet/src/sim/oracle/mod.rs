@@ -19,6 +19,7 @@
 //! | [`memory`] | nothing grows without bound |
 //! | [`liveness`] | once everything is well, everything ends |
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use quorate_crypto::{Committee, ReplicaId, Seq, SignatureScheme, Verifier};
@@ -124,6 +125,11 @@ impl Oracles {
     pub(super) fn count_among_faulty(&mut self, replica: ReplicaId) {
         self.evidence.count_among_faulty(replica);
         self.certificates.count_among_faulty(replica);
+    }
+
+    /// Whom evidence has convicted so far.
+    pub(super) const fn convicted(&self) -> &BTreeSet<ReplicaId> {
+        &self.evidence.convicted
     }
 
     /// How often the checks that wait for rare things were made.

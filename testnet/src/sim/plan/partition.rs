@@ -15,6 +15,8 @@ pub(in crate::sim) enum Shape {
     Minority { side: Vec<bool> },
     /// Symmetric, but there only every second period.
     Flapping { side: Vec<bool>, period: Micros },
+    /// Each group is apart from all others.
+    Groups { group: Vec<u8> },
     /// One replica is alone.
     Isolated { replica: usize },
 }
@@ -28,6 +30,7 @@ impl Shape {
             Shape::Ring => "partition ring",
             Shape::Minority { .. } => "partition minority",
             Shape::Flapping { .. } => "partition flapping",
+            Shape::Groups { .. } => "partition in groups",
             Shape::Isolated { .. } => "partition isolated",
         }
     }
@@ -39,6 +42,7 @@ impl Shape {
             Shape::OneWay { side } => side[from] && !side[to],
             Shape::Ring => (from + 1) % replicas != to && (to + 1) % replicas != from,
             Shape::Flapping { side, period } => side[from] != side[to] && (since / period).is_multiple_of(2),
+            Shape::Groups { group } => group[from] != group[to],
             Shape::Isolated { replica } => from == *replica || to == *replica,
         }
     }
@@ -61,6 +65,8 @@ mod tests {
         assert_eq!(cut(&Shape::Minority { side: side.clone() }, 0), around_0);
         assert_eq!(cut(&Shape::Isolated { replica: 0 }, 0), around_0);
         assert_eq!(cut(&Shape::OneWay { side: side.clone() }, 0), vec![(0, 1), (0, 2), (0, 3)]);
+        assert_eq!(cut(&Shape::Groups { group: vec![7, 2, 2, 2] }, 0), around_0);
+        assert_eq!(cut(&Shape::Groups { group: vec![0, 1, 2, 3] }, 0).len(), 12);
         assert_eq!(cut(&Shape::Ring, 0), vec![(0, 2), (1, 3), (2, 0), (3, 1)]);
         let flapping = Shape::Flapping { side, period: 10 };
         assert_eq!((cut(&flapping, 9), cut(&flapping, 10), cut(&flapping, 20)), (around_0.clone(), vec![], around_0));

@@ -1,0 +1,20 @@
+//! A shipped scenario on real processes.
+
+use std::fs;
+use std::path::Path;
+
+use crate::harness::Testnet;
+
+#[test]
+fn an_equivocating_primary_is_convicted_on_real_processes() {
+    let testnet = Testnet::new();
+    let temporary = testnet.place().join("temporary");
+    fs::create_dir_all(&temporary).expect("made");
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios/equivocating-primary.toml");
+    let words = ["run", file.to_str().expect("a name"), "--real", "--json"];
+    let told = testnet.testnet_with(("TMPDIR", &temporary), &words).json();
+    assert_eq!((&told["mode"], &told["verdict"]), (&"real".into(), &"ok".into()), "{told:#}");
+    assert_eq!(told["convicted"], serde_json::json!([0]), "{told:#}");
+    let left: Vec<_> = fs::read_dir(&temporary).expect("there").collect();
+    assert!(left.is_empty(), "files are left: {left:?}");
+}
