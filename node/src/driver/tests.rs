@@ -6,7 +6,7 @@ use quorate_crypto::{
 use quorate_protocol::execution::{ExecutionParameters, InitialConfiguration};
 use quorate_protocol::parameters::Parameters;
 use quorate_protocol::pbft::{Replica, Setup};
-use quorate_protocol::request::{RequestContent, SessionId};
+use quorate_protocol::request::{Operation, RequestContent, SessionId};
 
 use super::*;
 use crate::disk::MemoryDisk;
@@ -64,13 +64,14 @@ fn a_lifetime_is_too_long_if_it_is_for_the_slowest_clock() {
     let longest = wall + parameters.request_lifetime_max;
     for (valid_until, taken) in [(longest, false), (longest - parameters.proposal_time_bound, true)] {
         let (mut driver, committee, verifier) = driver();
+        let put = quorate_kv::Operation::Put(quorate_kv::PutRequest::new(b"key".to_vec(), b"value".to_vec()));
         let content = RequestContent {
             client: SecretKey::from_seed(&CLIENT).public_key(),
             session: SessionId([1; 16]),
             number: 1,
             acknowledged_below: 1,
             valid_until,
-            operations: Vec::new(),
+            operations: vec![Operation { service: quorate_kv::SERVICE, bytes: put.to_bytes() }],
         };
         let request = content.sign(committee.cluster(), &SecretKey::from_seed(&CLIENT));
         let verified = verifier.verify(request, &committee, &()).expect("signed");

@@ -252,7 +252,7 @@ mod tests {
         let status = serde_json::json!({
             "view": 0, "entered": true, "primary": 0, "executed": 100, "state_seq": null, "state_digest": null,
             "checkpoint_seq": checkpoint, "checkpoint_digest": digest, "revision": 1, "ready": true,
-            "transferring": false, "links": [], "evidence": 0, "requests_executed": 0, "view_changes": 0,
+            "transferring": false, "rejoining": false, "incarnation": 0, "links": [], "evidence": 0, "requests_executed": 0, "view_changes": 0,
             "cpu_seconds": 0.0, "rss_bytes": 0, "syncs": 0, "wire_bytes": 0,
         });
         serde_json::from_value(status).expect("a status")

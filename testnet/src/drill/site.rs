@@ -280,7 +280,7 @@ mod tests {
         let status = serde_json::json!({
             "view": view, "entered": entered, "primary": view % 4, "executed": executed, "state_seq": null,
             "state_digest": null, "checkpoint_seq": 0, "checkpoint_digest": "", "revision": 1, "ready": true,
-            "transferring": transferring, "links": [], "evidence": 0, "requests_executed": 0, "view_changes": 0,
+            "transferring": transferring, "rejoining": false, "incarnation": 0, "links": [], "evidence": 0, "requests_executed": 0, "view_changes": 0,
             "cpu_seconds": 0.0, "rss_bytes": 0, "syncs": 0, "wire_bytes": 0,
         });
         serde_json::from_value(status).expect("a status")

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use quorate_kv::{CompareTarget, Operation, OperationResult, Outcome as KvOutcome, TxnOutcome};
 use quorate_protocol::parameters::Micros;
-use quorate_protocol::reply::Outcome;
+use quorate_protocol::reply::{Outcome, Refusal};
 
 use crate::sim::history::{Asked, Ended, History};
 use crate::sim::report::Violation;
@@ -57,6 +57,8 @@ pub(super) fn check(history: &History, searched: &mut Searched) -> Result<(), Vi
     for asked in history.all() {
         let Some(key) = key_of(&asked.operation) else { continue };
         let answered = match &asked.ended {
+            // Nobody remembers whether it executed.
+            Some((_, Ended::Refused(Refusal::Forgotten | Refusal::StaleNumber | Refusal::NumberTaken))) => None,
             Some((_, Ended::Refused(_))) => continue,
             Some((at, Ended::Executed(reply))) => answer(&reply.outcome).map(|answer| (*at, answer)),
             Some((_, Ended::Unknown)) | None => None,
@@ -228,5 +230,36 @@ mod tests {
         assert_eq!(told(None, Some(b"1")), Verdict::Linearizable);
         assert_eq!(told(Some(b"1"), Some(b"1")), Verdict::Linearizable);
         assert_eq!(told(Some(b"1"), None), Verdict::Not, "it happened, and then it had not");
+    }
+
+    #[test]
+    fn a_refusal_that_says_forgotten_says_nothing_of_whether_it_happened() {
+        let explained = |refusal, seen: &[u8]| {
+            let mut history = History::default();
+            let write = call(&mut history, 0, Some(b"1"));
+            history.end(write, 10, Ended::Refused(refusal));
+            let again = call(&mut history, 20, Some(b"2"));
+            let read = call(&mut history, 30, None);
+            let ended = |outcome: KvOutcome| {
+                let result = OperationResult { revision: 2, outcome };
+                let reply = quorate_protocol::reply::Reply {
+                    request: quorate_crypto::Digest::ZERO,
+                    seq: quorate_crypto::Seq(1),
+                    index: 0,
+                    time: 0,
+                    revision: 2,
+                    outcome: Outcome::Results(vec![result.to_bytes()]),
+                };
+                Ended::Executed(reply)
+            };
+            let pair = quorate_kv::KeyValue { key: b"a".to_vec(), value: seen.to_vec(), ..Default::default() };
+            let range = quorate_kv::RangeResponse { kvs: vec![pair], ..Default::default() };
+            history.end(read, 40, ended(KvOutcome::Range(range)));
+            assert_eq!(again, 1);
+            check(&history, &mut Searched::default()).is_ok()
+        };
+        assert!(explained(Refusal::Forgotten, b"1"), "it may have executed");
+        assert!(explained(Refusal::Expired, b"2"));
+        assert!(!explained(Refusal::Expired, b"1"), "it did not execute");
     }
 }
