@@ -51,9 +51,6 @@ impl Replica {
                         let weight = request.weight();
                         self.bodies.insert(digest, request, true);
                         self.pending.admit_for(peer, digest, number, weight, now.monotonic);
-                        if self.bodies.is_named(&digest) {
-                            self.pending.proposed(&digest);
-                        }
                     } else if from.is_none() {
                         let retry_after = self.retry_after();
                         self.out.busy.push(Busy { request: digest, client: number.client, retry_after });

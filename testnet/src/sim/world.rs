@@ -321,8 +321,11 @@ impl World {
             self.processes[replica].switch.set_phases(phases);
         }
         let process = &mut self.processes[replica];
-        if process.paused_until > self.now {
-            let (at, life) = (process.paused_until, process.life);
+        // Two turns may have been planned for one moment when everything heals: the second waits for the sync of the first,
+        // or its answers would leave before.
+        let busy_until = process.running.as_ref().map_or(0, |running| running.busy_until);
+        let (at, life) = (process.paused_until.max(busy_until), process.life);
+        if at > self.now {
             return self.queue.push(at, Event::Turn { replica, life });
         }
         if let Some(running) = &mut process.running {
