@@ -73,11 +73,11 @@ mutants! {
     PathNotBound "path-not-bound" "X2" Test("quorate-crypto", "merkle_tree"), "A path's index is not compared with the length of its list.";
 
     PrimaryPrepares "primary-prepares" "prepared" Test("quorate-protocol", "safety"), "The primary's own PREPARE counts among those of the backups.";
-    PrepareOfAnything "prepare-of-anything" "prepared" Simulator, "PREPAREs of another ballot count.";
+    PrepareOfAnything "prepare-of-anything" "prepared" Test("quorate-protocol", "safety"), "PREPAREs of another ballot count.";
     PreparedTooSoon "prepared-too-soon" "prepared" Simulator, "One PREPARE fewer than needed is enough.";
-    CommitOfAnything "commit-of-anything" "committed" Simulator, "COMMITs of another ballot count.";
+    CommitOfAnything "commit-of-anything" "committed" Test("quorate-protocol", "safety"), "COMMITs of another ballot count.";
     CommittedTooSoon "committed-too-soon" "committed" Simulator, "One COMMIT fewer than a quorum is enough.";
-    AcceptsTwice "accepts-twice" "one digest" Simulator, "A second proposal for one number of one view is voted for.";
+    AcceptsTwice "accepts-twice" "one digest" Test("quorate-protocol", "safety"), "A second proposal for one number of one view is voted for.";
     AcceptsAgainstDecided "accepts-against-decided" "one digest" Test("quorate-protocol", "safety"), "A proposal that contradicts a decision is voted for.";
     WatermarkIgnored "watermark-ignored" "P9" Test("quorate-protocol", "safety"), "Numbers far above the stable checkpoint are taken.";
     VotesInOtherViews "votes-in-other-views" "one view" Test("quorate-protocol", "safety"), "A replica votes in a view it has not entered.";

@@ -117,6 +117,12 @@ impl Transfer {
         self.held.iter().map(|held| &held.snapshot).find(|snapshot| snapshot.seq == seq)
     }
 
+    /// The states held above a checkpoint, with their roots.
+    pub fn roots_above(&self, seq: Seq) -> Vec<(Seq, Digest)> {
+        let above = self.held.iter().filter(|held| held.snapshot.seq > seq);
+        above.map(|held| (held.snapshot.seq, held.header.digest())).collect()
+    }
+
     /// The newest state held.
     pub fn newest(&self) -> Option<&Snapshot> {
         self.held.last().map(|held| &held.snapshot)

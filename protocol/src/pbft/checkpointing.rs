@@ -55,6 +55,11 @@ impl Replica {
             }
             return;
         }
+        self.vouch(now, seq, root);
+    }
+
+    /// Signs a CHECKPOINT for a snapshot that is durable.
+    fn vouch(&mut self, now: Now, seq: Seq, root: Digest) {
         let signed = self.sign(StatementBody::Checkpoint { seq, digest: root });
         let record = self.record(Record::Checkpoint(signed));
         self.send(Recipients::Others, Message::Checkpoint(signed), Some(record));
@@ -66,16 +71,35 @@ impl Replica {
         }
     }
 
-    /// Makes a verified certificate the low watermark, if it is newer.
+    /// Vouches for snapshots above the stable checkpoint that became durable while this replica had no vote: without it
+    /// they might never become stable.
+    pub(super) fn vouch_for_held(&mut self, now: Now) {
+        for (seq, root) in self.transfer.roots_above(self.stable()) {
+            if !self.halted && seq > self.stable() && self.checkpoints.own(seq).is_none() && self.may_sign_about(seq) {
+                self.vouch(now, seq, root);
+            }
+        }
+    }
+
+    /// Makes a verified certificate the low watermark, if it is newer, and does what has become possible.
     pub(super) fn adopt_stable(&mut self, now: Now, certificate: Certificate) {
-        let Some((seq, digest)) = parts(&certificate.body) else { return };
+        if self.take_stable(certificate) {
+            self.advance_all(now);
+        }
+    }
+
+    /// Makes a verified certificate the low watermark, if it is newer, and acts on it no further: who is about to enter a
+    /// view signs nothing more in the one it leaves, since what it signed before is what it was judged by.
+    pub(super) fn take_stable(&mut self, certificate: Certificate) -> bool {
+        let Some((seq, digest)) = parts(&certificate.body) else { return false };
         if seq <= self.stable() {
-            return;
+            return false;
         }
         if let Some((_, own)) = self.checkpoints.own(seq).and_then(|signed| parts(signed.body()))
             && own != digest
         {
-            return self.halt(Halt::Diverged { seq, own, certified: digest });
+            self.halt(Halt::Diverged { seq, own, certified: digest });
+            return false;
         }
         self.record(Record::Stable(certificate.clone()));
         self.checkpoints.stabilise(certificate);
@@ -86,7 +110,7 @@ impl Replica {
         if self.checkpoints.own(seq).is_some() || held {
             self.cut_log();
         }
-        self.advance_all(now);
+        true
     }
 
     /// Forgets what lies below the stable checkpoint before the newest: NEW-VIEWs and commit certificates are kept until

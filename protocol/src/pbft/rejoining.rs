@@ -326,6 +326,7 @@ impl Replica {
         if self.is_outlived() {
             return self.begin_rejoin(now);
         }
+        self.vouch_for_held(now);
         self.advance_all(now);
     }
 

@@ -302,7 +302,7 @@ impl Replica {
     /// Enters a view: the NEW-VIEW is recorded before anything is signed in it.
     fn enter_view(&mut self, now: Now, new_view: NewView, view_changes: Vec<ViewChange>, choice: &Choice) {
         if let Some(certificate) = choice.stable.clone() {
-            self.adopt_stable(now, certificate);
+            self.take_stable(certificate);
         }
         let view = new_view.view();
         let own = new_view.author() == self.id();

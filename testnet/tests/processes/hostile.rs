@@ -113,7 +113,7 @@ fn what_is_too_large_or_unknown_is_refused_in_one_sentence() {
     testnet.quorate(&["txn", "large"]).fails(2, "divide");
     // What lies just below the limit is taken, and stays readable.
     let value = "y".repeat(3 * 512 * 1024 - 100);
-    fs::write(testnet.place().join("fits"), format!("\n\nput fits \"{value}\"\n\n\n")).expect("written");
+    fs::write(testnet.place().join("fits"), format!("\nput fits \"{value}\"\n\n\n")).expect("written");
     testnet.quorate(&["txn", "fits"]).well();
     assert!(testnet.quorate(&["get", "fits"]).well().out.contains(&value));
     // A key of nobody: the cluster does not know it.

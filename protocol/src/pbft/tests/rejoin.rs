@@ -225,6 +225,44 @@ fn a_slow_snapshot_store_does_not_keep_a_replica_out() {
     cluster.assert_no_contradiction();
 }
 
+/// Snapshots that became durable while it had no vote get one when its life begins: with another replica down they could
+/// not become stable without it, and the window would fill.
+#[test]
+fn what_was_stored_on_the_way_back_is_vouched_for() {
+    let mut cluster = Cluster::new(4);
+    cluster.submit(&request(1, 1));
+    cluster.settle();
+    let number = |message: &Message| match message {
+        Message::Checkpoint(signed) => crate::checkpoint::parts(signed.body()).map(|(seq, _)| seq.0),
+        Message::StableCheckpoint(certificate) => crate::checkpoint::parts(&certificate.body).map(|(seq, _)| seq.0),
+        _ => None,
+    };
+    // Nobody hears of a checkpoint above 20, and replica 3 not of that at 20, which says that it is back.
+    cluster.filter = Box::new(move |from, to, message| {
+        let Some(seq) = number(message) else { return true };
+        from == ReplicaId(3) || seq < 20 || (seq == 20 && to != ReplicaId(3))
+    });
+    cluster.wipe(3, &parameters());
+    for next in 2..12 {
+        cluster.submit(&request(1, next));
+        cluster.run(20);
+    }
+    cluster.run(1_000);
+    assert_eq!(cluster.replicas[&ReplicaId(0)].status().stable, quorate_crypto::Seq(20));
+    assert!(!is_back(&cluster, 3) && cluster.executed(3) >= 28, "{:?}", cluster.replicas[&ReplicaId(3)].status());
+    let before = said(&cluster, 3);
+    cluster.filter =
+        Box::new(move |from, _, message| from == ReplicaId(3) || number(message).is_none_or(|seq| seq <= 20));
+    cluster.run(1_000);
+    assert!(is_back(&cluster, 3), "{:?}", cluster.replicas[&ReplicaId(3)].status());
+    let vouched = said_since(&cluster, 3, before);
+    let vouched = vouched.iter().filter_map(|signed| crate::checkpoint::parts(signed.body())).map(|(seq, _)| seq.0);
+    let vouched: Vec<u64> = vouched.collect();
+    assert!(vouched.contains(&24) && vouched.contains(&28), "{vouched:?}");
+    cluster.assert_agreement();
+    cluster.assert_no_contradiction();
+}
+
 /// A state that is not the certified one does not say how an attempt went.
 #[test]
 fn a_state_that_contradicts_the_certificate_ends_no_rejoin() {
