@@ -8,6 +8,7 @@
 //! | [`launcher`] | a testnet on this machine: files, processes, replicas turned while they run |
 //! | [`mod@bench`] | load against a running testnet |
 //! | [`drill`] | attacks on real processes, and what clients notice of them |
+//! | [`gauntlet`] | every behaviour in turn on real processes, and a verdict on each |
 //! | [`compare`] | a testnet beside other systems on this machine, in one run |
 //! | [`command`] | the `quorate-testnet` command |
 //! | [`sim`] | the same replicas in virtual time: one seed decides everything |
@@ -17,5 +18,6 @@ pub mod command;
 pub mod compare;
 pub mod drill;
 pub mod faults;
+pub mod gauntlet;
 pub mod launcher;
 pub mod sim;

@@ -9,6 +9,7 @@ mod behaviours;
 mod compare;
 mod crashes;
 mod drills;
+mod gauntlet;
 mod hostile;
 mod lifecycle;
 mod load;
