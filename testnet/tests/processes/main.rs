@@ -9,6 +9,7 @@ mod behaviours;
 mod compare;
 mod crashes;
 mod drills;
+mod durability;
 mod gauntlet;
 mod hostile;
 mod lifecycle;
