@@ -8,7 +8,7 @@
 //! | [`arguments`] | flags, variables, help |
 //! | `up` | starting, and the line that goes on while it runs |
 //! | `screen` | tables, steps, colour |
-//! | `status`, `turning`, `processes`, `logs`, `evidence`, `attack`, `bench`, `drill`, `run`, `compare` | the other commands |
+//! | `status`, `turning`, `processes`, `logs`, `evidence`, `attack`, `bench`, `drill`, `gauntlet`, `run`, `fuzz`, `compare` | the other commands |
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -27,6 +27,7 @@ mod bench;
 mod compare;
 mod drill;
 mod evidence;
+mod gauntlet;
 mod logs;
 mod processes;
 pub mod run;
@@ -83,6 +84,7 @@ fn in_runtime(command: Command, directory: &Directory, named: Option<PathBuf>, r
             // These have their own idea of what Ctrl-C means.
             Command::Up(up) => up.run(directory, report).await,
             Command::Drill(drill) => drill::run(&drill, named, report).await,
+            Command::Gauntlet(gauntlet) => gauntlet::run(&gauntlet, named, report).await,
             Command::Compare(compare) => compare.run(report).await,
             Command::Run(run) => run.run(named, report).await,
             command => tokio::select! {
@@ -108,6 +110,7 @@ async fn connected(command: Command, directory: &Directory, report: Report) -> R
         Command::Bench(bench) => bench.run(directory, report).await,
         Command::Up(_)
         | Command::Drill(_)
+        | Command::Gauntlet(_)
         | Command::Compare(_)
         | Command::Run(_)
         | Command::Logs(_)

@@ -9,6 +9,7 @@
 //! | [`launcher`] | a testnet on this machine: files, processes, replicas turned while they run |
 //! | [`mod@bench`] | load against a running testnet |
 //! | [`drill`] | attacks on real processes, and what clients notice of them |
+//! | [`gauntlet`] | every behaviour in turn on real processes, and a verdict on each |
 //! | [`compare`] | a testnet beside other systems on this machine, in one run |
 //! | [`command`] | the `quorate-testnet` command |
 //! | [`scenario`] | scenario files, played in the simulator or on real processes |
@@ -20,6 +21,7 @@ pub mod compare;
 pub mod drill;
 pub mod faults;
 pub mod fuzz;
+pub mod gauntlet;
 pub mod launcher;
 pub mod scenario;
 pub mod sim;

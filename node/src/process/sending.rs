@@ -61,6 +61,12 @@ impl Sending {
     /// Puts each message into the queues of its recipients. A full queue loses it: the protocol repeats what is missed.
     pub(crate) fn publish(&self, sends: Vec<(Recipients, Message)>) {
         for (to, message) in sends {
+            // The tests that follow the system calls of a node see by these lines when a vote leaves the core.
+            match &message {
+                Message::Prepare(_) => tracing::trace!(vote = "PREPARE", "handed to the links"),
+                Message::Commit(_) => tracing::trace!(vote = "COMMIT", "handed to the links"),
+                _ => {}
+            }
             let frame = Bytes::from(encode(&message));
             let class = class_of(&message, frame.len());
             match &message {

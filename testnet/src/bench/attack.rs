@@ -13,7 +13,7 @@ use quorate_protocol::client::message::{CLIENT_FRAME_MAX, ReplicaMessage};
 use quorate_transport::{ClientLimits, LinkState, ReplicaEvent, ReplicaLinks, ReplicaLinksConfig, TransportKey};
 
 use super::fleet::Fleet;
-use super::{BenchError, Stage};
+use super::{BenchError, Stage, meter};
 use crate::faults::client::{ClientBehaviour, FaultyClient};
 use crate::launcher::Directory;
 
@@ -21,6 +21,8 @@ use crate::launcher::Directory;
 pub const RATE_MAX: u32 = 2_000;
 /// Longest attack.
 pub const TIME_MAX: Duration = Duration::from_mins(10);
+/// Processor time that is spent at once although the share allows it only later.
+const CPU_BURST: Duration = Duration::from_millis(20);
 /// How long the first link may take.
 const LINKING_MAX: Duration = Duration::from_secs(10);
 /// How long taking leave may take.
@@ -35,6 +37,9 @@ pub struct Attack {
     pub time: Duration,
     /// So many times a second.
     pub rate: u32,
+    /// The most processor time that this process may take meanwhile, in hundredths of one core; none for as much as it
+    /// gets. Where attacker and replicas share a machine, an attack must not show what a busy machine costs.
+    pub cpu_percent: Option<u8>,
 }
 
 /// What came of it.
@@ -42,6 +47,10 @@ pub struct Attack {
 pub struct Aftermath {
     /// Times it acted.
     pub acted: u64,
+    /// Times it was due to act and had no processor time left.
+    pub skipped: u64,
+    /// Processor time of this process meanwhile.
+    pub cpu: Duration,
     /// Requests put on the links.
     pub sent: u64,
     /// Requests that were too large for a link, or for which its queue had no room.
@@ -123,7 +132,13 @@ async fn with_key(
         let _ = tokio::time::timeout(Duration::from_millis(50), events.recv()).await;
     }
 
-    let began = Instant::now();
+    let (began, cpu_began) = (Instant::now(), meter::own_cpu());
+    let has_cpu = || {
+        attack.cpu_percent.is_none_or(|percent| {
+            let allowed = began.elapsed() * u32::from(percent) / 100 + CPU_BURST;
+            meter::own_cpu().saturating_sub(cpu_began) <= allowed
+        })
+    };
     let mut tick = tokio::time::interval(Duration::from_secs(1) / attack.rate);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
     let end = tokio::time::sleep(attack.time);
@@ -133,6 +148,10 @@ async fn with_key(
             () = &mut end => break,
             Some(event) = events.recv() => aftermath.event(event),
             _ = tick.tick() => {
+                if !has_cpu() {
+                    aftermath.skipped += 1;
+                    continue;
+                }
                 aftermath.acted += 1;
                 for submission in client.act(wall()) {
                     let frame = submission.message().map(|message| Bytes::from(encode(&message)));
@@ -151,6 +170,7 @@ async fn with_key(
     while let Some(event) = events.try_recv() {
         aftermath.event(event);
     }
+    aftermath.cpu = meter::own_cpu().saturating_sub(cpu_began);
     links.shut_down(GOODBYE).await;
     Ok(aftermath)
 }

@@ -75,6 +75,20 @@ fn ticks(stat: &str) -> Option<u64> {
     user.checked_add(system)
 }
 
+/// Processor time of everything on this machine since it was started, what its host took away included; none where the
+/// system does not say.
+pub fn machine_cpu() -> Option<Duration> {
+    let ticks = busy_ticks(&std::fs::read_to_string("/proc/stat").ok()?)?;
+    Some(Duration::from_secs_f64(ticks as f64 / rustix::param::clock_ticks_per_second() as f64))
+}
+
+/// The first line as proc(5) has it: user, nice, system, idle, iowait, irq, softirq, steal; all but the idle ones.
+fn busy_ticks(stat: &str) -> Option<u64> {
+    let fields = stat.lines().next()?.strip_prefix("cpu ")?.split_whitespace().take(8);
+    let ticks = fields.map(str::parse).collect::<Result<Vec<u64>, _>>().ok()?;
+    Some(ticks.iter().enumerate().filter(|(field, _)| ![3, 4].contains(field)).map(|(_, ticks)| ticks).sum())
+}
+
 /// Processor time of this process.
 pub fn own_cpu() -> Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
@@ -91,6 +105,8 @@ mod tests {
         assert_eq!(ticks(line), Some(281));
         assert_eq!(ticks("4711 (a) S 1 2 3"), None);
         assert_eq!(ticks("nonsense"), None);
+        assert_eq!(busy_ticks("cpu  10 1 5 900 70 2 3 4 0 0\ncpu0 1 1"), Some(25));
+        assert_eq!(busy_ticks("cpu0 1 1 1"), None);
     }
 
     #[test]

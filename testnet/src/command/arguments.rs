@@ -13,6 +13,7 @@ use crate::drill::Drill;
 use crate::faults::Trigger;
 use crate::faults::client::{ClientBehaviour, UnknownClientBehaviour};
 use crate::fuzz::command::Fuzz;
+use crate::gauntlet::Gauntlet;
 use crate::launcher::Directory;
 use crate::launcher::control::Turned;
 use crate::sim::command::Simulate;
@@ -126,6 +127,11 @@ pub enum Command {
     /// Measure what happens when things break, on a fresh testnet of real processes.
     #[command(subcommand)]
     Drill(Drill),
+    /// Run every behaviour of the catalogue in turn on fresh testnets under load, and judge each.
+    #[command(
+        after_long_help = "Examples:\n  quorate-testnet gauntlet\n  quorate-testnet gauntlet --only equivocate,flood --for 5s\n  quorate-testnet gauntlet --resume\n\nResults go to a file, one JSON line each; with --resume what stands there already is not run again.\nBars: no acknowledged write lost, no wrong answer to a reader or a watcher, equal checkpoints, evidence against\nexactly the liar or nobody; no panic, no process lost; and, only with --strict, memory, descriptors, throughput and\nthe longest time that a client went without an answer."
+    )]
+    Gauntlet(Gauntlet),
     /// Measure a fresh testnet beside a fresh etcd cluster, round by round, on this machine.
     #[command(
         after_long_help = "Examples:\n  quorate-testnet compare\n  quorate-testnet compare --etcd ./etcd --duration 5s --rounds 5 --json\n\nBoth keep their data in one temporary directory (TMPDIR says where), which is removed in the end. What does not run\nin a round is paused, so that each has the machine to itself while it is measured."
@@ -273,6 +279,9 @@ pub struct Attack {
     /// How often it acts a second, 2000 times at most.
     #[arg(long, value_name = "N", default_value_t = 100)]
     pub rate: u32,
+    /// The most processor time it may take, in hundredths of one core [default: what it gets].
+    #[arg(long = "cpu", value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(1..=100))]
+    pub cpu_percent: Option<u8>,
 }
 
 /// `bench`.

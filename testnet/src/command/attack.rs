@@ -11,7 +11,12 @@ use crate::launcher::Directory;
 
 impl Attack {
     pub(super) async fn run(&self, directory: &Directory, report: Report) -> Result<(), Failure> {
-        let plan = attack::Attack { behaviour: self.behaviour, time: self.time, rate: self.rate };
+        let plan = attack::Attack {
+            behaviour: self.behaviour,
+            time: self.time,
+            rate: self.rate,
+            cpu_percent: self.cpu_percent,
+        };
         let mut progress = Progress::new();
         let outcome = attack::run(directory, &plan, |stage| progress.tell(stage)).await;
         progress.end();
@@ -22,6 +27,8 @@ impl Attack {
                 "behaviour": plan.behaviour.name(),
                 "seconds": plan.time.as_secs_f64(),
                 "acted": aftermath.acted,
+                "skipped": aftermath.skipped,
+                "cpu_seconds": aftermath.cpu.as_secs_f64(),
                 "sent": aftermath.sent,
                 "not_sent": aftermath.not_sent,
                 "answers": aftermath.answers,

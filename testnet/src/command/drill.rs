@@ -15,25 +15,15 @@ use crate::drill::report::{Figure, Kind, verdict};
 use crate::drill::{Drill, DrillError, Place, Report};
 
 /// Exit code when a bar is missed.
-const EXIT_MISSED: u8 = 5;
+pub(super) const EXIT_MISSED: u8 = 5;
 
 /// Runs a drill; `named` is where its testnet is to be kept.
 pub(super) async fn run(drill: &Drill, named: Option<PathBuf>, output: Output) -> Result<(), Failure> {
-    let unusable = |error| Failure::configuration(format!("cannot take signals: {error}"));
-    // Taken before anything is started: from then on no signal leaves replicas behind.
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(unusable)?;
-    let mut terminate = signal(SignalKind::terminate()).map_err(unusable)?;
-    let mut hangup = signal(SignalKind::hangup()).map_err(unusable)?;
     let place = Place::new(named);
     let progress = spinner();
     let mut tell = |what: String| progress.set_message(what);
-    // Whichever ends first, the testnet goes with the future that holds it.
-    let report = tokio::select! {
-        report = drill.run(&place, &mut tell) => report.map_err(failure),
-        _ = interrupt.recv() => Err(Failure::interrupted()),
-        _ = terminate.recv() => Err(Failure::interrupted()),
-        _ = hangup.recv() => Err(Failure::interrupted()),
-    };
+    let work = async { drill.run(&place, &mut tell).await.map_err(failure) };
+    let report = until_signalled(work).await;
     progress.finish_and_clear();
     let report = report?;
     let common = drill.common();
@@ -50,6 +40,21 @@ pub(super) async fn run(drill: &Drill, named: Option<PathBuf>, output: Output) -
     Err(Failure { code: EXIT_MISSED, sentence })
 }
 
+/// Does `work` until a signal comes. Whichever ends first, a testnet goes with the future that holds it.
+pub(super) async fn until_signalled<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let unusable = |error| Failure::configuration(format!("cannot take signals: {error}"));
+    // Taken before anything is started: from then on no signal leaves replicas behind.
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(unusable)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(unusable)?;
+    let mut hangup = signal(SignalKind::hangup()).map_err(unusable)?;
+    tokio::select! {
+        outcome = work => outcome,
+        _ = interrupt.recv() => Err(Failure::interrupted()),
+        _ = terminate.recv() => Err(Failure::interrupted()),
+        _ = hangup.recv() => Err(Failure::interrupted()),
+    }
+}
+
 /// What is under way, on stderr, for people only.
 pub(super) fn spinner() -> ProgressBar {
     let target =
@@ -62,6 +67,7 @@ pub(super) fn spinner() -> ProgressBar {
     spinner
 }
 
+/// The exit code of what kept a drill from giving a report.
 pub(super) fn failure(error: DrillError) -> Failure {
     match error {
         DrillError::Client(error) | DrillError::Bench(BenchError::Client(error)) => Failure::from(error),

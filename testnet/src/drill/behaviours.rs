@@ -4,7 +4,6 @@
 //! keys. Afterwards the honest replicas have to agree, and the evidence has to convict the liar if its lie was signed,
 //! and nobody else.
 
-use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use clap::Args;
@@ -12,19 +11,15 @@ use quorate_client::Client;
 use quorate_crypto::ReplicaId;
 use serde_json::json;
 
+use super::judgement::{self, Accusation, Agreement};
+use super::reader::Reader;
 use super::report::{Figure, Kind, Report, Section};
-use super::site::{Place, Site};
+use super::site::Place;
+use super::watcher::Watcher;
 use super::writers::{Writers, Writing};
 use super::{Common, DrillError, Tell};
-use crate::faults::{Behaviour, CATALOGUE, Evidence, Group};
-use crate::launcher::operations::NodeStatus;
-use crate::launcher::{control, evidence};
-
-mod reader;
-mod watcher;
-
-use reader::Reader;
-use watcher::Watcher;
+use crate::faults::{Behaviour, CATALOGUE, Group};
+use crate::launcher::control;
 
 /// Who lies: the primary of the first view.
 const LIAR: ReplicaId = ReplicaId(0);
@@ -48,17 +43,6 @@ pub struct Behaviours {
     /// What every drill takes.
     #[command(flatten)]
     pub common: Common,
-}
-
-/// How the honest replicas stand in the end.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Agreement {
-    /// All have the same state at this certified checkpoint.
-    Agreed(u64),
-    /// Two have different states at this one.
-    Contradicted(u64),
-    /// They are not at the same one.
-    Apart,
 }
 
 fn behaviour(text: &str) -> Result<Behaviour, String> {
@@ -136,22 +120,16 @@ impl Behaviours {
         let read = reader.stop().await?;
         tell("the watcher catches up".to_owned());
         let watched = watcher.finish(&writers.ledger.acknowledged(), PATIENCE).await?;
-        let agreement = agree(&mut site, &observer, &mut tell).await?;
+        let agreement = judgement::agree(&mut site, Some(LIAR), &observer, PATIENCE, &mut tell).await?;
         let acted = control::ask(&site.directory.control(LIAR)).await.map_or(0, |conduct| conduct.acts());
-        let must_convict = behaviour.evidence() == Evidence::Convicts && acted > 0;
-        let accused = accused(&site, must_convict).await?;
+        let accusation = Accusation::of(behaviour, LIAR, acted);
+        let accused = judgement::accused(&site, accusation.must(), PATIENCE).await?;
         let read_back = writers.finish(&mut tell).await?;
         site.check_alive()?;
 
         let succeeded = writers.ledger.puts();
         let names: Vec<String> = accused.iter().map(ToString::to_string).collect();
         let shown = if names.is_empty() { "nobody".to_owned() } else { names.join(" ") };
-        let (nobody, liar) = (accused.is_empty(), accused == BTreeSet::from([LIAR.0]));
-        let (limit, rightly) = match behaviour.evidence() {
-            Evidence::Convicts if must_convict => (format!("exactly {LIAR}"), liar),
-            Evidence::None => ("nobody".to_owned(), nobody),
-            _ => (format!("nobody but {LIAR}"), nobody || liar),
-        };
         let mut lied = Figure::count("acted", "times it lied", acted);
         if has_occasion(behaviour) {
             lied = lied.with_bar("at least once", acted > 0, Kind::Count);
@@ -174,8 +152,8 @@ impl Behaviours {
                 Kind::Count,
             ),
             Figure::text("accused", "replicas that evidence accuses", json!(accused), shown).with_bar(
-                limit,
-                rightly,
+                accusation.to_string(),
+                accusation.is_just(&accused),
                 Kind::Count,
             ),
             Figure::count("reads", "reads of acknowledged writes", read.answers).with_bar(
@@ -195,83 +173,9 @@ impl Behaviours {
     }
 }
 
-/// Waits until the honest replicas are at the same certified checkpoint. Writes a little meanwhile, so that there is one
-/// however little was written before, and nobody lacks a reason to go on.
-async fn agree(site: &mut Site, observer: &Client, tell: &mut Tell<'_>) -> Result<Agreement, DrillError> {
-    let began = Instant::now();
-    for number in 0u64.. {
-        tell("honest replicas come to agree".to_owned());
-        let agreement = agreement(&site.statuses().await);
-        if agreement != Agreement::Apart {
-            return Ok(agreement);
-        }
-        site.check_alive()?;
-        if began.elapsed() > PATIENCE {
-            break;
-        }
-        observer.put("agreement", number.to_string()).await?;
-    }
-    Ok(Agreement::Apart)
-}
-
-fn agreement(statuses: &[Option<NodeStatus>]) -> Agreement {
-    let honest = statuses.iter().skip(usize::from(LIAR.0) + 1);
-    let Some(all) = honest.map(Option::as_ref).collect::<Option<Vec<_>>>() else { return Agreement::Apart };
-    for one in &all {
-        let differs = |other: &&&NodeStatus| {
-            other.checkpoint_seq == one.checkpoint_seq && other.checkpoint_digest != one.checkpoint_digest
-        };
-        if let Some(other) = all.iter().find(differs) {
-            return Agreement::Contradicted(other.checkpoint_seq);
-        }
-    }
-    match all.first().map(|first| first.checkpoint_seq) {
-        Some(seq) if seq > 0 && all.iter().all(|one| one.checkpoint_seq == seq) => Agreement::Agreed(seq),
-        _ => Agreement::Apart,
-    }
-}
-
-/// Whom the evidence accuses. If somebody must be accused, it is waited for.
-async fn accused(site: &Site, must: bool) -> Result<BTreeSet<u16>, DrillError> {
-    let began = Instant::now();
-    loop {
-        let offences = evidence::collect(&site.directory, &site.description, &site.genesis)?;
-        let accused: BTreeSet<u16> = offences.iter().map(|offence| offence.accused).collect();
-        if !must || !accused.is_empty() || began.elapsed() > PATIENCE {
-            return Ok(accused);
-        }
-        tokio::time::sleep(POLL).await;
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn status(checkpoint: u64, digest: &str) -> Option<NodeStatus> {
-        let status = serde_json::json!({
-            "view": 0, "entered": true, "primary": 0, "executed": 100, "state_seq": null, "state_digest": null,
-            "checkpoint_seq": checkpoint, "checkpoint_digest": digest, "revision": 1, "ready": true,
-            "transferring": false, "rejoining": false, "incarnation": 0, "links": [], "evidence": 0, "requests_executed": 0, "view_changes": 0,
-            "cpu_seconds": 0.0, "rss_bytes": 0, "syncs": 0, "wire_bytes": 0,
-        });
-        serde_json::from_value(status).expect("a status")
-    }
-
-    #[test]
-    fn agreement_is_one_digest_at_one_number_of_all_honest_replicas() {
-        let of = |honest: [Option<NodeStatus>; 3]| {
-            let [first, second, third] = honest;
-            agreement(&[status(64, "liar"), first, second, third])
-        };
-        assert_eq!(of([status(64, "a"), status(64, "a"), status(64, "a")]), Agreement::Agreed(64));
-        assert_eq!(of([status(64, "a"), status(64, "a"), status(64, "b")]), Agreement::Contradicted(64));
-        // A contradiction is one also while somebody is elsewhere.
-        assert_eq!(of([status(128, "c"), status(64, "a"), status(64, "b")]), Agreement::Contradicted(64));
-        assert_eq!(of([status(64, "a"), status(64, "a"), status(128, "c")]), Agreement::Apart);
-        assert_eq!(of([status(64, "a"), status(64, "a"), None]), Agreement::Apart);
-        assert_eq!(of([status(0, "a"), status(0, "a"), status(0, "a")]), Agreement::Apart, "nothing is certified yet");
-    }
 
     #[test]
     fn equivocation_comes_first_and_every_behaviour_is_there() {

@@ -242,13 +242,14 @@ fn section(id: ReplicaId, samples: &[Sample], time: Duration) -> Section {
 }
 
 /// Resident memory of a process; 0 if it is gone.
-fn resident_bytes(pid: u32) -> f64 {
+pub(crate) fn resident_bytes(pid: u32) -> f64 {
     let text = fs::read_to_string(format!("/proc/{pid}/statm")).unwrap_or_default();
     let pages: u64 = text.split_whitespace().nth(1).and_then(|pages| pages.parse().ok()).unwrap_or(0);
     (pages * rustix::param::page_size() as u64) as f64
 }
 
-fn entries(directory: &Path) -> usize {
+/// Entries of a directory; 0 if it is gone.
+pub(crate) fn entries(directory: &Path) -> usize {
     fs::read_dir(directory).map_or(0, Iterator::count)
 }
 

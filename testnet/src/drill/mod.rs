@@ -12,6 +12,8 @@
 //! | [`site`] | the testnet of a drill: started, killed, paused, asked, taken away |
 //! | [`writers`] | load that remembers every acknowledged write |
 //! | [`read_back`] | whether each is still there |
+//! | [`reader`], [`watcher`] | clients that read and follow what was acknowledged |
+//! | [`judgement`] | whether honest replicas agree, and whom evidence accuses |
 //! | [`report`] | figures and bars |
 //! | [`statistics`] | gaps, quantiles, medians |
 //! | [`kill_primary`], [`kill_all`], [`pause`], [`endurance`], [`lag`], [`preload`], [`overload`], [`behaviours`] | the drills |
@@ -26,6 +28,7 @@ use crate::launcher::LaunchError;
 
 pub mod behaviours;
 pub mod endurance;
+pub mod judgement;
 pub mod kill_all;
 pub mod kill_primary;
 pub mod lag;
@@ -33,9 +36,11 @@ pub mod overload;
 pub mod pause;
 pub mod preload;
 pub mod read_back;
+pub mod reader;
 pub mod report;
 pub mod site;
 pub mod statistics;
+pub mod watcher;
 pub mod writers;
 
 pub use report::Report;

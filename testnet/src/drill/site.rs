@@ -183,8 +183,20 @@ impl Site {
     /// # Errors
     /// The launcher's.
     pub fn restart(&mut self, ids: &[ReplicaId]) -> Result<Instant, DrillError> {
+        self.restart_with(ids, |_| Vec::new())
+    }
+
+    /// The same with behaviours that are on from the first step.
+    ///
+    /// # Errors
+    /// The launcher's.
+    pub fn restart_with(
+        &mut self,
+        ids: &[ReplicaId],
+        behaviours: impl Fn(ReplicaId) -> Vec<String>,
+    ) -> Result<Instant, DrillError> {
         let began = Instant::now();
-        start::spawn_missing(&self.directory, &self.description, ids, |_| Vec::new(), &mut self.spawned)?;
+        start::spawn_missing(&self.directory, &self.description, ids, behaviours, &mut self.spawned)?;
         Ok(began)
     }
 

@@ -23,6 +23,7 @@ use tokio::task::JoinSet;
 use super::read_back::{self, ReadBack};
 use super::report::Figure;
 use super::site::Site;
+use super::statistics::longest_gap;
 use super::{DrillError, Tell};
 use crate::bench::fleet::{self, Fleet};
 
@@ -72,7 +73,8 @@ struct State {
     acknowledged: Vec<Vec<Acknowledged>>,
     puts: u64,
     errors: BTreeMap<String, u64>,
-    answers: Vec<Instant>,
+    /// When each writer's requests were answered.
+    answers: Vec<Vec<Instant>>,
     mark: Option<Mark>,
 }
 
@@ -130,7 +132,11 @@ impl Writing {
 
 impl Ledger {
     fn new(writers: usize) -> Ledger {
-        Ledger(Arc::new(Mutex::new(State { acknowledged: vec![Vec::new(); writers], ..State::default() })))
+        Ledger(Arc::new(Mutex::new(State {
+            acknowledged: vec![Vec::new(); writers],
+            answers: vec![Vec::new(); writers],
+            ..State::default()
+        })))
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -154,8 +160,8 @@ impl Ledger {
             own.extend(written);
         }
         state.puts += revisions.len() as u64;
-        if writer == 0 {
-            state.answers.push(now);
+        if let Some(own) = state.answers.get_mut(writer) {
+            own.push(now);
         }
         if let Some(mark) = &mut state.mark {
             mark.any.get_or_insert(now);
@@ -187,12 +193,21 @@ impl Ledger {
 
     /// When the first writer's requests were answered.
     pub fn answers(&self) -> Vec<Instant> {
-        self.lock().answers.clone()
+        self.lock().answers.first().cloned().unwrap_or_default()
+    }
+
+    /// The longest time that any one writer went without an answer, as [`longest_gap`] counts it. None if one of them
+    /// was never answered at all.
+    pub fn longest_gap(&self, from: Instant, until: Instant) -> Option<Duration> {
+        let state = self.lock();
+        let gaps: Option<Vec<Duration>> =
+            state.answers.iter().map(|answers| longest_gap(answers, from, until)).collect();
+        gaps?.into_iter().max()
     }
 
     /// Whether the first writer was answered after `moment`.
     pub fn is_answered_after(&self, moment: Instant) -> bool {
-        self.lock().answers.last().is_some_and(|answer| *answer > moment)
+        self.lock().answers.first().and_then(|own| own.last()).is_some_and(|answer| *answer > moment)
     }
 
     /// From `at` on, watches for the first answer.
@@ -285,11 +300,24 @@ impl Writers {
     /// # Errors
     /// Those of a client that reads.
     pub async fn finish(&mut self, tell: &mut Tell<'_>) -> Result<ReadBack, DrillError> {
+        self.stop().await;
+        self.read_back(tell).await
+    }
+
+    /// Lets the writers end, and waits for their last answers.
+    pub async fn stop(&mut self) {
         self.over.store(true, Ordering::Relaxed);
         let all = async { while self.tasks.join_next().await.is_some() {} };
         // Whoever has not been answered by then has no acknowledgement.
         let _ = tokio::time::timeout(PATIENCE + LAST_ANSWERS, all).await;
         self.tasks.shutdown().await;
+    }
+
+    /// Reads every acknowledged write back in order, and takes leave of the replicas.
+    ///
+    /// # Errors
+    /// Those of a client that reads.
+    pub async fn read_back(&mut self, tell: &mut Tell<'_>) -> Result<ReadBack, DrillError> {
         let read_back = read_back::run(&self.clients, self.ledger.acknowledged(), self.value_size, tell).await?;
         fleet::close(std::mem::take(&mut self.clients)).await;
         Ok(read_back)
@@ -377,6 +405,7 @@ mod tests {
         ledger.note(1, 2, Instant::now(), &Ok(vec![Some(3), None]));
         assert!(matches!(ledger.since_mark(), (Some(_), Some(_))));
         assert_eq!((ledger.puts(), ledger.answers().len(), ledger.errors().len()), (3, 0, 1));
+        assert_eq!(ledger.longest_gap(before, Instant::now()), None, "writer 0 was never answered");
         let numbers: Vec<u64> = ledger.acknowledged().iter().map(|(_, write)| write.number).collect();
         assert_eq!(numbers, [0, 2, 3]);
         assert_eq!(ledger.pick(7).map(|(writer, _)| writer), Some(1));

@@ -9,6 +9,8 @@ mod behaviours;
 mod compare;
 mod crashes;
 mod drills;
+mod durability;
+mod gauntlet;
 mod hostile;
 mod lifecycle;
 mod load;

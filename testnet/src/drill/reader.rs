@@ -18,31 +18,31 @@ const EXAMPLES: usize = 3;
 
 /// What it found.
 #[derive(Debug, Default)]
-pub(super) struct Read {
+pub(crate) struct Read {
     /// Answers.
-    pub(super) answers: u64,
+    pub(crate) answers: u64,
     /// Those that contradict an acknowledgement.
-    pub(super) wrong: u64,
+    pub(crate) wrong: u64,
     /// Reads without an answer.
-    pub(super) errors: u64,
+    pub(crate) errors: u64,
     /// The first few of both.
-    pub(super) examples: Vec<String>,
+    pub(crate) examples: Vec<String>,
 }
 
 /// The reader, until it is stopped.
-pub(super) struct Reader {
+pub(crate) struct Reader {
     over: Arc<AtomicBool>,
     task: JoinHandle<Read>,
 }
 
 impl Reader {
-    pub(super) fn start(client: &Client, ledger: Ledger, value_size: usize) -> Reader {
+    pub(crate) fn start(client: &Client, ledger: Ledger, value_size: usize) -> Reader {
         let over = Arc::new(AtomicBool::new(false));
         let task = tokio::spawn(read(client.clone(), ledger, Arc::clone(&over), value_size));
         Reader { over, task }
     }
 
-    pub(super) async fn stop(self) -> Result<Read, DrillError> {
+    pub(crate) async fn stop(self) -> Result<Read, DrillError> {
         self.over.store(true, Ordering::Relaxed);
         self.task.await.map_err(|error| std::panic::resume_unwind(error.into_panic()))
     }

@@ -28,26 +28,26 @@ struct Seen {
 
 /// What it found in the end.
 #[derive(Debug)]
-pub(super) struct Watched {
+pub(crate) struct Watched {
     /// Events.
-    pub(super) events: u64,
+    pub(crate) events: u64,
     /// Those that are not what was written, twice there, out of order, or at another revision than acknowledged.
-    pub(super) wrong: u64,
+    pub(crate) wrong: u64,
     /// Acknowledged writes without an event.
-    pub(super) missing: u64,
+    pub(crate) missing: u64,
     /// The first few of the wrong ones.
-    pub(super) examples: Vec<String>,
+    pub(crate) examples: Vec<String>,
 }
 
 /// The watcher, until it is finished or dropped.
-pub(super) struct Watcher {
+pub(crate) struct Watcher {
     seen: Arc<Mutex<Seen>>,
     task: JoinHandle<ClientError>,
 }
 
 impl Watcher {
     /// Begins with whatever comes after a write made here.
-    pub(super) async fn start(client: &Client, value_size: usize) -> Result<Watcher, ClientError> {
+    pub(crate) async fn start(client: &Client, value_size: usize) -> Result<Watcher, ClientError> {
         let from = client.put("watch", "begins").await?.revision + 1;
         let watch = client.watch(KeyRange::prefix(PREFIX), Some(from)).await?;
         let seen = Arc::new(Mutex::new(Seen::default()));
@@ -59,7 +59,7 @@ impl Watcher {
     ///
     /// # Errors
     /// The watch ended.
-    pub(super) async fn finish(
+    pub(crate) async fn finish(
         self,
         acknowledged: &[(usize, Acknowledged)],
         patience: Duration,

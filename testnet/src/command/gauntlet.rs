@@ -1,0 +1,156 @@
+//! `gauntlet`: progress, the table, the verdict.
+
+use std::path::PathBuf;
+
+use quorate_client::command::failure::Failure;
+use quorate_client::command::report::Report as Output;
+use serde_json::{Value, json};
+
+use super::bench::rounded;
+use super::drill::{EXIT_MISSED, failure, spinner, until_signalled};
+use super::screen::{self, Cell, Tone};
+use crate::drill::Place;
+use crate::drill::report::Kind;
+use crate::gauntlet::Gauntlet;
+use crate::gauntlet::row::Row;
+use crate::gauntlet::verdict::{self, Column, FaultFree, Miss};
+
+/// Runs the gauntlet; `named` is where its testnets are to be kept.
+pub(super) async fn run(gauntlet: &Gauntlet, named: Option<PathBuf>, output: Output) -> Result<(), Failure> {
+    let place = Place::new(named);
+    let progress = spinner();
+    let mut tell = |what: String| progress.set_message(what);
+    let work = async { gauntlet.run(&place, &mut tell).await.map_err(failure) };
+    let rows = until_signalled(work).await;
+    progress.finish_and_clear();
+    let rows = rows?;
+    let fault_free = FaultFree::of(&rows);
+    let judged: Vec<(Row, Vec<Miss>)> = rows
+        .into_iter()
+        .map(|row| {
+            let misses = verdict::misses(&row, fault_free.as_ref());
+            (row, misses)
+        })
+        .collect();
+    if output.json {
+        output.value(&to_json(gauntlet, &judged, fault_free.as_ref()))?;
+    } else {
+        say(gauntlet, &judged, fault_free.as_ref());
+    }
+    let counts = |miss: &&Miss| gauntlet.common.strict || miss.kind == Kind::Count;
+    let missed: Vec<String> = judged
+        .iter()
+        .flat_map(|(row, misses)| misses.iter().filter(counts).map(|miss| format!("{}: {}", row.name, miss.sentence)))
+        .collect();
+    if missed.is_empty() {
+        return Ok(());
+    }
+    Err(Failure { code: EXIT_MISSED, sentence: format!("gauntlet missed {}", missed.join("; ")) })
+}
+
+fn word(misses: &[Miss], column: Column) -> &'static str {
+    if misses.iter().any(|miss| miss.column == column) { "missed" } else { "ok" }
+}
+
+fn to_json(gauntlet: &Gauntlet, judged: &[(Row, Vec<Miss>)], fault_free: Option<&FaultFree>) -> Value {
+    let rows = judged.iter().map(|(row, misses)| {
+        let mut object = json!(row);
+        object["verdict"] = json!({
+            "safe": word(misses, Column::Safe),
+            "clean": word(misses, Column::Clean),
+            "throughput": word(misses, Column::Throughput),
+            "gap": word(misses, Column::Gap),
+            "cost": fault_free.and_then(|fault_free| fault_free.cost(row)).map(rounded),
+            "ratio": fault_free.map(|fault_free| rounded(fault_free.ratio(row))),
+            "misses": misses.iter().map(|miss| &miss.sentence).collect::<Vec<_>>(),
+        });
+        object
+    });
+    json!({
+        "v": 1,
+        "seconds": gauntlet.time.as_secs_f64(),
+        "n": gauntlet.common.replicas,
+        "fault_free": fault_free.map(|fault_free| json!({
+            "rows": fault_free.rows,
+            "ops_per_s": fault_free.ops_per_s,
+            "ops_per_s_min": fault_free.range.0,
+            "ops_per_s_max": fault_free.range.1,
+            "resident_mib": fault_free.resident_mib,
+        })),
+        "rows": rows.collect::<Vec<_>>(),
+        "met": judged.iter().all(|(_, misses)| misses.is_empty()),
+    })
+}
+
+fn say(gauntlet: &Gauntlet, judged: &[(Row, Vec<Miss>)], fault_free: Option<&FaultFree>) {
+    anstream::println!("gauntlet: {}", gauntlet.setting());
+    let headings = [
+        "BEHAVIOUR",
+        "LIAR",
+        "ACTED",
+        "SAFE",
+        "CLEAN",
+        "OPS/S",
+        "RATIO",
+        "BAR",
+        "",
+        "LONGEST GAP",
+        "",
+        "VIEW CHANGES",
+        "CPU/OP",
+        "OTHERS",
+        "BESIDES",
+    ];
+    let rows: Vec<Vec<Cell>> = judged.iter().map(|(row, misses)| cells(row, misses, fault_free)).collect();
+    screen::lines(&screen::table(&headings, &rows));
+    if let Some(fault_free) = fault_free {
+        let (least, most) = fault_free.range;
+        anstream::println!(
+            "fault-free: median {:.0} operations/s of {} ({least:.0} to {most:.0}), {:.0} MiB",
+            fault_free.ops_per_s,
+            fault_free.rows,
+            fault_free.resident_mib
+        );
+    }
+    for (row, misses) in judged {
+        for miss in misses {
+            screen::warn(&format!("{}: {}", row.name, miss.sentence));
+        }
+    }
+}
+
+fn number(number: Option<f64>) -> String {
+    number.map_or_else(|| "?".to_owned(), |number| format!("{number:.2}"))
+}
+
+fn cells(row: &Row, misses: &[Miss], fault_free: Option<&FaultFree>) -> Vec<Cell> {
+    let judged = |column: Column| {
+        let own = || misses.iter().filter(move |miss| miss.column == column);
+        let tone = match (own().count(), own().any(|miss| miss.kind == Kind::Count)) {
+            (0, _) => Tone::Good,
+            (_, false) => Tone::Warning,
+            (_, true) => Tone::Bad,
+        };
+        Cell::toned(word(misses, column), tone)
+    };
+    let ratio = number(fault_free.map(|fault_free| fault_free.ratio(row)));
+    let gap = row.longest_gap_ms.map_or_else(|| "never".to_owned(), |gap| format!("{gap:.0} ms"));
+    let bar = if row.is_fault_free() { String::new() } else { verdict::throughput_bar(row).to_string() };
+    vec![
+        Cell::plain(&row.name),
+        Cell::plain(row.liar.map_or_else(String::new, |liar| liar.to_string())),
+        Cell::plain(row.acted),
+        judged(Column::Safe),
+        judged(Column::Clean),
+        Cell::plain(format!("{:.0}", row.ops_per_s)),
+        Cell::plain(ratio),
+        Cell::plain(bar),
+        judged(Column::Throughput),
+        Cell::plain(gap),
+        judged(Column::Gap),
+        Cell::plain(row.view_changes),
+        Cell::plain(number(fault_free.and_then(|fault_free| fault_free.cost(row)))),
+        Cell::plain(number(row.foreign_cores)),
+        Cell::plain(&row.occasion),
+    ]
+}

@@ -1,0 +1,101 @@
+//! What one trial gave, as it stands in the file.
+
+use serde::{Deserialize, Serialize};
+
+use super::subject::Subject;
+
+/// One line of the file.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Row {
+    /// Version of the line.
+    pub v: u32,
+    /// What ran.
+    pub name: String,
+    /// The replica that lied.
+    pub liar: Option<u16>,
+    /// What happened besides, in words.
+    pub occasion: String,
+    /// For how long it was to run, milliseconds.
+    pub planned_ms: u64,
+    /// Replicas.
+    pub n: usize,
+    /// Clients that wrote.
+    pub clients: usize,
+    /// Why it was not measured to the end.
+    pub failure: Option<String>,
+    /// Times the liar lied, or the client acted.
+    pub acted: u64,
+
+    /// Acknowledged writes, all read back.
+    pub writes: u64,
+    /// Those that are gone.
+    pub lost_writes: u64,
+    /// Those with another value or revision.
+    pub wrong_writes: u64,
+    /// Reads meanwhile.
+    pub reads: u64,
+    /// Those that contradict an acknowledgement.
+    pub wrong_reads: u64,
+    /// Events that the watcher was told.
+    pub events: u64,
+    /// Those that nobody wrote.
+    pub wrong_events: u64,
+    /// Acknowledged writes without one.
+    pub missing_events: u64,
+    /// How honest replicas stood in the end: the number of an equal checkpoint, or words.
+    pub checkpoint: String,
+    /// Whether their checkpoints were equal.
+    pub agreed: bool,
+    /// Whom evidence accuses.
+    pub accused: Vec<u16>,
+    /// Whom it has to accuse.
+    pub to_accuse: String,
+    /// Whether it does.
+    pub accused_justly: bool,
+
+    /// Lines of panics in the logs of all replicas.
+    pub panics: u64,
+    /// The most resident memory that an honest replica had, MiB.
+    pub resident_mib: f64,
+    /// Most descriptors of an honest replica before and after.
+    pub descriptors: [u64; 2],
+    /// Most threads of an honest replica before and after.
+    pub threads: [u64; 2],
+
+    /// Acknowledged writes a second.
+    pub ops_per_s: f64,
+    /// The longest time that any client went without an answer, milliseconds; none if one never had any.
+    pub longest_gap_ms: Option<f64>,
+    /// Four view timeouts, milliseconds.
+    pub gap_bar_ms: f64,
+    /// Writes and reads with an error.
+    pub errors: u64,
+    /// View changes that a replica began meanwhile, at most.
+    pub view_changes: u64,
+    /// Cores that the liar, or the attacking client, was busy with.
+    pub attacker_cores: Option<f64>,
+    /// Cores that an honest replica was busy with, the mean.
+    pub honest_cores: Option<f64>,
+    /// Cores that processes were busy with which have nothing to do with it: what they take is missing here.
+    pub foreign_cores: Option<f64>,
+    /// Sentences worth reading.
+    pub notes: Vec<String>,
+}
+
+impl Row {
+    /// Whether nobody did anything wrong.
+    pub fn is_fault_free(&self) -> bool {
+        self.name == Subject::FaultFree.name()
+    }
+
+    /// Processor time that an honest replica spends for a write, microseconds: what a busy machine changes less than
+    /// throughput.
+    pub fn honest_us_per_op(&self) -> Option<f64> {
+        self.honest_cores.filter(|_| self.ops_per_s > 0.0).map(|cores| cores * 1e6 / self.ops_per_s)
+    }
+
+    pub(super) fn was_taken_as(&self, millis: u128, clients: usize, replicas: usize) -> bool {
+        u128::from(self.planned_ms) == millis && self.clients == clients && self.n == replicas
+    }
+}

@@ -1,0 +1,193 @@
+//! The bars of the design (docs/benchmarks.md names them), applied to a row beside the fault-free ones.
+
+use crate::drill::report::Kind;
+use crate::drill::statistics::median;
+use crate::faults::Behaviour;
+
+use super::row::Row;
+
+/// Resident memory beyond the fault-free one, MiB.
+const MEMORY_SLACK_MIB: f64 = 64.0;
+/// Descriptors and threads that come and go with the rhythm of snapshots and requests for status.
+const DESCRIPTORS_SLACK: u64 = 16;
+const THREADS_SLACK: u64 = 4;
+/// The share of fault-free throughput that correct clients keep.
+const THROUGHPUT: f64 = 0.9;
+/// The same under the worst slow leader.
+const THROUGHPUT_UNDER_SLOW: f64 = 0.7;
+
+/// The fault-free rows of a run.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct FaultFree {
+    /// How many there are.
+    pub rows: usize,
+    /// The median of their throughput, and the least and the greatest.
+    pub ops_per_s: f64,
+    /// The least and the greatest.
+    pub range: (f64, f64),
+    /// The median of the most resident memory, MiB.
+    pub resident_mib: f64,
+    /// The median of an honest replica's processor time for a write, microseconds.
+    pub honest_us_per_op: Option<f64>,
+}
+
+/// What a row misses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Miss {
+    /// Which bar, and by what.
+    pub sentence: String,
+    /// Which column it belongs to.
+    pub column: Column,
+    /// Whether a busy machine may be to blame.
+    pub kind: Kind,
+}
+
+/// A column with a verdict.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Column {
+    /// No wrong or lost answer, no wrong evidence.
+    Safe,
+    /// Nothing crashes, nothing grows.
+    Clean,
+    /// Correct clients keep their throughput.
+    Throughput,
+    /// No client waits long.
+    Gap,
+}
+
+impl FaultFree {
+    /// None if there is no measurement without a failure.
+    pub fn of(rows: &[Row]) -> Option<FaultFree> {
+        let rows: Vec<&Row> = rows.iter().filter(|row| row.is_fault_free() && row.failure.is_none()).collect();
+        let throughputs: Vec<f64> = rows.iter().map(|row| row.ops_per_s).collect();
+        let memory: Vec<f64> = rows.iter().map(|row| row.resident_mib).collect();
+        Some(FaultFree {
+            rows: rows.len(),
+            ops_per_s: median(&throughputs)?,
+            range: throughputs
+                .iter()
+                .fold((f64::MAX, 0.0), |(least, most), one| (f64::min(least, *one), f64::max(most, *one))),
+            resident_mib: median(&memory)?,
+            honest_us_per_op: median(&rows.iter().filter_map(|row| row.honest_us_per_op()).collect::<Vec<_>>()),
+        })
+    }
+
+    /// What a write costs an honest replica in `row`, relative to this.
+    pub fn cost(&self, row: &Row) -> Option<f64> {
+        row.honest_us_per_op().zip(self.honest_us_per_op).map(|(row, fault_free)| row / fault_free)
+    }
+
+    /// The throughput of `row` relative to this.
+    pub fn ratio(&self, row: &Row) -> f64 {
+        row.ops_per_s / self.ops_per_s
+    }
+}
+
+/// The least share of fault-free throughput under `row`'s behaviour.
+pub fn throughput_bar(row: &Row) -> f64 {
+    if row.name == Behaviour::Slow.name() { THROUGHPUT_UNDER_SLOW } else { THROUGHPUT }
+}
+
+/// Everything that `row` misses; without `fault_free` nothing is compared with it.
+pub fn misses(row: &Row, fault_free: Option<&FaultFree>) -> Vec<Miss> {
+    let mut misses = Vec::new();
+    let mut miss = |missed: bool, column, kind, sentence: String| {
+        if missed {
+            misses.push(Miss { sentence, column, kind });
+        }
+    };
+    let (safe, clean) = (Column::Safe, Column::Clean);
+    if let Some(failure) = &row.failure {
+        miss(true, safe, Kind::Count, format!("not judged to the end: {failure}"));
+    } else {
+        for (count, what) in [
+            (row.lost_writes, "acknowledged writes lost"),
+            (row.wrong_writes, "acknowledged writes with another value or revision"),
+            (row.wrong_reads, "wrong answers to reads"),
+            (row.wrong_events, "wrong events"),
+            (row.missing_events, "events that never came"),
+        ] {
+            miss(count > 0, safe, Kind::Count, format!("{count} {what}"));
+        }
+        miss(!row.agreed, safe, Kind::Count, format!("checkpoints of honest replicas {}", row.checkpoint));
+        let accused = format!("evidence accuses {:?} instead of {}", row.accused, row.to_accuse);
+        miss(!row.accused_justly, safe, Kind::Count, accused);
+    }
+    miss(row.panics > 0, clean, Kind::Count, format!("{} panics in the logs", row.panics));
+    if row.failure.is_none() {
+        let grown = |[before, after]: [u64; 2], slack| after > before + slack;
+        let shown = |what: &str, [before, after]: [u64; 2]| format!("{what} went from {before} to {after}");
+        let descriptors = grown(row.descriptors, DESCRIPTORS_SLACK);
+        miss(descriptors, clean, Kind::Measure, shown("descriptors", row.descriptors));
+        miss(grown(row.threads, THREADS_SLACK), clean, Kind::Measure, shown("threads", row.threads));
+        let gap = row.longest_gap_ms.unwrap_or(f64::INFINITY);
+        let waited = format!("a client waited {gap:.0} ms, at most {:.0}", row.gap_bar_ms);
+        miss(gap > row.gap_bar_ms, Column::Gap, Kind::Measure, waited);
+    }
+    if let Some(fault_free) = fault_free.filter(|_| row.failure.is_none()) {
+        let (limit, bar) = (fault_free.resident_mib + MEMORY_SLACK_MIB, throughput_bar(row));
+        let memory = format!("{:.0} MiB resident, at most {limit:.0}", row.resident_mib);
+        miss(row.resident_mib > limit, clean, Kind::Measure, memory);
+        let ratio = fault_free.ratio(row);
+        let slow = !row.is_fault_free() && ratio < bar;
+        miss(slow, Column::Throughput, Kind::Measure, format!("{ratio:.2} of fault-free throughput, at least {bar}"));
+    }
+    misses
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(name: &str, ops_per_s: f64) -> Row {
+        Row {
+            name: name.to_owned(),
+            ops_per_s,
+            longest_gap_ms: Some(400.0),
+            gap_bar_ms: 1000.0,
+            agreed: true,
+            accused_justly: true,
+            resident_mib: 100.0,
+            descriptors: [30, 30],
+            threads: [9, 9],
+            ..Row::default()
+        }
+    }
+
+    fn missed(row: &Row, fault_free: &FaultFree) -> Vec<(Column, Kind)> {
+        misses(row, Some(fault_free)).into_iter().map(|miss| (miss.column, miss.kind)).collect()
+    }
+
+    #[test]
+    fn throughput_is_judged_beside_the_median_of_what_is_fault_free() {
+        assert_eq!(FaultFree::of(&[row("slow", 900.0)]), None);
+        let fault_free: Vec<Row> = [900.0, 1_000.0, 1_400.0].map(|ops| row("fault-free", ops)).into();
+        let fault_free = FaultFree::of(&fault_free).expect("three");
+        assert_eq!((fault_free.ops_per_s, fault_free.range), (1_000.0, (900.0, 1_400.0)));
+        assert!(missed(&row("silent", 900.0), &fault_free).is_empty());
+        assert_eq!(missed(&row("silent", 899.0), &fault_free), [(Column::Throughput, Kind::Measure)]);
+        assert!(missed(&row("slow", 700.0), &fault_free).is_empty(), "the worst slow leader has a bar of its own");
+        assert!(missed(&row("fault-free", 500.0), &fault_free).is_empty(), "it is not beside itself");
+    }
+
+    #[test]
+    fn safety_and_panics_count_on_any_machine() {
+        let fault_free = FaultFree::of(&[row("fault-free", 1_000.0)]).expect("one");
+        let bad = |change: fn(&mut Row)| {
+            let mut row = row("silent", 1_000.0);
+            change(&mut row);
+            missed(&row, &fault_free)
+        };
+        assert_eq!(bad(|row| row.lost_writes = 1), [(Column::Safe, Kind::Count)]);
+        assert_eq!(bad(|row| row.wrong_reads = 1), [(Column::Safe, Kind::Count)]);
+        assert_eq!(bad(|row| row.missing_events = 1), [(Column::Safe, Kind::Count)]);
+        assert_eq!(bad(|row| row.agreed = false), [(Column::Safe, Kind::Count)]);
+        assert_eq!(bad(|row| row.accused_justly = false), [(Column::Safe, Kind::Count)]);
+        assert_eq!(bad(|row| row.failure = Some("replica 2 died".to_owned())), [(Column::Safe, Kind::Count)]);
+        assert_eq!(bad(|row| row.panics = 1), [(Column::Clean, Kind::Count)]);
+        assert_eq!(bad(|row| row.resident_mib = 165.0), [(Column::Clean, Kind::Measure)]);
+        assert_eq!(bad(|row| row.descriptors = [30, 47]), [(Column::Clean, Kind::Measure)]);
+        assert_eq!(bad(|row| row.longest_gap_ms = Some(1_001.0)), [(Column::Gap, Kind::Measure)]);
+        assert_eq!(bad(|row| row.longest_gap_ms = None), [(Column::Gap, Kind::Measure)]);
+    }
+}
