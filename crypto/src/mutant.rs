@@ -3,7 +3,7 @@
 //!
 //! A mutant is a branch at the line that holds a rule: `if alive(Mutant::X) { the rule is broken }`. Without the feature
 //! [`alive`] is false at compile time and nothing is left of it. With the feature the mutant is chosen for the present
-//! thread by [`release`], or for a whole process by the variable [`VARIABLE`], so that one binary holds them all.
+//! thread by `release`, or for a whole process by the variable [`VARIABLE`], so that one binary holds them all.
 //!
 //! `quorate-testnet simulate --mutants` lets them loose one after the other, and says how many seeds each survived. What
 //! a simulator whose messages are typed cannot see dies by a named test instead.

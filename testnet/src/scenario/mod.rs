@@ -10,11 +10,11 @@
 //!
 //! | module | what it is |
 //! |---|---|
-//! | [`file`] | the form of the file; every mistake is told with its line |
-//! | [`timeline`] | events as they are written, as spans with a beginning and an end |
-//! | [`expectations`] | what must come of it, and what did |
-//! | [`simulated`] | playing it in virtual time |
-//! | [`real`] | playing it on processes of this machine |
+//! | `file` | the form of the file; every mistake is told with its line |
+//! | `timeline` | events as they are written, as spans with a beginning and an end |
+//! | `expectations` | what must come of it, and what did |
+//! | `simulated` | playing it in virtual time |
+//! | `real` | playing it on processes of this machine |
 
 use std::fmt;
 use std::path::{Path, PathBuf};

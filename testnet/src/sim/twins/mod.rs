@@ -2,7 +2,7 @@
 //! replica that runs twice with one key is Byzantine without a line of faulty code.
 //!
 //! Four replicas, one of which has a twin; both instances are the production replica. Three rounds; in each the five
-//! instances are divided into groups, and nothing passes between groups. All combinations are played: [`scenarios`] says
+//! instances are divided into groups, and nothing passes between groups. All combinations are played: `scenarios` says
 //! how many. Then everything heals, and the oracles of every other run judge: agreement among the honest, durability, no
 //! honest contradiction, evidence against nobody but the twin, and that every request ends.
 //!
@@ -14,8 +14,8 @@
 //!
 //! | file | what it is |
 //! |---|---|
-//! | [`scenarios`] | the list of all |
-//! | [`command`] | `simulate --twins` |
+//! | `scenarios` | the list of all |
+//! | `command` | `simulate --twins` |
 
 use quorate_crypto::{ReplicaId, StatementBody, View};
 use quorate_protocol::message::Message;
