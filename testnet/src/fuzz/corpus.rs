@@ -155,7 +155,7 @@ pub(super) fn operations() -> Vec<Vec<u8>> {
         Operation::Put(put("a", "1")),
         Operation::Put(put("a\0b", "zero")),
         Operation::Txn(txn),
-        Operation::Range(RangeRequest { range: range("a", "z"), ..range_all() }),
+        Operation::Range(RangeRequest::new(range("a", "z"))),
         Operation::Delete(DeleteRequest { range: range("a", "b"), prev_kv: false }),
         Operation::Compact(quorate_kv::CompactionRequest { revision: 3 }),
         Operation::Put(put("a", "4")),
@@ -165,22 +165,6 @@ pub(super) fn operations() -> Vec<Vec<u8>> {
         [&(bytes.len() as u16).to_be_bytes()[..], &bytes].concat()
     };
     vec![list.iter().flat_map(framed).collect(), list.iter().rev().flat_map(framed).collect()]
-}
-
-fn range_all() -> RangeRequest {
-    RangeRequest {
-        range: KeyRange { key: b"a".to_vec(), range_end: b"z".to_vec() },
-        limit: 0,
-        revision: 0,
-        sort_order: quorate_kv::SortOrder::Unsorted,
-        sort_target: quorate_kv::SortTarget::Key,
-        keys_only: false,
-        count_only: false,
-        min_mod_revision: 0,
-        max_mod_revision: 0,
-        min_create_revision: 0,
-        max_create_revision: 0,
-    }
 }
 
 /// Keys that are in the map, begin others, or are not there.
