@@ -12,6 +12,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use quorate_crypto::Signed;
 use quorate_crypto::encoding::encode;
 use quorate_protocol::engine::Recipients;
 use quorate_protocol::message::Message;
@@ -51,6 +52,11 @@ fn class_of(message: &Message, length: usize) -> Class {
     if class == Class::Vote && length > VOTE_FRAME_CAP_BYTES { Class::Proposal } else { class }
 }
 
+/// A line about a vote, with what it says.
+fn handed(vote: &str, signed: &Signed) {
+    tracing::trace!(vote, says = ?signed.body(), "handed to the links");
+}
+
 /// Sends to peers.
 pub(crate) struct Sending {
     pub(crate) peers: PeerHandle,
@@ -61,10 +67,10 @@ impl Sending {
     /// Puts each message into the queues of its recipients. A full queue loses it: the protocol repeats what is missed.
     pub(crate) fn publish(&self, sends: Vec<(Recipients, Message)>) {
         for (to, message) in sends {
-            // The tests that follow the system calls of a node see by these lines when a vote leaves the core.
+            // The tests that follow the system calls of a node see by these lines when which vote leaves the core.
             match &message {
-                Message::Prepare(_) => tracing::trace!(vote = "PREPARE", "handed to the links"),
-                Message::Commit(_) => tracing::trace!(vote = "COMMIT", "handed to the links"),
+                Message::Prepare(prepare) => handed("PREPARE", &prepare.signed),
+                Message::Commit(commit) => handed("COMMIT", commit),
                 _ => {}
             }
             let frame = Bytes::from(encode(&message));

@@ -126,13 +126,33 @@ struct Seen {
     commits: usize,
     /// Votes that left while something was written and not synced.
     early: Vec<String>,
-    /// Votes that left without anything synced since the last of their kind: said again, or without a record.
+    /// Votes never said before that left without anything synced since the last of their kind: without a record.
     bare: Vec<String>,
 }
 
-/// Goes through the calls of the thread that hands votes on.
-fn judge(calls: &[Call]) -> Seen {
-    let is_vote = |call: &Call| call.name == "write" && call.text.contains("handed to the links");
+/// Which vote a line is about, whether it stands in a log or, quoted, in a trace.
+fn vote_of(line: &str) -> String {
+    let from = line.find("handed to the links").expect("a line about a vote");
+    let line = line[from..].split("\\n").next().unwrap_or_default().trim_end();
+    line.replace(['\\', '"'], "")
+}
+
+/// The votes that a node's log shows before the first that `calls` show: what is said again has its record already.
+fn said_before(log: &str, calls: &[Call]) -> BTreeSet<String> {
+    let first = calls.iter().find(|call| is_vote(call)).expect("votes were traced");
+    // What is written begins with its time.
+    let time = first.text.split('"').nth(1).and_then(|line| line.split(' ').next()).expect("a time");
+    let before = log.lines().take_while(|line| !line.starts_with(time));
+    before.filter(|line| line.contains("handed to the links")).map(vote_of).collect()
+}
+
+/// Whether a call writes the line about a vote.
+fn is_vote(call: &Call) -> bool {
+    call.name == "write" && call.text.contains("handed to the links")
+}
+
+/// Goes through the calls of the thread that hands votes on. `said` are the votes it handed on before.
+fn judge(calls: &[Call], mut said: BTreeSet<String>) -> Seen {
     let voters: BTreeSet<u64> = calls.iter().filter(|call| is_vote(call)).map(|call| call.thread).collect();
     assert_eq!(voters.len(), 1, "one thread votes: {voters:?}");
     let mut seen = Seen::default();
@@ -154,9 +174,10 @@ fn judge(calls: &[Call]) -> Seen {
                     (&mut seen.commits, &mut committed_at)
                 };
                 *count += 1;
+                let is_new = said.insert(vote_of(&call.text));
                 if !unsynced.is_empty() {
                     seen.early.push(call.text.clone());
-                } else if durable == *last {
+                } else if is_new && durable == *last {
                     seen.bare.push(call.text.clone());
                 }
                 *last = durable;
@@ -200,7 +221,9 @@ fn no_vote_leaves_before_its_record_is_durable() {
     let trace = testnet.place().join("order");
     let Some(strace) = Strace::attach(pid, &trace, &[]) else { return };
     puts(&testnet, 20);
-    let seen = judge(&strace.end());
+    let log = testnet.directory().join(format!("node{TRACED}/node.log"));
+    let judged = |calls: &[Call]| judge(calls, said_before(&fs::read_to_string(&log).expect("a log"), calls));
+    let seen = judged(&strace.end());
     // A slot that the other three have committed already needs no vote of one that strace slows down.
     assert!(seen.prepares >= 5 && seen.commits >= 5, "twenty puts: {seen:?}");
     assert!(seen.early.is_empty() && seen.bare.is_empty(), "votes left before their records were durable: {seen:#?}");
@@ -214,9 +237,8 @@ fn no_vote_leaves_before_its_record_is_durable() {
     let calls = strace.end();
     // Once at least: a turn that finds the others' PREPAREs waiting writes both of its records in one frame.
     assert!(took.iter().all(|took| *took >= SYNC), "a vote did not wait for its sync: {took:?}");
-    let seen = judge(&calls);
-    // Slow as it is, it may be asked to say a vote again.
-    assert!(seen.prepares >= 3 && seen.commits >= 3 && seen.early.is_empty(), "{seen:#?}");
+    let seen = judged(&calls);
+    assert!(seen.prepares >= 3 && seen.commits >= 3 && seen.early.is_empty() && seen.bare.is_empty(), "{seen:#?}");
     assert_eq!(testnet.primary(), 0, "no timer ran out");
 }
 
@@ -224,17 +246,30 @@ fn no_vote_leaves_before_its_record_is_durable() {
 fn a_trace_with_a_vote_before_its_sync_is_told_from_a_good_one() {
     let write = "7 10:00:00.1 pwrite64(9</n/data/log/log-0>, \"x\", 1, 0) = 1\n";
     let sync = "7 10:00:00.2 fdatasync(9</n/data/log/log-0>) = 0\n";
-    let vote = "7 10:00:00.3 write(2</n/node.log>, \"TRACE handed to the links vote=\\\"PREPARE\\\"\\n\", 40) = 40\n";
+    let line = |number: u64| {
+        format!("2026-01-01T10:00:00.{number}Z TRACE handed to the links vote=\"PREPARE\" says=Prepare({number})\n")
+    };
+    let traced = |number: u64| {
+        let quoted = line(number).replace('"', "\\\"").replace('\n', "\\n");
+        format!("7 10:00:00.3 write(2</n/node.log>, \"{quoted}\", 99) = 99\n")
+    };
+    let (vote, next) = (&*traced(1), &*traced(2));
     let early = |lines: &[&str]| {
-        let seen = judge(&calls(&lines.concat()));
+        let seen = judge(&calls(&lines.concat()), BTreeSet::new());
         seen.early.len() + seen.bare.len()
     };
     assert_eq!(early(&[write, sync, vote]), 0);
-    assert_eq!(early(&[write, sync, vote, write, sync, vote]), 0);
+    assert_eq!(early(&[write, sync, vote, write, sync, next]), 0);
     assert_eq!(early(&[write, vote, sync]), 1, "sent before its sync");
     assert_eq!(early(&[write, vote]), 1, "no sync at all");
-    assert_eq!(early(&[write, sync, vote, vote]), 1, "the second has no record of its own");
+    assert_eq!(early(&[write, sync, vote, next]), 1, "the second has no record of its own");
+    assert_eq!(early(&[write, sync, vote, vote]), 0, "the same said again needs none");
+    assert_eq!(early(&[write, sync, vote, write, vote]), 1, "yet nothing leaves between a record and its sync");
     assert_eq!(early(&[vote]), 1, "no record at all");
+    let trace = calls(vote);
+    assert_eq!(said_before(&[line(0), line(1), line(2)].concat(), &trace), BTreeSet::from([vote_of(&line(0))]));
+    assert_eq!(judge(&trace, BTreeSet::from([vote_of(&line(1))])).bare.len(), 0, "said before it was looked at");
+    assert_eq!(judge(&trace, BTreeSet::from([vote_of(&line(0))])).bare.len(), 1);
     let failed = "7 10:00:00.2 fdatasync(9</n/data/log/log-0>) = -1 EIO (Input/output error)\n";
     assert_eq!(early(&[write, failed, vote]), 1);
     // Another thread comes between a call and its return.
