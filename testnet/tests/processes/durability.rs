@@ -126,7 +126,7 @@ struct Seen {
     commits: usize,
     /// Votes that left while something was written and not synced.
     early: Vec<String>,
-    /// Votes never said before that left without anything synced since the last of their kind: without a record.
+    /// Votes never said before that left without anything synced since those of an earlier turn: without a record.
     bare: Vec<String>,
 }
 
@@ -157,8 +157,8 @@ fn judge(calls: &[Call], mut said: BTreeSet<String>) -> Seen {
     assert_eq!(voters.len(), 1, "one thread votes: {voters:?}");
     let mut seen = Seen::default();
     let mut unsynced: BTreeSet<&str> = BTreeSet::new();
-    // Frames made durable so far, and how many there were when the last vote of each kind left.
-    let (mut durable, mut prepared_at, mut committed_at) = (0, 0, 0);
+    // Frames made durable so far, and how many there were when the last new vote left: in this turn, and in those before.
+    let (mut durable, mut this_turn, mut before) = (0, 0, 0);
     for call in calls.iter().filter(|call| voters.contains(&call.thread)) {
         match call.name.as_str() {
             "pwrite64" => {
@@ -168,20 +168,17 @@ fn judge(calls: &[Call], mut said: BTreeSet<String>) -> Seen {
                 durable += usize::from(unsynced.remove(call.file.as_str()));
             }
             "write" if is_vote(call) => {
-                let (count, last) = if call.text.contains("PREPARE") {
-                    (&mut seen.prepares, &mut prepared_at)
-                } else {
-                    (&mut seen.commits, &mut committed_at)
-                };
-                *count += 1;
+                *if call.text.contains("PREPARE") { &mut seen.prepares } else { &mut seen.commits } += 1;
                 let is_new = said.insert(vote_of(&call.text));
                 if !unsynced.is_empty() {
                     seen.early.push(call.text.clone());
-                } else if is_new && durable == *last {
+                } else if is_new && durable == before {
                     seen.bare.push(call.text.clone());
                 }
-                *last = durable;
+                this_turn = if is_new { durable } else { this_turn };
             }
+            // One frame holds the records of all that leaves in a turn.
+            "write" if call.text.contains("a turn publishes") => before = this_turn,
             _ => {}
         }
     }
@@ -258,11 +255,13 @@ fn a_trace_with_a_vote_before_its_sync_is_told_from_a_good_one() {
         let seen = judge(&calls(&lines.concat()), BTreeSet::new());
         seen.early.len() + seen.bare.len()
     };
-    assert_eq!(early(&[write, sync, vote]), 0);
-    assert_eq!(early(&[write, sync, vote, write, sync, next]), 0);
+    let turn = "7 10:00:00.3 write(2</n/node.log>, \"TRACE a turn publishes messages=2\\n\", 40) = 40\n";
+    assert_eq!(early(&[write, sync, turn, vote]), 0);
+    assert_eq!(early(&[write, sync, turn, vote, next]), 0, "one frame for two votes");
+    assert_eq!(early(&[write, sync, turn, vote, write, sync, turn, next]), 0);
     assert_eq!(early(&[write, vote, sync]), 1, "sent before its sync");
     assert_eq!(early(&[write, vote]), 1, "no sync at all");
-    assert_eq!(early(&[write, sync, vote, next]), 1, "the second has no record of its own");
+    assert_eq!(early(&[write, sync, turn, vote, turn, next]), 1, "the second has no record of its own");
     assert_eq!(early(&[write, sync, vote, vote]), 0, "the same said again needs none");
     assert_eq!(early(&[write, sync, vote, write, vote]), 1, "yet nothing leaves between a record and its sync");
     assert_eq!(early(&[vote]), 1, "no record at all");
