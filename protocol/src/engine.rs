@@ -10,6 +10,7 @@
 //!
 //! PBFT and HotStuff implement [`Engine`]. Nothing here speaks of f, quorums or signature schemes.
 
+use std::fmt;
 use std::sync::Arc;
 
 use bincode::{Decode, Encode};
@@ -160,6 +161,33 @@ pub struct Step {
     pub halt: Option<Halt>,
 }
 
+/// Why a replica left a view.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Departure {
+    /// The oldest admitted request was not executed in time.
+    TimerExpired,
+    /// f + 1 find that the primary lets requests wait.
+    SlowPrimary,
+    /// A request was passed over by too many later ones.
+    Censorship,
+    /// f + 1 suspect the primary, and this replica holds evidence against it.
+    ConvictedPrimary,
+    /// f + 1 others have left it.
+    Joined,
+}
+
+impl fmt::Display for Departure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Departure::TimerExpired => "the view timer expired",
+            Departure::SlowPrimary => "the primary is slow",
+            Departure::Censorship => "a request was passed over",
+            Departure::ConvictedPrimary => "the primary is convicted",
+            Departure::Joined => "others have left",
+        })
+    }
+}
+
 /// Why a replica must stop.
 #[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
 pub enum Halt {
@@ -208,6 +236,8 @@ pub struct EngineStatus {
     pub pending: usize,
     /// View changes started since the process began.
     pub view_changes: u64,
+    /// Why the last of them was.
+    pub departure: Option<Departure>,
     /// Whether a state transfer is under way.
     pub transferring: bool,
     /// The incarnation this replica signs in; while it rejoins, the one it asked for.

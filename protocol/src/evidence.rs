@@ -243,6 +243,16 @@ impl Evidence {
         Ok(conviction)
     }
 
+    /// Whose offence it is, if it is one.
+    pub fn author(&self) -> ReplicaId {
+        match self {
+            Evidence::Contradiction(signed, _) | Evidence::HiddenCommit(signed, _) => signed.signer(),
+            Evidence::AgainstOwnNewView(pre_prepare, _) => pre_prepare.signer(),
+            Evidence::WrongNewView(new_view, _) => new_view.author(),
+            Evidence::InvalidRequest(pre_prepare, _) => pre_prepare.signed.signer(),
+        }
+    }
+
     /// A digest that names the offence, so that it is kept once however often it is seen.
     pub fn offence(&self) -> Digest {
         let part = |signed: &Signed| {

@@ -265,7 +265,8 @@ impl Core {
             if status.entered {
                 tracing::info!(view = %status.view, primary = %status.primary, executed = %status.executed, "entered a view");
             } else {
-                tracing::info!(view = %status.view, primary = %status.primary, executed = %status.executed, "moving to a view");
+                let why = status.departure.map_or_else(String::new, |why| why.to_string());
+                tracing::info!(view = %status.view, primary = %status.primary, executed = %status.executed, why, "moving to a view");
             }
         }
         if status.stable != told.stable {

@@ -5,20 +5,20 @@ use quorate_crypto::{Signed, Statement, StatementBody};
 
 use crate::evidence::{Evidence, contradict, hides_commit};
 use crate::message::{PrePrepare, Prepare};
+use crate::pbft::Replica;
 use crate::pbft::slot::ballot_of;
 use crate::pbft::view_change_message::{NewView, ViewChange};
-use crate::pbft::{OFFENCES_MAX, Replica};
 use crate::request::Request;
 
 impl Replica {
     fn accuse(&mut self, evidence: Evidence) {
-        let offence = evidence.offence();
-        if self.offences.contains(&offence) || self.offences.len() >= OFFENCES_MAX {
+        let (author, offence) = (evidence.author(), evidence.offence());
+        if !self.convictions.is_news(author, &offence) {
             return;
         }
         let window = self.parameters().window;
         if evidence.verify(self.committee(), window, &self.setup.verifier).is_ok() {
-            self.offences.insert(offence);
+            self.convictions.note(author, offence);
             self.out.evidence.push(evidence);
         }
     }

@@ -158,7 +158,7 @@ impl Replica {
             slots,
             missing_requests,
             missing_proposals: self.wanted_proposals.keys().take(FETCH_MAX).copied().collect(),
-            suspects: self.monitor.suspects(),
+            suspects: self.suspects_primary(),
         }
     }
 

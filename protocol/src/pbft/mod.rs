@@ -22,6 +22,7 @@
 //! | `budget` | what serving parts of a state to one peer may cost |
 //! | [`monitor`] | whether the primary is merely slow |
 //! | `accusation` | finding signed contradictions |
+//! | `convictions` | who was convicted here, and does not lead |
 //! | `recovery` | from records back to a replica |
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -34,9 +35,10 @@ use quorate_crypto::{
 
 use crate::bodies::Bodies;
 use crate::checkpoint::Checkpoints;
-use crate::engine::{Engine, EngineStatus, Halt, Input, Now, Recipients, RecordIndex, Send, Step};
+use crate::engine::{Departure, Engine, EngineStatus, Halt, Input, Now, Recipients, RecordIndex, Send, Step};
 use crate::message::Message;
 use crate::parameters::{Micros, Parameters};
+use crate::pbft::convictions::Convictions;
 use crate::pending::Pending;
 use crate::record::Record;
 use crate::rejoin::Rejoining;
@@ -48,6 +50,7 @@ mod accusation;
 mod budget;
 mod catch_up;
 mod checkpointing;
+mod convictions;
 mod handing_back;
 mod load;
 pub mod monitor;
@@ -161,8 +164,11 @@ pub struct Replica {
     /// Wanted bodies came in this turn, or a log was read back: slots may have become ready.
     bodies_came: bool,
     lives: Lives,
-    offences: BTreeSet<Digest>,
+    convictions: Convictions,
+    /// The view whose primary the others were last told is suspected.
+    told_suspicion: Option<View>,
     view_changes_started: u64,
+    last_departure: Option<Departure>,
     halted: bool,
 
     next_record: u64,
@@ -176,9 +182,6 @@ struct KeptNewView {
     stable: Seq,
     record: Option<RecordIndex>,
 }
-
-/// Most offences remembered, so that each is reported once.
-const OFFENCES_MAX: usize = 4096;
 
 impl Replica {
     /// A replica that never signed anything, at the genesis state.
@@ -223,8 +226,10 @@ impl Replica {
             wanted_proposals: BTreeMap::new(),
             bodies_came: false,
             lives: Lives::default(),
-            offences: BTreeSet::new(),
+            convictions: Convictions::default(),
+            told_suspicion: None,
             view_changes_started: 0,
+            last_departure: None,
             halted: false,
             next_record: 1,
             out: Step::default(),
@@ -399,6 +404,7 @@ impl Engine for Replica {
             executed: self.executed,
             pending: self.pending.len(),
             view_changes: self.view_changes_started,
+            departure: self.last_departure,
             transferring: self.transfer.is_active(),
             incarnation: self
                 .lives

@@ -216,9 +216,10 @@ impl Replica {
         fresh.last_step = self.last_step;
         fresh.next_record = self.next_record;
         fresh.view_changes_started = self.view_changes_started;
+        fresh.last_departure = self.last_departure;
         std::mem::swap(&mut fresh.transfer, &mut self.transfer);
         std::mem::swap(&mut fresh.peers, &mut self.peers);
-        std::mem::swap(&mut fresh.offences, &mut self.offences);
+        std::mem::swap(&mut fresh.convictions, &mut self.convictions);
         std::mem::swap(&mut fresh.new_views, &mut self.new_views);
         std::mem::swap(&mut fresh.lives, &mut self.lives);
         // A view that this replica opened in a life it does not remember is not one to follow.

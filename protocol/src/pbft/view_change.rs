@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use quorate_crypto::mutant::{Mutant, alive};
 use quorate_crypto::{Digest, ReplicaId, Seq, Signed, View};
 
-use crate::engine::{Now, Recipients, RecordIndex};
+use crate::engine::{Departure, Now, Recipients, RecordIndex};
 use crate::message::{Message, PrePrepare};
 use crate::parameters::Micros;
 use crate::pbft::safety::{self, Choice, NewViewError};
@@ -32,7 +32,7 @@ impl Replica {
     }
 
     /// Leaves every view below `view`: nothing new is signed there from now on.
-    pub(super) fn start_view_change(&mut self, now: Now, view: View) {
+    pub(super) fn start_view_change(&mut self, now: Now, view: View, why: Departure) {
         if view <= self.view || self.is_rejoining() {
             return;
         }
@@ -40,6 +40,7 @@ impl Replica {
             self.failed_views = self.failed_views.saturating_add(1);
         }
         self.view_changes_started += 1;
+        self.last_departure = Some(why);
         self.view = view;
         self.entered = false;
         // A view change that ends in time costs no relays.
@@ -97,7 +98,7 @@ impl Replica {
             .map(|(author, message)| (*author, message.view()))
             .collect();
         if let Some(view) = safety::join_view(&views, self.view, self.committee()) {
-            self.start_view_change(now, view);
+            self.start_view_change(now, view, Departure::Joined);
         }
         self.try_new_view(now);
         self.try_awaited(now);

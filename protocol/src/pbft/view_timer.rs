@@ -4,7 +4,7 @@
 use quorate_crypto::mutant::{Mutant, alive};
 use quorate_crypto::{Digest, ReplicaId, Seq};
 
-use crate::engine::{Now, Recipients};
+use crate::engine::{Departure, Now, Recipients};
 use crate::message::Message;
 use crate::parameters::Micros;
 use crate::pbft::monitor::{self, Occupation};
@@ -176,7 +176,17 @@ impl Replica {
         }
     }
 
-    /// Watches how the primary spends its time, and leaves it if it is slow or passes a request over again and again.
+    /// Whether the primary of this view was convicted before this replica's eyes.
+    fn primary_is_convicted(&self) -> bool {
+        self.convictions.bar(self.primary(), self.committee().faults())
+    }
+
+    /// Whether this replica would have another primary: what its STATUS says.
+    pub(super) fn suspects_primary(&self) -> bool {
+        self.monitor.suspects() || self.primary_is_convicted()
+    }
+
+    /// Watches the primary, and leaves it if it is slow, is convicted, or passes a request over again and again.
     pub(super) fn tend_monitor(&mut self, now: Now) {
         // Who follows leaves no view by itself, and has no opinion that others should count.
         if !self.entered || self.leads() || self.is_rejoining() {
@@ -193,24 +203,32 @@ impl Replica {
         } else {
             self.occupation_by_slots().unwrap_or(if handed() { Occupation::Waits } else { Occupation::Idle })
         };
-        let suspected = self.monitor.suspects();
         self.monitor.observe(now.monotonic, occupation, self.setup.parameters.view_timeout);
-        if self.monitor.suspects() && !suspected {
+        let suspects = self.suspects_primary();
+        if suspects && self.told_suspicion != Some(self.view) {
             // The others are told at once.
+            self.told_suspicion = Some(self.view);
             self.next_status = now.monotonic;
         }
         // Who has left the view suspected its primary before; its STATUS speaks of the next one already.
         let left = |id: &ReplicaId| self.view_changes.get(id).is_some_and(|message| message.view() > self.view);
         let others = self.peers.iter().filter(|(id, peer)| peer.suspects == Some(self.view) || left(id)).count();
-        let slow = monitor::may_evict(self.monitor.suspects(), others, self.committee().one_honest());
+        let suspected = monitor::may_evict(suspects, others, self.committee().one_honest());
         // A request overtaken by more than twice the admission cap of later ones is censorship, unless this replica
         // lags: then what it relayed may be decided already.
         let censored = !self.is_behind() && self.pending.overtaken() > 2 * self.parameters().pending_requests_max;
-        if slow || censored {
+        let why = match (suspected, censored) {
+            (true, _) if self.primary_is_convicted() => Departure::ConvictedPrimary,
+            (true, _) => Departure::SlowPrimary,
+            (false, true) => Departure::Censorship,
+            (false, false) => return,
+        };
+        // Who leaves a liar says nothing of how patient it is with others.
+        if why != Departure::ConvictedPrimary {
             self.monitor.evict(now.monotonic);
-            let next = self.view.next();
-            self.start_view_change(now, next);
         }
+        let next = self.view.next();
+        self.start_view_change(now, next, why);
     }
 
     /// Tells the monitor of a proposal that was accepted for the first time.
@@ -272,7 +290,7 @@ impl Replica {
         }
         if self.timer.is_some_and(over) && !(self.entered && self.is_behind()) {
             let next = self.view.next();
-            self.start_view_change(now, next);
+            self.start_view_change(now, next, Departure::TimerExpired);
         }
     }
 }

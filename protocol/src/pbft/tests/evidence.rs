@@ -1,4 +1,5 @@
 use super::cluster::{Cluster, committee, key, parameters, request};
+use crate::engine::{Departure, Engine};
 use crate::evidence::{Conviction, Evidence};
 use crate::message::{Message, PrePrepare, Prepare};
 use crate::proposal::{Payload, Proposal};
@@ -133,5 +134,76 @@ fn honest_clusters_produce_no_evidence_through_view_changes_and_restarts() {
     }
     cluster.run(2_000);
     assert!(cluster.evidence.values().all(Vec::is_empty), "{:?}", cluster.evidence);
+    cluster.assert_agreement();
+}
+
+/// What a status says of why a view was left.
+fn departure(cluster: &Cluster, id: u16) -> Option<Departure> {
+    cluster.replicas[&ReplicaId(id)].status().departure
+}
+
+/// D is 250 ms: within this time no timer runs out.
+const AT_ONCE: u64 = 60;
+
+#[test]
+fn a_convicted_primary_is_left_without_waiting_for_a_timer() {
+    let mut cluster = Cluster::new(4);
+    cluster.deliver(ReplicaId(0), ReplicaId(1), pre_prepare(&proposal(1_000)));
+    cluster.deliver(ReplicaId(0), ReplicaId(2), pre_prepare(&proposal(1_001)));
+    cluster.deliver(ReplicaId(0), ReplicaId(3), pre_prepare(&proposal(1_001)));
+    cluster.run(AT_ONCE);
+    for id in 1..4 {
+        assert_eq!(cluster.view(id), 1, "replica {id}");
+    }
+    assert!((1..4).any(|id| departure(&cluster, id) == Some(Departure::ConvictedPrimary)));
+    let request = request(1, 1);
+    cluster.submit(&request);
+    cluster.run(AT_ONCE);
+    assert!((1..4).all(|id| cluster.has_decided(id, &request)));
+    assert_eq!(cluster.view(1), 1);
+    cluster.assert_agreement();
+}
+
+#[test]
+fn a_liar_that_shows_both_faces_to_one_backup_does_not_part_it_from_the_others() {
+    let mut cluster = Cluster::new(4);
+    for time in [1_000, 1_001] {
+        let body = StatementBody::Commit(ballot(&proposal(time)));
+        cluster.deliver(ReplicaId(0), ReplicaId(1), Message::Commit(sign(0, body)));
+    }
+    assert_eq!(convictions(&cluster, 1).len(), 1);
+    cluster.run(AT_ONCE);
+    let request = request(1, 1);
+    cluster.submit(&request);
+    cluster.run(AT_ONCE);
+    for id in 0..4 {
+        assert_eq!(cluster.view(id), 0, "replica {id}");
+        assert!(cluster.has_decided(id, &request), "replica {id}");
+    }
+}
+
+#[test]
+fn who_was_convicted_as_a_backup_is_passed_over_when_its_turn_comes() {
+    let mut cluster = Cluster::new(7);
+    for time in [1_000, 1_001] {
+        let body = StatementBody::Commit(ballot(&proposal(time)));
+        let commit =
+            Statement { epoch: cluster.committee.epoch(), signer: ReplicaId(1), incarnation: Incarnation(0), body }
+                .sign(cluster.committee.cluster(), &key(1));
+        for id in [0, 2, 3, 4, 5, 6] {
+            cluster.deliver(ReplicaId(1), ReplicaId(id), Message::Commit(commit));
+        }
+    }
+    cluster.run(AT_ONCE);
+    assert_eq!(cluster.view(2), 0, "a convicted backup is nobody's reason to leave");
+    cluster.stop(0);
+    let request = request(1, 1);
+    cluster.submit(&request);
+    // One timer for the primary that is gone, none for the one after it.
+    cluster.run(parameters().view_timeout / 1_000 * 5 / 4 + 2 * AT_ONCE);
+    for id in 2..7 {
+        assert_eq!(cluster.view(id), 2, "replica {id}");
+        assert!(cluster.has_decided(id, &request), "replica {id}");
+    }
     cluster.assert_agreement();
 }

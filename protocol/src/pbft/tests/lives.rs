@@ -2,7 +2,7 @@
 
 use super::cluster::{Cluster, key, parameters, request};
 use super::rejoin::{header, is_back, record, rejoin, run_until_back, sign};
-use crate::engine::{Engine, Input};
+use crate::engine::{Departure, Engine, Input};
 use crate::message::{Message, PrePrepare};
 use crate::pbft::view_change_message::{NewView, ViewChange, ViewChangeBody};
 use crate::proposal::{Payload, Proposal};
@@ -60,7 +60,7 @@ fn old_view_change_after_a_rejoin(lives: u32) -> Cluster {
     let now = cluster.now;
     let left_out = cluster.replicas.get_mut(&ReplicaId(2)).expect("runs");
     assert!(left_out.slots.range(stable.next()..).next().is_none(), "A knows nothing");
-    left_out.start_view_change(now, View(1));
+    left_out.start_view_change(now, View(1), Departure::TimerExpired);
     let honest = left_out.own_view_change.clone().expect("A left view 0");
     cluster.input(ReplicaId(2), Input::Timer);
     let lie = ViewChangeBody { view: View(1), stable: None, slots: vec![] };
@@ -385,7 +385,11 @@ fn a_restart_brings_back_nothing_that_another_life_signed() {
         assert!(own_statements(&cluster, victim).len() > 4);
         // It leaves view 1 alone, and is told that it had left view 7 as well.
         let now = cluster.now;
-        cluster.replicas.get_mut(&ReplicaId(victim)).expect("runs").start_view_change(now, View(2));
+        cluster.replicas.get_mut(&ReplicaId(victim)).expect("runs").start_view_change(
+            now,
+            View(2),
+            Departure::TimerExpired,
+        );
         cluster.input(ReplicaId(victim), Input::Timer);
         let left =
             sign(&cluster, victim, 0, StatementBody::ViewChange { view: View(7), body: Proposal::NULL.digest() });

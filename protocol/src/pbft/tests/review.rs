@@ -1,7 +1,7 @@
 //! Attacks found by reading the core against the design, each as the smallest schedule that once broke it.
 
 use super::cluster::{Cluster, key, parameters, request};
-use crate::engine::{Engine, Input, RecordIndex};
+use crate::engine::{Departure, Engine, Input, RecordIndex};
 use crate::message::{Message, PrePrepare};
 use crate::pbft::Replica;
 use crate::pending::VOUCHED_MAX;
@@ -186,7 +186,7 @@ fn many_view_changes_without_a_checkpoint_keep_few_new_views() {
         let now = cluster.now;
         for id in 0..4 {
             let replica = cluster.replicas.get_mut(&ReplicaId(id)).expect("runs");
-            replica.start_view_change(now, View(view));
+            replica.start_view_change(now, View(view), Departure::TimerExpired);
             cluster.input(ReplicaId(id), Input::TurnEnd);
         }
         cluster.run(150);
@@ -469,7 +469,7 @@ fn rule_p5_a_bad_view_change_in_a_batch_spoils_only_itself() {
     for id in 0..4 {
         let now = cluster.now;
         let replica = cluster.replicas.get_mut(&ReplicaId(id)).expect("runs");
-        replica.start_view_change(now, View(1));
+        replica.start_view_change(now, View(1), Departure::TimerExpired);
         let mut message = replica.own_view_change.clone().expect("made");
         if id == 2 {
             message.signed.signature.0[3] ^= 1;

@@ -3,7 +3,7 @@ use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use super::cluster::{Cluster, request};
-use crate::engine::Engine;
+use crate::engine::{Departure, Engine};
 use crate::message::Message;
 use quorate_crypto::{ReplicaId, View};
 
@@ -73,7 +73,7 @@ fn rule_p4_a_decided_number_stays_in_the_view_change() {
     assert!(cluster.has_decided(1, &request));
     let now = cluster.now;
     let replica = cluster.replicas.get_mut(&ReplicaId(1)).expect("runs");
-    replica.start_view_change(now, View(1));
+    replica.start_view_change(now, View(1), Departure::TimerExpired);
     let message = replica.own_view_change.clone().expect("sent");
     assert_eq!(message.body().slots.len(), 1, "the decided number is proven");
     assert_eq!(message.body().slots[0].ballot().seq.0, 1);

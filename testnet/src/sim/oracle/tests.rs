@@ -195,6 +195,7 @@ fn status(executed: u64, pending: usize) -> EngineStatus {
         executed: Seq(executed),
         pending,
         view_changes: 0,
+        departure: None,
         transferring: false,
         incarnation: Incarnation(0),
         rejoining: false,
