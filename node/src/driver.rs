@@ -263,8 +263,15 @@ impl<D: Disk, E: Engine> Driver<D, E> {
         Ok(receipt)
     }
 
-    /// One turn: steps all waiting inputs, syncs, publishes, executes; then again while execution gave new inputs.
-    pub fn turn(&mut self, now: Now, published: &mut Published) -> Result<(), DriverError> {
+    /// One turn: steps all waiting inputs, syncs, publishes, executes; then again while execution gave new inputs. Each
+    /// time `leave` gets the messages that may leave before anything is executed: peers must not wait for that, and a
+    /// primary that executes a large batch before its next proposal goes out looks slow.
+    pub fn turn(
+        &mut self,
+        now: Now,
+        published: &mut Published,
+        mut leave: impl FnMut(&mut Vec<(Recipients, Message)>),
+    ) -> Result<(), DriverError> {
         loop {
             while let Some(input) = self.inputs.pop_front() {
                 let step = self.engine.step(now, input);
@@ -276,6 +283,7 @@ impl<D: Disk, E: Engine> Driver<D, E> {
             self.sync()?;
             self.trust_log()?;
             self.publish(published);
+            leave(&mut published.sends);
             self.execute(published);
             self.cut_log()?;
             if self.inputs.is_empty() {

@@ -171,7 +171,9 @@ impl Core {
             if self.driver.engine().wake().is_some_and(|wake| wake <= now.monotonic) {
                 self.driver.input(Input::Timer);
             }
-            self.driver.turn(now, &mut published).map_err(|error| self.failed(&error))?;
+            let sending = &self.sending;
+            let turned = self.driver.turn(now, &mut published, |sends| sending.publish(std::mem::take(sends)));
+            turned.map_err(|error| self.failed(&error))?;
             self.publish(published, &mut memory)?;
             if matches!(flow, Flow::Stop) {
                 return self.driver.flush().map_err(|error| self.failed(&error));
@@ -224,8 +226,8 @@ impl Core {
 
     /// Hands on what the turn gave.
     fn publish(&mut self, published: Published, memory: &mut Memory) -> Result<(), NodeError> {
-        let Published { sends, replies, refused, busy, evidence, snapshots, executed, installed, halt } = published;
-        self.sending.publish(sends);
+        // Messages to peers have left already.
+        let Published { sends: _, replies, refused, busy, evidence, snapshots, executed, installed, halt } = published;
         self.metrics.turns.inc();
         for batch in &executed {
             self.metrics.batch_requests.observe(batch.requests as f64);

@@ -66,6 +66,9 @@ pub(crate) struct Sending {
 impl Sending {
     /// Puts each message into the queues of its recipients. A full queue loses it: the protocol repeats what is missed.
     pub(crate) fn publish(&self, sends: Vec<(Recipients, Message)>) {
+        if sends.is_empty() {
+            return;
+        }
         tracing::trace!(messages = sends.len(), "a turn publishes");
         for (to, message) in sends {
             // The tests that follow the system calls of a node see by these lines when which vote leaves the core.

@@ -83,7 +83,8 @@ impl Replica {
         // Once the state is being fetched its patience is over, and a time that has passed would wake it without end.
         let stall = self.stall.filter(|_| !self.transfer.is_active()).map(|stall| stall.since + TRANSFER_PATIENCE);
         let awaited = self.next_awaited_fetch();
-        [Some(self.next_status), self.timer_deadline(), fetch, transfer, stall, awaited, self.next_rejoin()]
+        let look = self.monitor.look_again(self.parameters().view_timeout).filter(|_| self.watches());
+        [Some(self.next_status), self.timer_deadline(), fetch, transfer, stall, awaited, self.next_rejoin(), look]
             .into_iter()
             .flatten()
             .min()

@@ -11,6 +11,10 @@
 //!   worked   the next number is proposed and undecided: the time a quorum takes
 //! ```
 //!
+//! Waiting counts only as far as it was looked at: up to the last look, at an earlier time, that found nothing proposed. A
+//! replica that is itself busy between two looks cannot tell how long the proposal that it finds then has been there; one
+//! that has nothing to do looks often ([`Monitor::look_again`]).
+//!
 //! Each spell of waiting is forgiven as long as the shortest work took: a request travels to the primary and its proposal
 //! back, which is honest, and on a wide link or a busy machine takes as long as votes do. A primary is slow when too
 //! large a share of both was waiting, window after window; or when most of its proposals took less than it was handed.
@@ -45,6 +49,10 @@ const TOLERATED: [u64; 4] = [30, 50, 70, 85];
 const ANYTHING: u64 = 100;
 /// The share of stingy proposals that is always tolerated, per cent.
 const STINGY: u64 = 50;
+/// While it waits, a replica looks again after this share of the view timeout, or of the spell so far if that is longer.
+const LOOK_AGAIN: u64 = 128;
+/// See [`LOOK_AGAIN`].
+const LOOK_AGAIN_OF_SPELL: u64 = 8;
 /// A spell of waiting is forgiven an eighth of the view timeout at most.
 const GRACE_MAX: u64 = 8;
 /// A bad window is forgotten when so many view timeouts pass without another window.
@@ -64,6 +72,8 @@ pub struct Monitor {
     grace: Option<Micros>,
     window_ended: Micros,
     waited: Micros,
+    /// Waiting that the latest look found, until a look at a later time confirms it.
+    unconfirmed: Micros,
     worked: Micros,
     proposals: u32,
     stingy: u32,
@@ -92,13 +102,18 @@ impl Monitor {
     pub fn observe(&mut self, now: Micros, occupation: Occupation, view_timeout: Micros) {
         // Beyond a view timeout it is the timer's business, or this replica slept.
         let passed = now.saturating_sub(self.since).min(view_timeout);
-        match self.occupation {
-            Occupation::Idle => {}
-            Occupation::Waits => {
+        if passed > 0 {
+            self.waited += std::mem::take(&mut self.unconfirmed);
+        }
+        match (self.occupation, occupation) {
+            (Occupation::Idle, _) => {}
+            (Occupation::Waits, Occupation::Waits) => {
                 let forgiven = self.spell.saturating_add(self.grace(view_timeout));
-                self.waited += now.saturating_sub(self.since.max(forgiven)).min(passed);
+                self.unconfirmed += now.saturating_sub(self.since.max(forgiven)).min(passed);
             }
-            Occupation::Works => self.worked += passed,
+            // Several inputs may come at one time, the proposal behind others.
+            (Occupation::Waits, _) => self.unconfirmed = 0,
+            (Occupation::Works, _) => self.worked += passed,
         }
         if occupation != self.occupation {
             if self.occupation == Occupation::Works {
@@ -123,6 +138,13 @@ impl Monitor {
             self.evictions -= 1;
             self.last_eviction = now;
         }
+    }
+
+    /// When to observe again whatever else happens, if the primary is waited for.
+    pub fn look_again(&self, view_timeout: Micros) -> Option<Micros> {
+        let spell = self.since.saturating_sub(self.spell);
+        let interval = (view_timeout / LOOK_AGAIN).max(spell / LOOK_AGAIN_OF_SPELL).max(1);
+        (self.occupation == Occupation::Waits).then(|| self.since.saturating_add(interval))
     }
 
     /// What a spell of waiting is forgiven; before anything was measured, as much as it ever is.

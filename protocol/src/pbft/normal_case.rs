@@ -19,6 +19,9 @@ use crate::request::Request;
 
 /// A fetch waits this long at first: the client has most likely sent the body already.
 const FETCH_PATIENCE: u64 = 3_000;
+/// So many requests that wait are a batch of their own beside one under way, however large that is: what a batch costs by
+/// itself is little by then, and a primary that waits for a large one to end, and executes it first, looks slow.
+const BATCH_AMPLE: usize = 48;
 /// Requests a batch may always hold.
 pub(super) const BATCH_LEAST: usize = 16;
 
@@ -107,7 +110,7 @@ impl Replica {
             if waiting == 0 && !overdue {
                 return;
             }
-            let enough = self.last_batch.min(batch_max).div_ceil(2);
+            let enough = self.last_batch.min(batch_max).div_ceil(2).min(BATCH_AMPLE);
             if undecided > 0 && waiting < enough {
                 return;
             }

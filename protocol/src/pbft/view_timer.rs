@@ -176,6 +176,12 @@ impl Replica {
         }
     }
 
+    /// Whether this replica watches the primary. Who follows leaves no view by itself, and has no opinion that others should
+    /// count.
+    pub(super) fn watches(&self) -> bool {
+        self.entered && !self.leads() && !self.is_rejoining()
+    }
+
     /// Whether the primary of this view was convicted before this replica's eyes.
     fn primary_is_convicted(&self) -> bool {
         self.convictions.bar(self.primary(), self.committee().faults())
@@ -188,8 +194,7 @@ impl Replica {
 
     /// Watches the primary, and leaves it if it is slow, is convicted, or passes a request over again and again.
     pub(super) fn tend_monitor(&mut self, now: Now) {
-        // Who follows leaves no view by itself, and has no opinion that others should count.
-        if !self.entered || self.leads() || self.is_rejoining() {
+        if !self.watches() {
             return;
         }
         // Null requests are owed at once: one a timeout would keep every timer from firing.

@@ -424,7 +424,7 @@ impl Process {
             }
         }
         let before = running.driver.log_work().0;
-        running.driver.turn(now, &mut turned.published)?;
+        running.driver.turn(now, &mut turned.published, |_| ())?;
         running.driver.log_mut().maintain()?;
         turned.syncs = running.driver.log_work().0 - before;
         let Running { serving, driver, .. } = running;

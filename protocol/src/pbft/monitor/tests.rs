@@ -2,13 +2,18 @@ use super::*;
 
 const D: Micros = 250_000;
 
-/// A primary that lets requests wait for `delay` before every proposal, which then takes `work`.
+/// A primary that lets requests wait for `delay` before every proposal, which then takes `work`, seen by a replica that
+/// has nothing else to do.
 fn after(seconds: u64, delay: Micros, work: Micros, monitor: &mut Monitor) -> bool {
     let mut now = monitor.since;
     let end = now + seconds * 1_000_000;
     while now < end {
         monitor.observe(now, Occupation::Waits, D);
-        now += delay;
+        let proposed = now + delay;
+        while let Some(look) = monitor.look_again(D).filter(|look| *look < proposed) {
+            monitor.observe(look, Occupation::Waits, D);
+        }
+        now = proposed;
         monitor.observe(now, Occupation::Works, D);
         monitor.proposed(false);
         now += work;
@@ -26,8 +31,12 @@ fn every_delay_beyond_what_an_honest_primary_takes_is_noticed() {
             // What is forgiven once it is measured: as long as the work itself takes.
             let forgiven = work.min(D / GRACE_MAX);
             let waited = delay.saturating_sub(forgiven);
-            let costs = waited * 10 > (waited + work) * 3;
-            assert_eq!(after(12, delay, work, &mut Monitor::default()), costs, "delay {delay}, work {work}");
+            let costs = |waited: Micros| waited * 10 > (waited + work) * 3;
+            // What came after the last look is not seen.
+            let unseen = (D / LOOK_AGAIN).max(delay / LOOK_AGAIN_OF_SPELL);
+            let suspected = after(12, delay, work, &mut Monitor::default());
+            assert!(suspected || !costs(waited.saturating_sub(unseen)), "delay {delay}, work {work}");
+            assert!(!suspected || costs(waited), "delay {delay}, work {work}");
         }
     }
 }
@@ -47,7 +56,8 @@ fn an_idle_cluster_and_one_long_pause_convict_nobody() {
 fn the_sleep_of_a_replica_is_not_its_primarys_delay() {
     let mut monitor = Monitor::default();
     monitor.observe(0, Occupation::Waits, D);
-    monitor.observe(600 * 1_000_000, Occupation::Works, D);
+    monitor.observe(600 * 1_000_000, Occupation::Waits, D);
+    monitor.observe(600 * 1_000_000 + 1, Occupation::Works, D);
     for _ in 0..PROPOSALS_LEAST {
         monitor.proposed(false);
     }
@@ -131,4 +141,40 @@ fn who_accuses_everybody_abstains() {
         monitor.begin_view(later);
         assert!(after(8, 200_000, 1_000, &mut monitor), "it accuses again, much more rarely");
     }
+}
+
+/// Overload: a replica executes a large batch between two looks, and finds the next proposal, which came meanwhile, behind
+/// other messages that came meanwhile.
+#[test]
+fn what_a_busy_replica_did_not_look_at_is_not_its_primarys_delay() {
+    let mut monitor = Monitor::default();
+    for turn in 0..2_000 {
+        let now = turn * 40_000;
+        monitor.observe(now, Occupation::Waits, D);
+        monitor.observe(now + 20_000, Occupation::Waits, D);
+        monitor.observe(now + 20_000, Occupation::Works, D);
+        monitor.proposed(false);
+        assert!(!monitor.suspects(), "turn {turn}");
+    }
+    // A look in between that finds nothing proposed makes the difference.
+    for turn in 2_000..4_000 {
+        let now = turn * 40_000;
+        monitor.observe(now, Occupation::Waits, D);
+        monitor.observe(now + 38_000, Occupation::Waits, D);
+        monitor.observe(now + 39_999, Occupation::Works, D);
+        monitor.proposed(false);
+    }
+    assert!(monitor.suspects());
+}
+
+#[test]
+fn only_who_waits_looks_again() {
+    let mut monitor = Monitor::default();
+    assert_eq!(monitor.look_again(D), None);
+    monitor.observe(1_000, Occupation::Waits, D);
+    assert_eq!(monitor.look_again(D), Some(1_000 + D / LOOK_AGAIN));
+    monitor.observe(81_000, Occupation::Waits, D);
+    assert_eq!(monitor.look_again(D), Some(91_000), "more rarely as time goes by");
+    monitor.observe(82_000, Occupation::Works, D);
+    assert_eq!(monitor.look_again(D), None);
 }
