@@ -88,12 +88,13 @@ mutants! {
     NewViewOfAnybody "new-view-of-anybody" "P2" Test("quorate-protocol", "safety"), "Anybody opens a view.";
     NewViewSendersRepeat "new-view-senders-repeat" "P2" Test("quorate-protocol", "safety"), "A NEW-VIEW rests on one VIEW-CHANGE many times.";
     NewViewNotRecomputed "new-view-not-recomputed" "P2" Simulator, "What a NEW-VIEW carries over is taken on trust.";
+    ConvictedLeads "convicted-leads" "evidence" Test("quorate-protocol", "evidence"), "A primary that evidence convicts leads on.";
     JoinsAlone "joins-alone" "P9" Test("quorate-protocol", "safety"), "One replica that is ahead takes the others into its view.";
     AnyTimeGoes "any-time-goes" "agreed time" Test("quorate-protocol", "safety"), "A proposal's time is not compared with the clock.";
 
     TrustsDigests "trusts-digests" "bodies" Simulator, "A vote is given without the bodies.";
     VoteBeforeRecord "vote-before-record" "durable" Simulator, "A COMMIT leaves before its record is durable.";
-    DecisionBeforeRecord "decision-before-record" "durable" Simulator, "A decision counts a vote of its own that is not durable.";
+    DecisionBeforeRecord "decision-before-record" "durable" Test("quorate-protocol", "normal_case"), "A decision counts a vote of its own that is not durable.";
     ForgetsPrepared "forgets-prepared" "P10" Simulator, "A restarted replica no longer knows what it prepared.";
     ForgetsVotes "forgets-votes" "P10" Simulator, "A restarted replica no longer knows what it voted for.";
     ForgetsViewChange "forgets-view-change" "P10" Simulator, "A restarted replica no longer knows that it left a view.";

@@ -38,7 +38,7 @@ const RECEIPTS_KEPT: usize = 1024;
 /// Bytes of recent replies kept for copies of requests that arrive late.
 const RECENT_REPLY_BYTES: usize = 8 * 1024 * 1024;
 
-/// Why a turn failed. The process must end; nothing of the turn was published.
+/// Why a turn failed. The process must end; nothing of the turn was published but what `leave` was given.
 #[derive(Debug, Error)]
 pub enum DriverError {
     /// The log failed.

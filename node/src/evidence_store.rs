@@ -7,7 +7,7 @@
 //! A file appears whole or not at all, and is written once. At most [`FILES_MAX`] are kept: a liar that commits more
 //! offences than that is convicted by the first ones.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -18,8 +18,10 @@ use quorate_crypto::{Committee, ReplicaId, Verifier};
 use quorate_protocol::evidence::{Conviction, Evidence};
 use serde::{Deserialize, Serialize};
 
-/// Most files kept.
-pub const FILES_MAX: usize = 1024;
+/// Most files kept of one accused: a liar must not use up the room of another.
+pub const FILES_MAX: usize = 256;
+/// Most files listed: of every member.
+const LISTED_MAX: usize = 128 * FILES_MAX;
 
 /// Version of the file's form.
 pub const FORMAT_VERSION: u32 = 1;
@@ -52,7 +54,8 @@ pub(crate) struct EvidenceStore {
     committee: Arc<Committee>,
     window: u64,
     verifier: Verifier,
-    names: BTreeSet<String>,
+    /// Of each accused.
+    names: BTreeMap<u16, BTreeSet<String>>,
 }
 
 impl EvidenceStore {
@@ -65,16 +68,15 @@ impl EvidenceStore {
         verifier: Verifier,
     ) -> io::Result<EvidenceStore> {
         fs::create_dir_all(&directory)?;
-        let mut names = BTreeSet::new();
         for entry in fs::read_dir(&directory)? {
             let entry = entry?;
-            match entry.file_name().into_string() {
-                Ok(name) if name.ends_with(SUFFIX) => {
-                    names.insert(name);
-                }
-                Ok(name) if name.ends_with(".partial") => fs::remove_file(entry.path())?,
-                _ => {}
+            if entry.file_name().into_string().is_ok_and(|name| name.ends_with(".partial")) {
+                fs::remove_file(entry.path())?;
             }
+        }
+        let mut names: BTreeMap<u16, BTreeSet<String>> = BTreeMap::new();
+        for (name, file) in list(&directory) {
+            names.entry(file.accused).or_default().insert(name);
         }
         Ok(EvidenceStore { directory, seen_by, committee, window, verifier, names })
     }
@@ -97,7 +99,8 @@ impl EvidenceStore {
             file = name,
             "a replica has lied and is convicted by its own signatures"
         );
-        if self.names.contains(&name) || self.names.len() >= FILES_MAX {
+        let known = self.names.entry(accused.0).or_default();
+        if known.contains(&name) || known.len() >= FILES_MAX {
             return;
         }
         let file = EvidenceFile {
@@ -111,7 +114,7 @@ impl EvidenceStore {
         };
         match write_whole(&self.directory, &name, &file) {
             Ok(()) => {
-                self.names.insert(name);
+                known.insert(name);
             }
             Err(error) => tracing::error!(%error, file = name, "evidence could not be written"),
         }
@@ -138,8 +141,56 @@ pub(crate) fn list(directory: &Path) -> Vec<(String, EvidenceFile)> {
             let file: EvidenceFile = serde_json::from_slice(&fs::read(entry.path()).ok()?).ok()?;
             Some((name, EvidenceFile { bytes: String::new(), ..file }))
         })
-        .take(FILES_MAX)
+        .take(LISTED_MAX)
         .collect();
     files.sort_by(|first, second| first.0.cmp(&second.0));
     files
+}
+
+#[cfg(test)]
+mod tests {
+    use quorate_crypto::statement::Ballot;
+    use quorate_crypto::{
+        ClusterId, Digest, Ed25519, Epoch, FaultModel, Incarnation, Member, SecretKey, Seq, Signer as _, Statement,
+        StatementBody, View,
+    };
+
+    use super::*;
+
+    #[test]
+    fn one_liar_does_not_use_up_the_files_of_another() {
+        let key = |id: u16| SecretKey::from_seed(&[id as u8 + 1; 32]);
+        let members = (0..4).map(|id| Member { id: ReplicaId(id), key: key(id).public_key() }).collect();
+        let cluster = ClusterId(Digest([7; 32]));
+        let committee = Committee::new(cluster, Epoch(0), FaultModel::Byzantine, members).expect("a committee");
+        let committee = Arc::new(committee);
+        let directory = tempfile::tempdir().expect("a directory");
+        let open = || {
+            let (path, verifier) = (directory.path().to_owned(), Verifier::new(Arc::new(Ed25519)));
+            EvidenceStore::open(path, ReplicaId(3), Arc::clone(&committee), 64, verifier).expect("opened")
+        };
+        let double_vote = |signer: u16, seq: usize| {
+            let commit = |digest: u8| {
+                let ballot = Ballot { view: View(0), seq: Seq(seq as u64), digest: Digest([digest; 32]) };
+                let body = StatementBody::Commit(ballot);
+                let statement =
+                    Statement { epoch: Epoch(0), signer: ReplicaId(signer), incarnation: Incarnation(0), body };
+                statement.sign(cluster, &key(signer))
+            };
+            Evidence::Contradiction(commit(1), commit(2))
+        };
+        let of = |accused: u16| list(directory.path()).iter().filter(|(_, file)| file.accused == accused).count();
+        let mut store = open();
+        for seq in 1..=FILES_MAX + 3 {
+            store.add(&double_vote(0, seq));
+        }
+        assert_eq!(of(0), FILES_MAX);
+        store.add(&double_vote(1, 1));
+        assert_eq!(of(1), 1);
+        // It counts what is there when it is opened again.
+        let mut store = open();
+        store.add(&double_vote(0, FILES_MAX + 4));
+        store.add(&double_vote(1, 2));
+        assert_eq!((of(0), of(1)), (FILES_MAX, 2));
+    }
 }

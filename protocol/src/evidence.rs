@@ -5,7 +5,9 @@
 
 use bincode::{Decode, Encode};
 use quorate_crypto::mutant::{Mutant, alive};
-use quorate_crypto::{Claim, Committee, Digest, ReplicaId, Seq, Signed, StatementBody, Verifier, Verify, View};
+use quorate_crypto::{
+    Claim, Committee, Digest, Incarnation, ReplicaId, Seq, Signed, StatementBody, Verifier, Verify, View,
+};
 use thiserror::Error;
 
 use crate::message::{MessageError, PrePrepare};
@@ -243,14 +245,27 @@ impl Evidence {
         Ok(conviction)
     }
 
+    /// The statements that convict, one or two of one author.
+    fn statements(&self) -> (&Signed, Option<&Signed>) {
+        match self {
+            Evidence::Contradiction(first, second) => (first, Some(second)),
+            Evidence::HiddenCommit(commit, view_change) => (commit, Some(&view_change.signed)),
+            Evidence::AgainstOwnNewView(pre_prepare, new_view) => (pre_prepare, Some(&new_view.signed)),
+            Evidence::WrongNewView(new_view, _) => (&new_view.signed, None),
+            Evidence::InvalidRequest(pre_prepare, _) => (&pre_prepare.signed, None),
+        }
+    }
+
     /// Whose offence it is, if it is one.
     pub fn author(&self) -> ReplicaId {
-        match self {
-            Evidence::Contradiction(signed, _) | Evidence::HiddenCommit(signed, _) => signed.signer(),
-            Evidence::AgainstOwnNewView(pre_prepare, _) => pre_prepare.signer(),
-            Evidence::WrongNewView(new_view, _) => new_view.author(),
-            Evidence::InvalidRequest(pre_prepare, _) => pre_prepare.signed.signer(),
-        }
+        self.statements().0.signer()
+    }
+
+    /// The author's life in which the offence was complete.
+    pub fn life(&self) -> Incarnation {
+        let (first, second) = self.statements();
+        let second = second.map(|signed| signed.statement.incarnation);
+        second.map_or(first.statement.incarnation, |second| second.max(first.statement.incarnation))
     }
 
     /// A digest that names the offence, so that it is kept once however often it is seen.

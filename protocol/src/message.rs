@@ -87,7 +87,7 @@ pub struct Status {
     pub missing_requests: Vec<Digest>,
     /// Proposals known by digest only.
     pub missing_proposals: Vec<Digest>,
-    /// Whether it finds the primary of its view slow.
+    /// Whether it suspects the primary of its view: finds it slow, or holds evidence against it.
     pub suspects: bool,
 }
 

@@ -18,7 +18,7 @@ impl Replica {
         }
         let window = self.parameters().window;
         if evidence.verify(self.committee(), window, &self.setup.verifier).is_ok() {
-            self.convictions.note(author, offence);
+            self.convictions.note(author, evidence.life(), offence);
             self.out.evidence.push(evidence);
         }
     }

@@ -41,7 +41,7 @@ const TRANSFER_PATIENCE: Micros = 300_000;
 pub struct Peer {
     executed: Seq,
     stable: Seq,
-    /// The view whose primary it finds slow.
+    /// The view whose primary it suspects.
     pub(super) suspects: Option<View>,
     next_answer: Micros,
     bulk_left: usize,
@@ -90,10 +90,11 @@ impl Replica {
             .min()
     }
 
-    /// Whether f + 1 others say they executed more: at least one of them is honest.
+    /// Whether f + 1 others say they executed more, of whom at least one is honest, or a quorum has certified more: a
+    /// replica that wakes up has one link at first.
     pub(super) fn is_behind(&self) -> bool {
         let ahead = self.peers.values().filter(|peer| peer.executed > self.executed).count();
-        ahead >= self.committee().one_honest()
+        ahead >= self.committee().one_honest() || self.stable() > self.executed
     }
 
     pub(super) fn tend_status(&mut self, now: Now) {
@@ -159,7 +160,7 @@ impl Replica {
             slots,
             missing_requests,
             missing_proposals: self.wanted_proposals.keys().take(FETCH_MAX).copied().collect(),
-            suspects: self.suspects_primary(),
+            suspects: self.suspects_primary() && !self.is_rejoining(),
         }
     }
 

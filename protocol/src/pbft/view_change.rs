@@ -36,7 +36,9 @@ impl Replica {
         if view <= self.view || self.is_rejoining() {
             return;
         }
-        if !self.entered || (self.view > View(0) && self.no_progress_in_view()) {
+        let failed = !self.entered || (self.view > View(0) && self.no_progress_in_view());
+        // To pass a convicted primary over takes no time, and says nothing of how much time a view needs.
+        if failed && why != Departure::ConvictedPrimary {
             self.failed_views = self.failed_views.saturating_add(1);
         }
         self.view_changes_started += 1;

@@ -2,7 +2,7 @@
 //! Liskov 1999, section 4.5.2).
 
 use quorate_crypto::mutant::{Mutant, alive};
-use quorate_crypto::{Digest, ReplicaId, Seq};
+use quorate_crypto::{Digest, ReplicaId, Seq, View};
 
 use crate::engine::{Departure, Now, Recipients};
 use crate::message::Message;
@@ -184,7 +184,8 @@ impl Replica {
 
     /// Whether the primary of this view was convicted before this replica's eyes.
     fn primary_is_convicted(&self) -> bool {
-        self.convictions.bar(self.primary(), self.committee().faults())
+        let life = |replica| self.lives.rejoined.incarnation(replica);
+        self.convictions.bar(self.primary(), self.committee().faults(), life)
     }
 
     /// Whether this replica would have another primary: what its STATUS says.
@@ -217,7 +218,10 @@ impl Replica {
         }
         // Who has left the view suspected its primary before; its STATUS speaks of the next one already.
         let left = |id: &ReplicaId| self.view_changes.get(id).is_some_and(|message| message.view() > self.view);
-        let others = self.peers.iter().filter(|(id, peer)| peer.suspects == Some(self.view) || left(id)).count();
+        // The primary's own word counts for nothing: a liar would part one backup from the others by suspecting itself.
+        let primary = self.primary();
+        let agrees = |id: &ReplicaId, suspects: Option<View>| suspects == Some(self.view) || left(id);
+        let others = self.peers.iter().filter(|(id, peer)| **id != primary && agrees(id, peer.suspects)).count();
         let suspected = monitor::may_evict(suspects, others, self.committee().one_honest());
         // A request overtaken by more than twice the admission cap of later ones is censorship, unless this replica
         // lags: then what it relayed may be decided already.

@@ -174,7 +174,6 @@ impl Ailments {
 
 /// What a turn gave.
 pub(super) struct Turned {
-    pub(super) published: Published,
     pub(super) decided: Vec<Decided>,
     pub(super) answers: Vec<(usize, ReplicaMessage)>,
     pub(super) syncs: u64,
@@ -396,17 +395,17 @@ impl Process {
     }
 
     /// One turn of the driver with everything that waits.
-    pub(super) fn turn(&mut self, cluster: &Cluster, at: Micros) -> Result<Turned, DriverError> {
+    /// What it publishes goes into `published`: where a turn fails, what had left before stays there.
+    pub(super) fn turn(
+        &mut self,
+        cluster: &Cluster,
+        at: Micros,
+        published: &mut Published,
+    ) -> Result<Turned, DriverError> {
         let now = self.now(at);
         let own = self.id();
         let Some(running) = &mut self.running else { unreachable!("only a running process takes a turn") };
-        let mut turned = Turned {
-            published: Published::default(),
-            decided: Vec::new(),
-            answers: Vec::new(),
-            syncs: 0,
-            refused: None,
-        };
+        let mut turned = Turned { decided: Vec::new(), answers: Vec::new(), syncs: 0, refused: None };
         for incoming in std::mem::take(&mut running.inbox) {
             match incoming {
                 Incoming::Peer { from, bytes } => {
@@ -415,7 +414,7 @@ impl Process {
                     }
                 }
                 Incoming::Client { client, bytes } => {
-                    let answer = running.serve(cluster, own, now, client, &bytes, &mut turned.published)?;
+                    let answer = running.serve(cluster, own, now, client, &bytes, published)?;
                     turned.answers.extend(answer.map(|answer| (client, answer)));
                 }
                 Incoming::LinkUp(peer) => running.driver.input(Input::LinkUp(cluster.identity(peer))),
@@ -424,7 +423,7 @@ impl Process {
             }
         }
         let before = running.driver.log_work().0;
-        running.driver.turn(now, &mut turned.published, |_| ())?;
+        running.driver.turn(now, published, |_| ())?;
         running.driver.log_mut().maintain()?;
         turned.syncs = running.driver.log_work().0 - before;
         let Running { serving, driver, .. } = running;

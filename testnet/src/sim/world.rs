@@ -332,9 +332,15 @@ impl World {
             running.turn_planned = false;
         }
         let was_amnesiac = process.is_amnesiac();
-        let turned = match process.turn(&self.cluster, self.now) {
+        let mut published = Published::default();
+        let turned = match process.turn(&self.cluster, self.now, &mut published) {
             Ok(turned) => turned,
-            Err(error) => return self.storage_failed(replica, &NodeError::from_driver(Path::new(DATA), &error)),
+            Err(error) => {
+                // Messages leave before what was decided is executed, and a later sync of the same turn may fail.
+                let left = Published { sends: published.sends, ..Published::default() };
+                self.publish(replica, left, Vec::new());
+                return self.storage_failed(replica, &NodeError::from_driver(Path::new(DATA), &error));
+            }
         };
         if let Some((from, error)) = &turned.refused
             && !self.processes[*from].liar
@@ -374,7 +380,7 @@ impl World {
         if let Some(running) = &mut self.processes[replica].running {
             running.busy_until = until;
         }
-        let published = Box::new(turned.published);
+        let published = Box::new(published);
         self.queue.push(until, Event::Publish { replica, life, published, answers: turned.answers });
         self.plan_wake(replica, until);
         if self.trace.wants_lines()

@@ -142,6 +142,7 @@ fn said_before(log: &str, calls: &[Call]) -> BTreeSet<String> {
     let first = calls.iter().find(|call| is_vote(call)).expect("votes were traced");
     // What is written begins with its time.
     let time = first.text.split('"').nth(1).and_then(|line| line.split(' ').next()).expect("a time");
+    assert!(log.lines().any(|line| line.starts_with(time)), "the log has the vote that the trace has: {time}");
     let before = log.lines().take_while(|line| !line.starts_with(time));
     before.filter(|line| line.contains("handed to the links")).map(vote_of).collect()
 }

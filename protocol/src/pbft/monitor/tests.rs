@@ -151,8 +151,8 @@ fn what_a_busy_replica_did_not_look_at_is_not_its_primarys_delay() {
     for turn in 0..2_000 {
         let now = turn * 40_000;
         monitor.observe(now, Occupation::Waits, D);
-        monitor.observe(now + 20_000, Occupation::Waits, D);
-        monitor.observe(now + 20_000, Occupation::Works, D);
+        monitor.observe(now + 30_000, Occupation::Waits, D);
+        monitor.observe(now + 30_000, Occupation::Works, D);
         monitor.proposed(false);
         assert!(!monitor.suspects(), "turn {turn}");
     }
@@ -160,8 +160,8 @@ fn what_a_busy_replica_did_not_look_at_is_not_its_primarys_delay() {
     for turn in 2_000..4_000 {
         let now = turn * 40_000;
         monitor.observe(now, Occupation::Waits, D);
-        monitor.observe(now + 38_000, Occupation::Waits, D);
-        monitor.observe(now + 39_999, Occupation::Works, D);
+        monitor.observe(now + 29_000, Occupation::Waits, D);
+        monitor.observe(now + 30_000, Occupation::Works, D);
         monitor.proposed(false);
     }
     assert!(monitor.suspects());

@@ -172,6 +172,10 @@ fn a_liar_that_shows_both_faces_to_one_backup_does_not_part_it_from_the_others()
         cluster.deliver(ReplicaId(0), ReplicaId(1), Message::Commit(sign(0, body)));
     }
     assert_eq!(convictions(&cluster, 1).len(), 1);
+    // Nor by saying that it suspects itself.
+    let mut status = cluster.replicas[&ReplicaId(0)].own_status();
+    status.suspects = true;
+    cluster.deliver(ReplicaId(0), ReplicaId(1), Message::Status(status));
     cluster.run(AT_ONCE);
     let request = request(1, 1);
     cluster.submit(&request);

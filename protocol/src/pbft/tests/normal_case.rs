@@ -3,6 +3,7 @@ use crate::engine::{Engine, Input};
 use crate::message::{Message, PrePrepare};
 use crate::pbft::tests::cluster::key;
 use crate::proposal::{Payload, Proposal};
+use crate::record::Record;
 use quorate_crypto::statement::Ballot;
 use quorate_crypto::{Digest, Incarnation, ReplicaId, Seq, Statement, StatementBody, View};
 
@@ -20,6 +21,20 @@ fn every_replica_decides_in_one_order_for_every_size() {
             assert_eq!(cluster.view(id), 0);
         }
         cluster.assert_agreement();
+    }
+}
+
+/// A driver syncs one frame a turn, and the COMMIT that goes out in the same turn waits for it anyway: no crash shows a
+/// decision that does not say what it waits for, until somebody writes a driver that executes while it syncs.
+#[test]
+fn a_decision_waits_for_the_record_of_the_own_vote() {
+    let mut cluster = Cluster::new(4);
+    cluster.submit(&request(1, 1));
+    cluster.settle();
+    for id in (0..4).map(ReplicaId) {
+        let awaited = cluster.decided[&id][&Seq(1)].after.expect("its own COMMIT counts");
+        let record = cluster.records[&id].iter().find(|(index, _)| *index == awaited);
+        assert!(matches!(record, Some((_, Record::Prepared { .. }))), "replica {id}: {record:?}");
     }
 }
 

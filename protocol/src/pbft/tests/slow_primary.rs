@@ -1,7 +1,7 @@
 //! Attacks on what makes a backup leave its primary: the view timer, relays, the monitor; and what must not make it.
 
 use super::cluster::{Cluster, key, parameters, request};
-use crate::engine::{Engine, Input};
+use crate::engine::{Departure, Engine, Input, Now};
 use crate::message::{Committed, Message};
 use crate::parameters::Parameters;
 use crate::pbft::safety::Choice;
@@ -75,6 +75,30 @@ fn a_timer_stands_still_while_its_replica_is_behind() {
     assert_eq!(cluster.view(1), 0, "what was left of its patience is left");
     cluster.run(30);
     assert_eq!(cluster.view(1), 1, "and no more than that");
+}
+
+/// A replica that was frozen for long has one link at first, and what comes by it proves that it is behind.
+#[test]
+fn a_certified_checkpoint_makes_a_timer_stand_still_before_many_have_spoken() {
+    let mut cluster = Cluster::new(4);
+    // Of what others say it hears certified checkpoints only, and those of one replica.
+    cluster.filter = Box::new(|from, to, message| match message {
+        Message::StableCheckpoint(_) => from == ReplicaId(2),
+        _ => from != ReplicaId(1) && to != ReplicaId(1),
+    });
+    let waiting = request(1, 1);
+    cluster.submit_to(1, &waiting);
+    cluster.run(200);
+    for number in 2..=20 {
+        for id in [0, 2, 3] {
+            cluster.submit_to(id, &request(2, number));
+        }
+        cluster.settle();
+    }
+    assert!(cluster.executed(2) >= 4);
+    claim(&mut cluster, 1, 2, 0);
+    cluster.run(2_000);
+    assert_eq!((cluster.executed(1), cluster.view(1)), (0, 0), "its delay is its own");
 }
 
 /// What waits is relayed while its replica is behind as well.
@@ -285,4 +309,51 @@ fn an_urgent_request_waits_for_company_like_any_other() {
     let batches = proposed(&cluster);
     assert_eq!(batches.iter().map(Vec::len).collect::<Vec<_>>(), [8, 4]);
     assert_eq!(batches[1][0], urgent.digest());
+}
+
+/// Whoever waits for the primary looks again by itself, and nobody else is woken for that.
+#[test]
+fn who_waits_wakes_itself_and_who_left_does_not() {
+    let waiting = request(1, 1);
+    let mut cluster = handed(&[&waiting], 0);
+    let timeout = parameters().view_timeout;
+    let now = cluster.now;
+    let replica = cluster.replicas.get_mut(&ReplicaId(1)).expect("runs");
+    replica.step(now, Input::Timer);
+    replica.step(now, Input::TurnEnd);
+    let wake = replica.wake().expect("it looks again");
+    assert!(wake > now.monotonic && wake <= now.monotonic + timeout / 8, "{wake} at {}", now.monotonic);
+    replica.start_view_change(now, View(1), Departure::TimerExpired);
+    let now = Now { monotonic: now.monotonic + timeout, ..now };
+    replica.step(now, Input::Timer);
+    replica.step(now, Input::TurnEnd);
+    assert!(replica.wake().is_none_or(|wake| wake > now.monotonic), "a look that is never taken wakes for ever");
+}
+
+/// What is enough for a batch of its own does not wait for a large one to be decided.
+#[test]
+fn ample_batches_are_proposed_beside_a_large_one() {
+    // So patient that hundreds of requests count as soon executed.
+    let mut cluster = Cluster::with_parameters(4, Parameters { view_timeout: 10_000_000, ..parameters() });
+    let next = |cluster: &Cluster| cluster.replicas[&ReplicaId(0)].next_seq;
+    // The pipeline is full of single requests while many come; the batch of those reaches nobody.
+    for client in 0..4 {
+        cluster.submit(&request(client, 1));
+    }
+    for client in 4..154 {
+        cluster.submit(&request(client, 1));
+    }
+    assert_eq!(next(&cluster), Seq(5));
+    cluster.filter = Box::new(|_, _, message| {
+        !matches!(message, Message::PrePrepare(message)
+            if matches!(message.signed.body(), StatementBody::PrePrepare(ballot) if ballot.seq > Seq(4)))
+    });
+    cluster.settle();
+    assert_eq!((cluster.executed(0), next(&cluster)), (4, Seq(6)), "one large batch is under way");
+    for client in 4..51 {
+        cluster.submit(&request(client, 2));
+    }
+    assert_eq!(next(&cluster), Seq(6), "47 wait for company");
+    cluster.submit(&request(51, 2));
+    assert_eq!(next(&cluster), Seq(7), "48 are enough");
 }
