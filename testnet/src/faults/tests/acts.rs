@@ -328,7 +328,6 @@ fn states_and_heights_are_lied_about() {
             stable: Seq(64),
             executed: Seq(70),
             view_changes: 0,
-            departure: None,
             slots: Vec::new(),
             missing_requests: Vec::new(),
             missing_proposals: Vec::new(),
