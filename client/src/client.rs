@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use quorate_crypto::{Committee, PublicKey, ReplicaId, Signer as _};
 use quorate_keys::ClientKey;
@@ -236,6 +236,7 @@ impl Client {
     }
 
     async fn finish(&self, ending: oneshot::Receiver<driver::RequestAnswer>) -> Result<Executed, ClientError> {
+        let began = Instant::now();
         match self.answer(ending).await?? {
             RequestEnding::Executed { reply, matching } => {
                 Ok(Executed { reply, matching, replicas: self.shared.committee.size() })
@@ -248,7 +249,7 @@ impl Client {
                 requests,
                 needed: self.shared.committee.one_honest(),
                 links: self.link_report(),
-                waited: self.patience.as_millis(),
+                waited: began.elapsed().as_millis(),
             }))),
         }
     }

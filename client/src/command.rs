@@ -1,7 +1,8 @@
 //! The `quorate` command.
 //!
 //! stdout is data, stderr everything else. Exit codes: 0 ok; 1 refused by the service; 2 usage or configuration; 3 no
-//! quorum in time, outcome unknown, the signed request saved; 4 verification failed; 130 interrupted.
+//! quorum in time, or a refusal that need not last: outcome unknown, the signed request saved; 4 verification failed; 130
+//! interrupted.
 //!
 //! | module | what it is |
 //! |---|---|

@@ -28,8 +28,8 @@ pub enum ClientError {
     /// The request cannot be sent.
     #[error(transparent)]
     Submit(#[from] SubmitError),
-    /// f + 1 replicas refuse the request.
-    #[error("{replicas} replicas refuse the request: {}", refusal_sentence(*reason))]
+    /// f + 1 replicas refuse the request. [`aftermath`] says whether that is its outcome.
+    #[error("{replicas} replicas refuse the request: {}; {}", refusal_sentence(*reason), what_follows(*reason))]
     Refused {
         /// Why.
         reason: Refusal,
@@ -38,7 +38,7 @@ pub enum ClientError {
         /// What was signed.
         requests: Vec<Arc<Request>>,
     },
-    /// f + 1 replicas refuse the links of this key.
+    /// So many replicas refuse the links of this key that the others are too few to agree on anything. Nothing was sent.
     #[error(
         "{0} replicas refuse this key, so nothing was sent: register it with `quorate client-key add`, signed by an admin key, or use another with --key FILE"
     )]
@@ -78,6 +78,17 @@ pub enum ClientError {
     /// The client was shut down.
     #[error("the client is shut down; connect again")]
     Closed,
+}
+
+impl ClientError {
+    /// The signed requests, all under one number, if they may have executed, or may yet, and replaying them can tell.
+    pub fn to_replay(&self) -> Option<&[Arc<Request>]> {
+        match self {
+            ClientError::Unknown(outcome) => Some(&outcome.requests),
+            ClientError::Refused { reason, requests, .. } if aftermath(*reason) == Aftermath::Open => Some(requests),
+            _ => None,
+        }
+    }
 }
 
 /// A request whose outcome is unknown, with everything needed to replay it.
@@ -126,28 +137,63 @@ impl fmt::Display for LinkReport {
     }
 }
 
-/// A refusal and what to do about it.
+/// What becomes of signed bytes that f + 1 replicas refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Aftermath {
+    /// They did not execute and never will.
+    Nothing,
+    /// They may execute until agreed time passes their time limit: a primary that kept them can have them ordered as soon
+    /// as the reason is gone.
+    Open,
+    /// Nobody tells any more whether what they ask for was done, however often they are replayed.
+    Untold,
+}
+
+/// What becomes of the bytes refused for `reason`. It is settled only where agreed time has gone past them, or the
+/// reason lies in the bytes alone.
+pub fn aftermath(reason: Refusal) -> Aftermath {
+    match reason {
+        Refusal::Expired | Refusal::UnknownOperation | Refusal::NotSupported => Aftermath::Nothing,
+        Refusal::UnknownClient
+        | Refusal::NotPermitted
+        | Refusal::ValidTooLong
+        | Refusal::NumberTooFar
+        | Refusal::SessionTableFull
+        | Refusal::BatchShareSpent => Aftermath::Open,
+        Refusal::StaleNumber | Refusal::NumberTaken | Refusal::Forgotten => Aftermath::Untold,
+    }
+}
+
+/// What that means for whoever asked, for the end of a sentence.
+fn what_follows(reason: Refusal) -> &'static str {
+    match aftermath(reason) {
+        Aftermath::Nothing if reason == Refusal::Expired => "nothing was changed, so issue it again",
+        Aftermath::Nothing => "nothing was changed",
+        Aftermath::Open => "should that change before its time limit passes, it may still execute",
+        Aftermath::Untold => "read the keys before you issue it again: it may be done already",
+    }
+}
+
+/// A refusal and what to do about it. It may be one replica's word alone, so it promises nothing.
 pub fn refusal_sentence(reason: Refusal) -> &'static str {
     match reason {
         Refusal::UnknownClient => {
             "this key is not registered; have an admin run `quorate client-key add`, or use another key with --key FILE"
         }
-        Refusal::Expired => "its time limit has passed and it did not execute; nothing was changed, so issue it again",
-        Refusal::ValidTooLong => "its time limit lies too far ahead; check this machine's clock and issue it again",
-        Refusal::StaleNumber => "its number was settled before; issue it again as a new request",
-        Refusal::NumberTooFar => "too many of this session's requests are unsettled; wait for them or start anew",
+        Refusal::Expired => "its time limit has passed and it did not execute",
+        Refusal::ValidTooLong => "its time limit lies too far ahead; check this machine's clock",
+        Refusal::StaleNumber => "its number was settled before, and whether it executed is not told any more",
+        Refusal::NumberTooFar => "too many of this session's requests are unsettled; wait for them",
         Refusal::SessionTableFull => {
             "this key has too many sessions open; wait a minute, or use one connection for many requests"
         }
-        Refusal::NumberTaken => "another request executed under its number; issue it again as a new request",
+        Refusal::NumberTaken => "another request executed under its number, such as the same command signed once more",
         Refusal::UnknownOperation => "the cluster does not know this operation; use the program of its version",
-        Refusal::Forgotten => {
-            "its time limit has passed, and whether it executed before is no longer known; read the keys to see"
-        }
+        Refusal::Forgotten => "its time limit has passed, and whether it executed before is no longer known",
         Refusal::NotPermitted => {
             "this key may not do that; use a key with that permission, such as an admin key with --key FILE"
         }
         Refusal::NotSupported => "this version of the cluster does not execute that operation",
-        Refusal::BatchShareSpent => "this key asked for too much at once; issue it again",
+        Refusal::BatchShareSpent => "this key asked for too much at once",
     }
 }

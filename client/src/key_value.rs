@@ -232,6 +232,13 @@ pub fn compare_and_swap(key: Vec<u8>, old: Vec<u8>, new: Vec<u8>) -> TxnRequest 
     }
 }
 
+/// The key that `txn` swaps, if it is one of [`compare_and_swap`].
+pub fn swapped_key(txn: &TxnRequest) -> Option<&[u8]> {
+    let ([compare], [TxnOperation::Put(put)]) = (&txn.compare[..], &txn.success[..]) else { return None };
+    let CompareTarget::Value(old) = &compare.target else { return None };
+    (*txn == compare_and_swap(put.key.clone(), old.clone(), put.value.clone())).then_some(put.key.as_slice())
+}
+
 /// An operation as a request carries it, if no replica would refuse it outright.
 pub fn wrap(operation: &KeyValueOperation) -> Result<Operation, ClientError> {
     quorate_kv::check(operation)?;

@@ -257,6 +257,19 @@ pub enum GenesisError {
         /// The frame cap in bytes.
         frame: u64,
     },
+    /// The largest NEW-VIEW with what it rests on could not be read back from the log.
+    #[error(
+        "a NEW-VIEW of {n} replicas with window {window} may take {bound} bytes in the log with the VIEW-CHANGEs it rests on, but a record has at most {max}; lower window",
+        max = quorate_crypto::encoding::DECODE_CEILING
+    )]
+    NewViewTooLarge {
+        /// Number of replicas.
+        n: usize,
+        /// L.
+        window: u64,
+        /// Upper bound of the record's size in bytes.
+        bound: u64,
+    },
     /// More clients than the cap.
     #[error("{0} clients are too many; at most {CLIENTS_MAX} are allowed at genesis")]
     TooManyClients(usize),
@@ -311,6 +324,7 @@ impl Genesis {
             contents.replicas.iter().map(|replica| Member { id: replica.id, key: replica.consensus_key }).collect();
         let committee = Committee::new(cluster_id, Epoch(0), FaultModel::Byzantine, members)?;
         validation::check_view_change_fits(&contents.parameters, &committee)?;
+        validation::check_new_view_can_be_recorded(&contents.parameters, &committee)?;
         Ok(Genesis { contents, cluster_id, committee })
     }
 

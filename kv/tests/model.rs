@@ -150,7 +150,7 @@ proptest! {
         let mut reference = Reference::new(parameters.auto_compaction_retention);
         for operation in &operations {
             let before = store.clone();
-            let result = store.apply_encoded(&operation.to_bytes(), 0);
+            let result = store.apply_encoded(&operation.to_bytes(), 0, &mut u64::MAX.clone());
             prop_assert_eq!(store.check_integrity(), Ok(()));
             if matches!(result.error(), Some(OperationError::NoSpace { .. })) {
                 prop_assert!(before.status().logical_bytes + 200 > parameters.quota_bytes);

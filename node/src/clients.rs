@@ -11,11 +11,17 @@
 //! copy of the executed state, which costs a few pointers; the core makes one only while somebody wants it. A reply goes
 //! to every connection of the request's client that submitted it and is still there. A client that does not read what it
 //! is sent is disconnected by the transport, and asks anew when it is back.
+//!
+//! What one key asks for must not hold up another's replies. So reads are answered and watches fed in turns by key, and
+//! a bounded amount of it at a time; then the inbox is looked at again, and replies come first.
 
 mod reads;
 mod sessions;
+mod turns;
 mod watches;
 
+use std::collections::HashMap;
+use std::hash::Hash;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -34,7 +40,7 @@ use crate::metrics::Metrics;
 use crate::process::core::CoreInput;
 use crate::process::inbox::Inbox;
 use crate::process::view::CoreView;
-use reads::Reads;
+use reads::{Read, Reads};
 pub(crate) use sessions::{Registration, Sessions};
 use watches::Watches;
 
@@ -171,10 +177,11 @@ impl Service {
     }
 
     fn asked(&mut self, asked: Asked, serving: &mut Serving) {
-        let Asked { connection, key, question, .. } = asked;
+        let Asked { connection, key, question, _permit: permit } = asked;
         let taken = match question {
             ClientMessage::Read { id, operation, revision } => {
-                serving.reads.ask(connection, key, id, &operation, revision, Instant::now())
+                let operation = &operation;
+                serving.reads.ask(Read { connection, key, id, operation, revision, permit }, Instant::now())
             }
             ClientMessage::Watch { id, range, from_revision } => {
                 serving.watches.begin(connection, key, id, &range, from_revision)
@@ -236,10 +243,10 @@ impl Service {
             let Busy { request, client, retry_after } = busy;
             self.answer(client, route, ReplicaMessage::Busy { request, retry_after });
         }
-        if look.is_some() {
-            serving.look = look;
+        if let Some(look) = look {
+            serving.reads.refreshed(look.revision);
+            serving.look = Some(look);
             serving.look_asked = false;
-            serving.reads.refreshed();
         }
     }
 
@@ -251,7 +258,7 @@ impl Service {
         self.outgoing.send(*last, key, message);
     }
 
-    /// Answers what can be answered. Returns when to look again.
+    /// Answers some of what can be answered. Returns when to come back: now, if there is more.
     fn serve(&mut self, serving: &mut Serving, now: Instant) -> Option<Instant> {
         let wanted = !serving.reads.is_empty() || !serving.watches.is_empty();
         self.looking.store(wanted, Ordering::Relaxed);
@@ -272,6 +279,16 @@ impl Service {
     }
 }
 
+/// One less of what is counted by `of`.
+fn release<K: Eq + Hash>(counts: &mut HashMap<K, usize>, of: K) {
+    if let Some(count) = counts.get_mut(&of) {
+        *count -= 1;
+        if *count == 0 {
+            counts.remove(&of);
+        }
+    }
+}
+
 /// Makes `wake` no later than `moment`.
 fn wake_by(wake: &mut Option<Instant>, moment: Instant) {
     *wake = Some(wake.map_or(moment, |wake| wake.min(moment)));
@@ -279,3 +296,6 @@ fn wake_by(wake: &mut Option<Instant>, moment: Instant) {
 
 /// How long a client that has much to read is left to read it before more is sent.
 const PACE: Duration = Duration::from_millis(10);
+
+#[cfg(test)]
+mod tests;

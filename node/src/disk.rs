@@ -175,6 +175,18 @@ impl DiskError {
     pub fn is_disk_full(&self) -> bool {
         matches!(self, DiskError::DiskFull { .. })
     }
+
+    /// Whether the medium does not give back what was written to it: bytes that cannot be read, or a file that was there
+    /// a moment ago. A file that may not be opened (permissions, too many open files) is not lost.
+    pub fn is_unreadable(&self) -> bool {
+        match self {
+            DiskError::Io { operation: Operation::Read | Operation::Length, .. } | DiskError::NotFound(_) => true,
+            DiskError::Io { operation: Operation::Open, source, .. } => {
+                source.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error())
+            }
+            _ => false,
+        }
+    }
 }
 
 /// The rule for names (see [`Disk`]).

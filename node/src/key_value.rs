@@ -33,8 +33,8 @@ impl Service for KeyValue {
         Some(if quorate_kv::is_read_only(&operation) { Access::Reads } else { Access::Writes })
     }
 
-    fn execute(&mut self, operation: &[u8], agreed_time: u64) -> Vec<u8> {
-        self.0.apply_encoded(operation, agreed_time).to_bytes()
+    fn execute(&mut self, operation: &[u8], agreed_time: u64, steps: &mut u64) -> Vec<u8> {
+        self.0.apply_encoded(operation, agreed_time, steps).to_bytes()
     }
 
     fn revision(&self) -> u64 {

@@ -1,5 +1,6 @@
 //! Operations over HTTP: health, metrics and status, for people and programs that look after a node. Nothing here
-//! changes anything, nothing is secret, and nothing is believed by a client: it is one replica's word.
+//! changes anything, nothing is secret, and nothing is believed by a client: it is one replica's word. Who may connect is
+//! the operator's business; how many at a time is `door`'s.
 //!
 //! | path | what |
 //! |---|---|
@@ -30,10 +31,19 @@ use crate::metrics::{self, Metrics, Readings};
 use crate::process::core::CoreInput;
 use crate::process::inbox::Inbox;
 
+mod door;
+
+use door::Door;
+
 /// The core is alive while its last turn is no older than this; it takes one a second when idle.
 const ALIVE_WITHIN: Duration = Duration::from_secs(5);
 /// How long to wait for the core when asked for the state's digest.
 const STATE_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Connections at a time; further ones wait until one ends. Few look after a node, and each holds a file descriptor.
+const CONNECTIONS_MAX: usize = 64;
+/// How long a connection may take to send a request, from when it was let in or last answered.
+const REQUEST_PATIENCE: Duration = Duration::from_secs(10);
 
 /// What the handlers need.
 pub(crate) struct Operations {
@@ -169,7 +179,7 @@ pub(crate) async fn serve(listener: TcpListener, operations: Operations) {
         .route("/v1/status", get(status))
         .route("/v1/evidence", get(evidence))
         .with_state(Arc::new(operations));
-    if let Err(error) = axum::serve(listener, router).await {
+    if let Err(error) = axum::serve(Door::new(listener, CONNECTIONS_MAX, REQUEST_PATIENCE), router).await {
         tracing::error!(%error, "operations over HTTP ended");
     }
 }

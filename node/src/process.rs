@@ -35,8 +35,8 @@ use quorate_protocol::pbft::{Replica, Setup};
 use quorate_transport::client_port::Admit;
 use quorate_transport::limits::SHUTDOWN_BOUND;
 use quorate_transport::{
-    ClientEndpoint, ClientEndpointConfig, ClientHandle, ClientLimits, PeerAddress, PeerConfig, PeerEndpoint,
-    PeerHandle, PeerLimits, TransportKey,
+    ClientEndpoint, ClientEndpointConfig, ClientHandle, ClientLimits, PeerConfig, PeerEndpoint, PeerHandle, PeerLimits,
+    TransportKey,
 };
 use tokio::sync::watch;
 
@@ -52,6 +52,7 @@ use crate::recovery::{Opened, StorageSettings};
 use crate::setup;
 use crate::verification::Verification;
 
+mod addresses;
 pub(crate) mod core;
 pub(crate) mod inbox;
 mod keeper;
@@ -153,8 +154,8 @@ impl Node {
     /// replica; `face` stands between it and its clients. Must be called within a tokio runtime.
     ///
     /// # Errors
-    /// A port in use or an address that does not resolve ([`NodeError::Configuration`]), a key that is not the replica's
-    /// ([`NodeError::Refused`]), damaged, foreign or missing data, errors of the storage. Nothing runs then.
+    /// A port in use ([`NodeError::Configuration`]), a key that is not the replica's ([`NodeError::Refused`]), damaged,
+    /// foreign or missing data, errors of the storage. Nothing runs then.
     pub async fn start_with<W>(
         settings: NodeSettings,
         wrap: W,
@@ -290,9 +291,9 @@ impl Node {
 
         let id = settings.replica;
         let threads = vec![
-            thread(id, "keeper", move || keeper.run())?,
-            thread(id, "clients", move || service.run())?,
-            thread(id, "verify", move || verification.run())?,
+            serving(id, "keeper", &inbox, move || keeper.run())?,
+            serving(id, "clients", &inbox, move || service.run())?,
+            serving(id, "verify", &inbox, move || verification.run())?,
             thread(id, "core", move || {
                 let ending = Ending { service: service_inbox, keeper: keeper_inbox };
                 let result = core.run();
@@ -344,10 +345,7 @@ impl Node {
         match self.ended.wait_for(Option::is_some).await {
             Ok(result) => result.clone().unwrap_or(Ok(())),
             // The core's thread panicked: its own message is on stderr.
-            Err(_) => Err(NodeError::Storage {
-                place: "the core's thread".to_owned(),
-                reason: "it panicked, which is a bug; the message is above".to_owned(),
-            }),
+            Err(_) => Err(panicked("core")),
         }
     }
 
@@ -404,6 +402,43 @@ impl Drop for Ending {
     }
 }
 
+/// Ends the node when a thread that serves the core panics. Without it the node would stay up and be useless: deaf without
+/// verification, with a log that only grows without the keeper.
+struct EndsWithThread {
+    name: &'static str,
+    core: Arc<Inbox<CoreInput>>,
+}
+
+impl Drop for EndsWithThread {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.core.push(CoreInput::Failed(panicked(self.name)));
+        }
+    }
+}
+
+fn panicked(name: &str) -> NodeError {
+    NodeError::Storage {
+        place: format!("the thread {name}"),
+        reason: "it panicked, which is a bug; the message is above".to_owned(),
+    }
+}
+
+/// A thread that serves the core.
+fn serving(
+    id: ReplicaId,
+    name: &'static str,
+    core: &Arc<Inbox<CoreInput>>,
+    run: impl FnOnce() + Send + 'static,
+) -> Result<JoinHandle<()>, NodeError> {
+    let guard = EndsWithThread { name, core: Arc::clone(core) };
+    thread(id, name, move || {
+        // Moved in, so that it is dropped on this thread.
+        let _guard = guard;
+        run();
+    })
+}
+
 fn thread(id: ReplicaId, name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, NodeError> {
     std::thread::Builder::new().name(format!("r{id}-{name}")).spawn(run).map_err(|error| {
         NodeError::Configuration(format!("cannot start a thread ({error}); raise the limit on threads"))
@@ -436,7 +471,7 @@ impl Ports {
             my_id: settings.replica,
             key: key.clone(),
             listen: settings.listen.peers,
-            peers: peer_addresses(settings).await?,
+            peers: addresses::of_peers(settings).await?,
             cluster,
             limits: PeerLimits::default(),
         })?;
@@ -453,31 +488,4 @@ impl Ports {
         })?;
         Ok(Ports { peers, peer_events, clients, client_events, admitted, operations })
     }
-}
-
-/// The other replicas with the addresses to dial, names resolved.
-async fn peer_addresses(settings: &NodeSettings) -> Result<Vec<PeerAddress>, NodeError> {
-    let mut peers = Vec::new();
-    for id in settings.addresses.keys() {
-        if settings.genesis.replica(*id).is_none() {
-            return Err(NodeError::Configuration(format!(
-                "addresses names replica {id}, which the genesis file does not have"
-            )));
-        }
-    }
-    for replica in settings.genesis.replicas().iter().filter(|replica| replica.id != settings.replica) {
-        let address = settings.addresses.get(&replica.id).unwrap_or(&replica.peer_address);
-        let resolved = tokio::net::lookup_host((address.host(), address.port()))
-            .await
-            .ok()
-            .and_then(|mut found| found.next())
-            .ok_or_else(|| {
-                NodeError::Configuration(format!(
-                    "the address {address} of replica {} does not resolve; correct it, or override it under [addresses]",
-                    replica.id
-                ))
-            })?;
-        peers.push(PeerAddress { id: replica.id, key: replica.transport_key, address: resolved });
-    }
-    Ok(peers)
 }

@@ -2,7 +2,8 @@
 //!
 //! What comes in: two directories (the log of promises, the snapshots), who the replica is, the genesis state. What goes
 //! out: a [`Driver`] that resumes exactly where the log ends, and the [`SnapshotStore`] that checkpoints go to. The node
-//! and the simulator come back from a crash through this one function, [`open_replica`].
+//! and the simulator come back from a crash through the same few lines: the simulator by [`open_replica`], the node by
+//! [`open_replica_or_fetch`], which differs in what becomes of snapshots that cannot be used.
 //!
 //! ```text
 //!   log frames ──► records ──► Replica::recover ─┐
@@ -20,8 +21,8 @@ use quorate_protocol::pbft::{Replica, Setup};
 use quorate_protocol::state::{Snapshot, StateHeader};
 use thiserror::Error;
 
-use crate::disk::Disk;
-use crate::driver::{Driver, read_records};
+use crate::disk::{Disk, DiskError};
+use crate::driver::{Driver, RecoveredRecords, read_records};
 use crate::key_value::KeyValue;
 use crate::log::{FrameLog, LogIdentity, LogKey, LogSettings, OpenError, Trust};
 use crate::snapshot_store::{Checkpoint, LoadedCheckpoint, SnapshotError, SnapshotSettings, SnapshotStore, Written};
@@ -61,8 +62,8 @@ pub enum OpenReplicaError {
     /// The log of promises cannot be used.
     #[error("the log of promises: {0}")]
     Log(#[source] OpenError),
-    /// The snapshots cannot be used. After [`OpenError::Damaged`] they can be given up ([`replace_snapshots`]): the state
-    /// is fetched from the others, and nothing that was promised is lost.
+    /// The snapshots cannot be used. Where they are gone or damaged they can be given up ([`replace_snapshots`]): the
+    /// state is fetched from the others, and nothing that was promised is lost.
     #[error("the snapshots: {0}")]
     Snapshots(#[source] OpenError),
     /// The log is whole, but its contents are not those of this version.
@@ -116,7 +117,8 @@ pub fn create_replica_storage<D: Disk>(
     Ok(())
 }
 
-/// Gives up damaged snapshots: an empty store takes their place.
+/// Gives up snapshots that are gone or damaged: an empty store takes their place. Wherever it is interrupted, it can be
+/// called again.
 ///
 /// # Errors
 /// Any [`OpenError::Disk`].
@@ -141,11 +143,85 @@ pub fn open_replica<D: Disk, E: Engine>(
     genesis: Execution<KeyValue>,
     wrap: impl FnOnce(Replica) -> E,
 ) -> Result<Opened<D, E>, OpenReplicaError> {
-    let identity = LogIdentity { cluster: setup.committee.cluster(), replica: setup.id };
-    let (log, frames) = FrameLog::open(log_disk, identity).map_err(OpenReplicaError::Log)?;
-    let recovered = read_records(&frames).map_err(OpenReplicaError::Records)?;
-    drop(frames);
-    let (snapshots, loaded) = SnapshotStore::open(snapshot_disk, identity).map_err(OpenReplicaError::Snapshots)?;
+    let log = OpenedLog::open(log_disk, &setup)?;
+    let snapshots = SnapshotStore::open(snapshot_disk, identity(&setup)).map_err(OpenReplicaError::Snapshots)?;
+    resume(log, snapshots, setup, now, genesis, wrap)
+}
+
+/// As [`open_replica`], and snapshots that are gone or damaged are given up: the state is fetched from the others. That
+/// is so whenever the log is there and sound, since nothing was promised of a snapshot that the log does not know; a
+/// process that died while it gave them up comes back through the same door. A log that is gone or damaged is an error as
+/// ever, and the snapshots are then left as they are.
+///
+/// `snapshot_disk` opens the directory of the snapshots, made anew if it is gone; it is asked once the log is open, and
+/// again if the snapshots are given up. `settings` say how an empty store is made.
+///
+/// # Errors
+/// See [`OpenReplicaError`].
+pub fn open_replica_or_fetch<D: Disk, E: Engine>(
+    log_disk: D,
+    mut snapshot_disk: impl FnMut() -> Result<D, DiskError>,
+    settings: &StorageSettings,
+    setup: Setup,
+    now: Now,
+    genesis: Execution<KeyValue>,
+    wrap: impl FnOnce(Replica) -> E,
+) -> Result<Opened<D, E>, OpenReplicaError> {
+    let log = OpenedLog::open(log_disk, &setup)?;
+    let mut disk = || snapshot_disk().map_err(|error| OpenReplicaError::Snapshots(OpenError::Disk(error)));
+    let snapshots = match SnapshotStore::open(disk()?, identity(&setup)) {
+        Ok(opened) => opened,
+        Err(error) => {
+            let Some(why) = loss(&error) else { return Err(OpenReplicaError::Snapshots(error)) };
+            tracing::warn!(why, "the snapshots are lost and given up; the state will be fetched from the others");
+            replace_snapshots(disk()?, settings).map_err(OpenReplicaError::Snapshots)?;
+            SnapshotStore::open(disk()?, identity(&setup)).map_err(OpenReplicaError::Snapshots)?
+        }
+    };
+    resume(log, snapshots, setup, now, genesis, wrap)
+}
+
+/// Why the snapshots can never be had back from this medium, if that is so. A store of somebody else or of another
+/// version is whole and must not be removed; a full disk and a failed sync say nothing about what is stored.
+fn loss(error: &OpenError) -> Option<String> {
+    match error {
+        OpenError::Missing => Some("there are none".to_owned()),
+        OpenError::Damaged { why, .. } => Some((*why).to_owned()),
+        OpenError::Disk(error) => error.is_unreadable().then(|| error.to_string()),
+        OpenError::AlreadyExists
+        | OpenError::ForeignCluster(_)
+        | OpenError::ForeignReplica(_)
+        | OpenError::UnknownVersion(_) => None,
+    }
+}
+
+fn identity(setup: &Setup) -> LogIdentity {
+    LogIdentity { cluster: setup.committee.cluster(), replica: setup.id }
+}
+
+/// A sound log with what is in it.
+struct OpenedLog<D> {
+    log: FrameLog<D>,
+    recovered: RecoveredRecords,
+}
+
+impl<D: Disk> OpenedLog<D> {
+    fn open(disk: D, setup: &Setup) -> Result<OpenedLog<D>, OpenReplicaError> {
+        let (log, frames) = FrameLog::open(disk, identity(setup)).map_err(OpenReplicaError::Log)?;
+        let recovered = read_records(&frames).map_err(OpenReplicaError::Records)?;
+        Ok(OpenedLog { log, recovered })
+    }
+}
+
+/// Puts the replica together of what was on disk.
+fn resume<D: Disk, E: Engine>(
+    OpenedLog { log, recovered }: OpenedLog<D>,
+    (snapshots, loaded): (SnapshotStore<D>, Option<LoadedCheckpoint>),
+    setup: Setup,
+    now: Now,
+    genesis: Execution<KeyValue>,
+    wrap: impl FnOnce(Replica) -> E,
+) -> Result<Opened<D, E>, OpenReplicaError> {
     let snapshot = loaded.map(restore_snapshot).transpose()?;
     let execution = match &snapshot {
         Some(snapshot) => Execution::from_snapshot(snapshot)
@@ -187,3 +263,6 @@ fn restore_snapshot(loaded: LoadedCheckpoint) -> Result<Snapshot, OpenReplicaErr
     }
     Ok(snapshot)
 }
+
+#[cfg(test)]
+mod tests;

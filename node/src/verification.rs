@@ -13,10 +13,13 @@
 //! cores to spare, a large batch is split over several threads. A signature that held before is not computed again
 //! ([`Verifier`] remembers), so a request that comes from its client and again from a relay costs two digests.
 //!
+//! What peers relay, up to thousands of requests a frame, waits in a queue of its own for each peer and is verified a few
+//! at a time, in turn: a frame that a lying peer fills with requests must not hold up the votes of the others.
+//!
 //! A peer that sends what does not decode or verify gets [`STRIKES_MAX`] strikes; then its link is closed and what comes
 //! over the next one is dropped unread for [`MUTED_FOR`]. A client is disconnected at once, with the reason.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::num::NonZero;
 use std::ops::Range;
 use std::sync::Arc;
@@ -44,6 +47,8 @@ use crate::process::inbox::Inbox;
 const PEER_EVENTS_PER_PASS: usize = 1024;
 /// Clients' events taken in one pass: they must not hold up votes for longer than a few milliseconds.
 const CLIENT_EVENTS_PER_PASS: usize = 128;
+/// Relayed requests of one peer verified in one pass: a few milliseconds for all peers together.
+const RELAYED_PER_PASS: usize = 64;
 /// A batch is split over several threads from so many items on; below, starting threads costs more than it gains.
 const SPLIT_FROM: usize = 64;
 /// Most threads that share a batch.
@@ -97,8 +102,10 @@ enum Work {
     Requests {
         from: ReplicaId,
         items: Range<usize>,
+        /// The place of the first of them in the frame.
+        first: usize,
         frame: Bytes,
-        permit: FramePermit,
+        permit: Arc<FramePermit>,
     },
     Submit {
         connection: ConnectionId,
@@ -106,6 +113,46 @@ enum Work {
         bytes: usize,
         permit: FramePermit,
     },
+}
+
+/// A frame of relayed requests, as far as they are not verified yet. What a peer may have waiting is bounded by the permits
+/// of its frames.
+struct Relay<P> {
+    requests: VecDeque<Request>,
+    /// The place of the first of them in the frame.
+    first: usize,
+    frame: Bytes,
+    permit: Arc<P>,
+}
+
+/// What each peer has relayed and waits to be verified.
+type Relays<P> = BTreeMap<ReplicaId, VecDeque<Relay<P>>>;
+
+/// Takes the next few requests of each peer, each part of one frame.
+fn take_turns<P>(relays: &mut Relays<P>) -> Vec<(ReplicaId, Relay<P>)> {
+    let mut taken = Vec::new();
+    for (from, waiting) in relays.iter_mut() {
+        let mut left = RELAYED_PER_PASS;
+        while left > 0
+            && let Some(relay) = waiting.front_mut()
+        {
+            let count = left.min(relay.requests.len());
+            let part = Relay {
+                requests: relay.requests.drain(..count).collect(),
+                first: relay.first,
+                frame: relay.frame.clone(),
+                permit: Arc::clone(&relay.permit),
+            };
+            taken.push((*from, part));
+            relay.first += count;
+            left -= count;
+            if relay.requests.is_empty() {
+                waiting.pop_front();
+            }
+        }
+    }
+    relays.retain(|_, waiting| !waiting.is_empty());
+    taken
 }
 
 #[derive(Default)]
@@ -151,12 +198,16 @@ impl Verification {
         let mut conduct: BTreeMap<ReplicaId, Conduct> = BTreeMap::new();
         let mut peer_events = Vec::new();
         let mut client_events = Vec::new();
-        while self.wait(&mut peer_events, &mut client_events) {
+        let mut relays = Relays::new();
+        while self.wait(&mut peer_events, &mut client_events, !relays.is_empty()) {
             // Votes first: what clients want can wait for a few milliseconds, an agreement under way cannot.
             let mut pass = Pass::new(&self);
             for event in peer_events.drain(..) {
-                pass.peer_event(event, &mut conduct);
+                pass.peer_event(event, &mut conduct, &mut relays);
             }
+            self.finish(pass, threads, &mut conduct);
+            let mut pass = Pass::new(&self);
+            pass.relays(&mut relays, &conduct);
             self.finish(pass, threads, &mut conduct);
             let mut pass = Pass::new(&self);
             for event in client_events.drain(..) {
@@ -166,16 +217,21 @@ impl Verification {
         }
     }
 
-    /// Waits for events of either port, and takes those of the other that wait too. False after shutdown.
-    fn wait(&mut self, peers: &mut Vec<PeerEvent>, clients: &mut Vec<ClientEvent>) -> bool {
+    /// Waits for events of either port, unless there is work left, and takes those of the other that wait too. False after
+    /// shutdown.
+    fn wait(&mut self, peers: &mut Vec<PeerEvent>, clients: &mut Vec<ClientEvent>, work_left: bool) -> bool {
         let (peer_events, client_events) = (&mut self.peer_events, &mut self.client_events);
-        let taken = self.runtime.block_on(async {
-            tokio::select! {
-                biased;
-                taken = peer_events.recv_many(peers, PEER_EVENTS_PER_PASS) => taken,
-                taken = client_events.recv_many(clients, CLIENT_EVENTS_PER_PASS) => taken,
-            }
-        });
+        let taken = if work_left {
+            1
+        } else {
+            self.runtime.block_on(async {
+                tokio::select! {
+                    biased;
+                    taken = peer_events.recv_many(peers, PEER_EVENTS_PER_PASS) => taken,
+                    taken = client_events.recv_many(clients, CLIENT_EVENTS_PER_PASS) => taken,
+                }
+            })
+        };
         while peers.len() < PEER_EVENTS_PER_PASS
             && let Some(event) = peer_events.try_recv()
         {
@@ -210,13 +266,13 @@ impl Verification {
                     Some(Err(error)) => self.strike(conduct, from, &error.to_string()),
                     None => unreachable!("each item is used once"),
                 },
-                Work::Requests { from, items, frame, permit } => {
+                Work::Requests { from, items, first, frame, permit } => {
                     let mut valid = Vec::with_capacity(items.len());
                     let mut invalid = Vec::new();
                     for (place, result) in results[items].iter_mut().enumerate() {
                         match result.take() {
                             Some(Ok(verified)) => valid.push(request(verified)),
-                            Some(Err(error)) => invalid.push((place, error)),
+                            Some(Err(error)) => invalid.push((first + place, error)),
                             None => unreachable!("each item is used once"),
                         }
                     }
@@ -281,7 +337,12 @@ impl<'a> Pass<'a> {
         Pass { given, items: Vec::new(), work: Vec::new(), service: Vec::new() }
     }
 
-    fn peer_event(&mut self, event: PeerEvent, conduct: &mut BTreeMap<ReplicaId, Conduct>) {
+    fn peer_event(
+        &mut self,
+        event: PeerEvent,
+        conduct: &mut BTreeMap<ReplicaId, Conduct>,
+        relays: &mut Relays<FramePermit>,
+    ) {
         match event {
             PeerEvent::Up(id) => {
                 tracing::info!(replica = %id, "linked");
@@ -289,13 +350,12 @@ impl<'a> Pass<'a> {
             }
             PeerEvent::Down(id) => tracing::info!(replica = %id, "no link"),
             PeerEvent::Frame { from, frame, .. } => {
-                let muted = conduct.get(&from).and_then(|conduct| conduct.muted_until);
-                if muted.is_some_and(|until| Instant::now() < until) {
+                if is_muted(conduct, from) {
                     self.given.metrics.frames_muted.inc();
                     return;
                 }
                 match decode::<Message>(&frame, self.given.frame_bytes_max) {
-                    Ok(Message::Requests(requests)) => self.relayed(from, requests, frame, conduct),
+                    Ok(Message::Requests(requests)) => self.relayed(from, requests, frame, conduct, relays),
                     Ok(message) => {
                         let item = self.items.len();
                         self.items.push(Item::Message(message));
@@ -313,14 +373,27 @@ impl<'a> Pass<'a> {
         requests: Vec<Request>,
         frame: Frame,
         conduct: &mut BTreeMap<ReplicaId, Conduct>,
+        relays: &mut Relays<FramePermit>,
     ) {
         if requests.len() > quorate_protocol::message::REQUESTS_MAX {
             return self.given.strike(conduct, from, "more requests in one message than allowed");
         }
-        let start = self.items.len();
-        self.items.extend(requests.into_iter().map(Item::Request));
+        if requests.is_empty() {
+            return;
+        }
         let (frame, permit) = frame.into_parts();
-        self.work.push(Work::Requests { from, items: start..self.items.len(), frame, permit });
+        let relay = Relay { requests: requests.into(), first: 0, frame, permit: Arc::new(permit) };
+        relays.entry(from).or_default().push_back(relay);
+    }
+
+    /// Takes a few of what each peer has relayed.
+    fn relays(&mut self, relays: &mut Relays<FramePermit>, conduct: &BTreeMap<ReplicaId, Conduct>) {
+        relays.retain(|from, _| !is_muted(conduct, *from));
+        for (from, Relay { requests, first, frame, permit }) in take_turns(relays) {
+            let start = self.items.len();
+            self.items.extend(requests.into_iter().map(Item::Request));
+            self.work.push(Work::Requests { from, items: start..self.items.len(), first, frame, permit });
+        }
     }
 
     fn client_event(&mut self, event: ClientEvent) {
@@ -374,6 +447,12 @@ impl<'a> Pass<'a> {
         self.items.push(Item::Request(request));
         self.work.push(Work::Submit { connection, item, bytes, permit: frame.into_parts().1 });
     }
+}
+
+/// Whether what `from` sends is dropped unread.
+fn is_muted(conduct: &BTreeMap<ReplicaId, Conduct>, from: ReplicaId) -> bool {
+    let until = conduct.get(&from).and_then(|conduct| conduct.muted_until);
+    until.is_some_and(|until| Instant::now() < until)
 }
 
 /// All items in one batch, split over `threads` where that pays.

@@ -5,7 +5,7 @@ mod cluster;
 use std::time::{Duration, Instant};
 
 use cluster::{Client, Cluster, http_get, put, within};
-use quorate_crypto::Seq;
+use quorate_crypto::{ReplicaId, Seq};
 use quorate_keys::Parameters;
 use quorate_node::log::Trust;
 use quorate_node::process::initialise;
@@ -148,6 +148,42 @@ async fn damaged_snapshots_are_given_up_and_the_state_is_fetched() {
     cluster.start_one(3).await;
     let reply = client.put("after", "the loss").await;
     cluster.until(3, "has the state again", |node| node.standing().status.executed >= reply.seq).await;
+    agree(&cluster, &[0, 1, 2, 3]).await;
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn snapshots_that_were_removed_are_fetched_again() {
+    let mut cluster = Cluster::start(4, short_window()).await;
+    let mut client = cluster.client(0);
+    puts(&mut client, 30).await;
+    cluster.until(3, "has a checkpoint", |node| node.standing().status.stable >= Seq(20)).await;
+    cluster.stop_one(3).await;
+    std::fs::remove_dir_all(cluster.data(3).join("snapshots")).unwrap();
+    puts(&mut client, 3).await;
+    cluster.start_one(3).await;
+    let reply = client.put("after", "the loss").await;
+    cluster.until(3, "has the state again", |node| node.standing().status.executed >= reply.seq).await;
+    assert!(!cluster.nodes[&3].standing().status.rejoining, "its log is as good as ever");
+    agree(&cluster, &[0, 1, 2, 3]).await;
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_unresolvable_peer_does_not_stop_the_start() {
+    let mut cluster = Cluster::new(4, Parameters::default());
+    for id in 0..3 {
+        // The top-level domain "invalid" never resolves (RFC 2606).
+        cluster.settings[id].addresses.insert(ReplicaId(3), "replica-3.invalid:7400".parse().unwrap());
+    }
+    for id in 0..4 {
+        cluster.start_one(id).await;
+    }
+    for id in 0..3 {
+        cluster.until(id, "is dialled by replica 3", |node| node.linked().contains(&ReplicaId(3))).await;
+    }
+    let mut client = cluster.client(0);
+    client.submit(vec![put("key", "value")], 4).await;
     agree(&cluster, &[0, 1, 2, 3]).await;
     cluster.stop().await;
 }

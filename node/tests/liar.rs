@@ -3,13 +3,18 @@
 mod cluster;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use cluster::{Cluster, within};
 use quorate_crypto::encoding::decode;
-use quorate_crypto::{Digest, Ed25519, ReplicaId, Seq, Signed, Statement, StatementBody, Verified, Verifier};
+use quorate_crypto::{
+    Digest, Ed25519, PublicKey, ReplicaId, Seq, Signed, Statement, StatementBody, Verified, Verifier,
+};
 use quorate_keys::Parameters;
+use quorate_node::clients::ClientFace;
 use quorate_node::evidence_store::EvidenceFile;
 use quorate_node::process::{EVIDENCE_DIRECTORY, Node};
+use quorate_protocol::client::message::ReplicaMessage;
 use quorate_protocol::engine::{Engine, EngineStatus, Input, Now, Step};
 use quorate_protocol::evidence::{EVIDENCE_BYTES_MAX, Evidence};
 use quorate_protocol::message::Message;
@@ -107,5 +112,39 @@ async fn a_double_vote_is_written_down_and_convicts_offline() {
 
     // The cluster goes on, and the liar's own link is not cut: its signatures hold.
     client.put("another", "value").await;
+    cluster.stop().await;
+}
+
+/// Stands for a bug in the thread that serves clients.
+struct Broken;
+
+impl ClientFace for Broken {
+    fn outgoing(&mut self, _: PublicKey, _: ReplicaMessage) -> Vec<ReplicaMessage> {
+        panic!("made for a test");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_thread_that_panics_ends_its_node() {
+    let mut cluster = Cluster::new(4, Parameters::default());
+    for id in 0..3 {
+        cluster.start_one(id).await;
+    }
+    let honest = |replica: Replica, _: &Setup| -> Box<dyn Engine> { Box::new(replica) };
+    let mut node = Node::start_with(cluster.settings[3].clone(), honest, Some(Box::new(Broken))).await.unwrap();
+    let mut client = cluster.client(0);
+    let ended = within("the node ends", async {
+        loop {
+            client.put("key", "value").await;
+            if let Ok(ended) = tokio::time::timeout(Duration::from_millis(100), node.ended()).await {
+                return ended;
+            }
+        }
+    })
+    .await;
+    let error = ended.unwrap_err();
+    assert!(error.to_string().contains("the thread clients failed: it panicked"), "{error}");
+    assert_eq!(error.exit_code(), 7);
+    assert!(node.stop().await.is_err());
     cluster.stop().await;
 }

@@ -36,7 +36,8 @@ pub enum Refusal {
     NotPermitted,
     /// The operation is reserved and not executed by this version.
     NotSupported,
-    /// The results this key got from the batch already have their largest size. The same bytes may be sent again.
+    /// The results this key got from the batch already have their largest size, or took as many steps as it may. The same
+    /// bytes may be sent again.
     BatchShareSpent,
 }
 

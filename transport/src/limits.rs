@@ -39,6 +39,15 @@ pub const STREAM_WINDOW_BYTES: u32 = 1 << 20;
 pub const CONNECTION_WINDOW_BYTES: u32 = 8 << 20;
 /// How much unacknowledged data a connection buffers for sending, in bytes: again more than three full streams.
 pub const SEND_WINDOW_BYTES: u64 = 8 << 20;
+/// The same on the server side of a client's connection, in bytes. A client that reads and never acknowledges makes us
+/// hold it all, beside the queue of [`ClientLimits::outbound_cap_bytes`]. A larger frame goes through bit by bit, at
+/// this much a round trip: 25 MiB/s at 20 ms.
+///
+/// Together a connection holds at most its queue (5 MiB), this window, a write of [`WRITE_BATCH_BYTES`], and two frames
+/// of the largest size in use: a frame that is being written has left the queue, and one is kept whole until its last
+/// byte is acknowledged. That is 5.6 MiB with small frames and 7.6 MiB with frames of 1 MiB: 360 to 490 MiB for the 64
+/// connections of one key ([`ClientLimits::connections_per_key`]). Frames of [`FRAME_CAP_BYTES`] would make it 870 MiB.
+pub const CLIENT_SEND_WINDOW_BYTES: u64 = 512 << 10;
 /// Both receive windows of a client's connection on the server side, in bytes: clients are many and unknown.
 pub const CLIENT_WINDOW_BYTES: u32 = 256 << 10;
 /// Unidirectional streams the other side may have open at a time: one a class between replicas.
@@ -75,10 +84,18 @@ pub const INCOMING_CAP: usize = 256;
 pub const INCOMING_BUFFER_BYTES: u64 = 16 << 10;
 /// Early data buffered for all waiting connection attempts, in bytes.
 pub const INCOMING_BUFFER_TOTAL_BYTES: u64 = 4 << 20;
-/// With so many handshakes under way, a source must first prove its address (RFC 9000, section 8.1.2).
+/// With so many handshakes of outsiders under way, a source must first prove its address (RFC 9000, section 8.1.2).
 pub const RETRY_ABOVE_HALF_OPEN: usize = 64;
-/// With so many handshakes under way, even proven addresses are ignored until one ends.
+/// With so many handshakes of outsiders under way, even proven addresses are ignored until one ends. Unproven ones take
+/// at most half of these places, and replicas that have proven their configured address take none.
 pub const HALF_OPEN_CAP: usize = 128;
+/// Handshakes under way from one proven address of an outsider, or one IPv6 /64; on loopback, from one port. An honest
+/// one ends after a round trip: at 100 ms, eight places let 80 a second in. Each can be held for [`HANDSHAKE_TIMEOUT`];
+/// it takes at least eight addresses, and as many unproven attempts as may be, to fill [`HALF_OPEN_CAP`].
+pub const HALF_OPEN_CAP_PER_ADDRESS: usize = 8;
+/// Handshakes under way from the configured address of one replica, once proven. These places are its own. It dials once
+/// at a time; the others are for attempts it has given up whose end was lost on the way.
+pub const HALF_OPEN_CAP_PER_REPLICA: usize = 4;
 /// How long a handshake and the exchange of stream headers may take, on the accepting side.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Handshakes a second from one source address. On loopback all replicas and clients share one.
@@ -90,13 +107,21 @@ pub const HANDSHAKE_BURST_PER_ADDRESS: u32 = 200;
 pub const UNPROVEN_HANDSHAKES_PER_SECOND: u32 = 200;
 /// Retry packets a second. Each costs some 20 us; beyond this, attempts are dropped unanswered.
 pub const RETRIES_PER_SECOND: u32 = 2_000;
+/// Retry packets a second to the configured addresses of replicas: a fifth of a core. Such a flood is spoofed, and it
+/// must be much larger than this before a replica's own attempts, five in two seconds, all go unanswered.
+pub const REPLICA_RETRIES_PER_SECOND: u32 = 10_000;
 /// Slots of the table of source addresses. Addresses that fall into one slot share its bucket, so the table never
 /// grows; the hash is keyed at random.
 pub const ADDRESS_SLOTS: usize = 1_024;
 /// Failed handshakes told in the log, a second, with a burst of ten: whoever knocks often is counted, not written down.
 pub const LOGGED_FAILURES_PER_SECOND: u32 = 1;
-/// Links one member may bring up in a second: a member that flaps costs no more than this.
+/// Links one member may bring up in a second: a member that flaps costs no more streams and tasks than this. It counts
+/// connections that are handed over; those before are bounded by [`UNESTABLISHED_PER_PEER`].
 pub const LINKS_PER_SECOND_PER_PEER: u32 = 20;
+/// Connections of one member that have proven its key and not exchanged stream headers; further ones are refused. Each
+/// may buffer three streams of [`STREAM_WINDOW_BYTES`] for [`HANDSHAKE_TIMEOUT`]: 12 MiB a member. An honest member
+/// dials once at a time and leaves one behind when it gives up.
+pub const UNESTABLISHED_PER_PEER: usize = 4;
 
 /// How long one attempt to dial may take before it is given up and begun anew.
 pub const DIAL_TIMEOUT: Duration = Duration::from_secs(2);
@@ -115,7 +140,9 @@ pub const SPARE_LINGER: Duration = Duration::from_secs(3);
 /// is some milliseconds on a local network.
 pub const SHUTDOWN_BOUND: Duration = Duration::from_secs(2);
 
-/// Caps of the links between replicas. The sum of the inbound budgets is what one peer can make us hold.
+/// Caps of the links between replicas. The sum of the inbound budgets is what one peer can make us hold in frames. What
+/// QUIC holds unread comes on top: three streams of [`STREAM_WINDOW_BYTES`] for the link in use, for its spare, and for
+/// each of [`UNESTABLISHED_PER_PEER`] connections that are coming up, 18 MiB in all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PeerLimits {
     /// Largest frame of each class (vote, proposal, bulk), in bytes. At most [`FRAME_CAP_BYTES`].

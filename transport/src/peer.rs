@@ -24,11 +24,11 @@ use tokio::sync::{Semaphore, mpsc, watch};
 
 use quorate_crypto::{ClusterId, PublicKey, ReplicaId};
 
-use crate::admission::Gate;
+use crate::admission::{Gate, canonical};
 use crate::error::{CloseCode, StartError};
 use crate::fair_queue::FairQueue;
 use crate::key::TransportKey;
-use crate::limits::PeerLimits;
+use crate::limits::{PeerLimits, UNESTABLISHED_PER_PEER};
 use crate::metrics::{LinkStatistics, TransportMetrics};
 use crate::mutex::lock;
 use crate::outbound::{OutboundQueue, Pushed};
@@ -133,7 +133,7 @@ pub(crate) struct Shared {
     metrics: Arc<TransportMetrics>,
     gate: Gate,
     server_configs: ServerConfigs,
-    /// Configured addresses of the peers.
+    /// Configured addresses of the peers, canonical.
     expected: BTreeSet<SocketAddr>,
     shut_down: watch::Sender<bool>,
 }
@@ -144,6 +144,8 @@ pub(crate) struct Peer {
     dial_config: quinn::ClientConfig,
     outbound: [Arc<OutboundQueue>; 3],
     budgets: [Arc<Semaphore>; 3],
+    /// Its connections between handshake and hand-over hold one of [`UNESTABLISHED_PER_PEER`] permits each.
+    unestablished: Semaphore,
     up: AtomicBool,
     /// Totals of links that are gone.
     past: Mutex<LinkStatistics>,
@@ -195,7 +197,7 @@ impl PeerEndpoint {
             gate: Gate::new(Arc::clone(&metrics)),
             metrics,
             server_configs,
-            expected: others.iter().map(|peer| peer.address).collect(),
+            expected: others.iter().map(|peer| canonical(peer.address)).collect(),
             shut_down: watch::Sender::new(false),
         });
         tokio::spawn(accept::run(Arc::clone(&shared)));
@@ -223,6 +225,7 @@ impl Peer {
                 Arc::new(OutboundQueue::new(class.overflow(), cap, without_link))
             }),
             budgets: limits.inbound_budget_bytes.map(|bytes| Arc::new(Semaphore::new(bytes))),
+            unestablished: Semaphore::new(UNESTABLISHED_PER_PEER),
             up: AtomicBool::new(false),
             past: Mutex::new(LinkStatistics::default()),
             current: Mutex::new(None),

@@ -17,10 +17,10 @@ use ring::rand::{SecureRandom as _, SystemRandom};
 use crate::error::StartError;
 use crate::key::TransportKey;
 use crate::limits::{
-    CLIENT_IDLE_TIMEOUT, CLIENT_KEEP_ALIVE, CLIENT_STREAMS, CLIENT_WINDOW_BYTES, CONNECTION_WINDOW_BYTES,
-    INCOMING_BUFFER_BYTES, INCOMING_BUFFER_TOTAL_BYTES, INCOMING_CAP, INITIAL_CONGESTION_WINDOW_BYTES,
-    INITIAL_ROUND_TRIP, LOOPBACK_UDP_PAYLOAD_BYTES, NETWORK_UDP_PAYLOAD_BYTES, PEER_IDLE_TIMEOUT, PEER_KEEP_ALIVE,
-    PEER_STREAMS, SEND_WINDOW_BYTES, SOCKET_BUFFER_BYTES, STREAM_WINDOW_BYTES,
+    CLIENT_IDLE_TIMEOUT, CLIENT_KEEP_ALIVE, CLIENT_SEND_WINDOW_BYTES, CLIENT_STREAMS, CLIENT_WINDOW_BYTES,
+    CONNECTION_WINDOW_BYTES, INCOMING_BUFFER_BYTES, INCOMING_BUFFER_TOTAL_BYTES, INCOMING_CAP,
+    INITIAL_CONGESTION_WINDOW_BYTES, INITIAL_ROUND_TRIP, LOOPBACK_UDP_PAYLOAD_BYTES, NETWORK_UDP_PAYLOAD_BYTES,
+    PEER_IDLE_TIMEOUT, PEER_KEEP_ALIVE, PEER_STREAMS, SEND_WINDOW_BYTES, SOCKET_BUFFER_BYTES, STREAM_WINDOW_BYTES,
 };
 use crate::tls::Port;
 
@@ -51,6 +51,14 @@ impl Role {
         }
     }
 
+    /// What is buffered for sending and not acknowledged, in bytes.
+    fn send_window(self) -> u64 {
+        match self {
+            Role::Replica | Role::Client => SEND_WINDOW_BYTES,
+            Role::ServesClient => CLIENT_SEND_WINDOW_BYTES,
+        }
+    }
+
     /// (stream window, connection window, streams).
     fn windows(self) -> (u32, u32, u32) {
         match self {
@@ -72,7 +80,7 @@ pub(crate) fn transport_config(role: Role, remote: IpAddr) -> Arc<TransportConfi
         .max_concurrent_uni_streams(VarInt::from_u32(streams))
         .stream_receive_window(VarInt::from_u32(stream_window))
         .receive_window(VarInt::from_u32(connection_window))
-        .send_window(SEND_WINDOW_BYTES)
+        .send_window(role.send_window())
         .datagram_receive_buffer_size(None)
         .max_idle_timeout(Some(IdleTimeout::from(VarInt::from_u32(role.idle_timeout().as_millis() as u32))))
         .keep_alive_interval(role.keep_alive())

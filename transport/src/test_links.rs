@@ -4,7 +4,7 @@ use std::future::Future;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
-use quinn::Endpoint;
+use quinn::{Connection, ConnectionError, Endpoint};
 use quorate_crypto::{ClusterId, Digest, PublicKey, ReplicaId};
 
 use crate::error::{Dialled, LinkError, explain};
@@ -53,6 +53,18 @@ impl BareDialler {
     pub(crate) fn new(port: Port, key: TransportKey) -> BareDialler {
         let endpoint = bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), &key, port, None).expect("a free port");
         BareDialler { endpoint, port, key }
+    }
+
+    /// A handshake and not one stream.
+    pub(crate) async fn shake_hands(
+        &self,
+        cluster: ClusterId,
+        pinned: PublicKey,
+        address: SocketAddr,
+    ) -> Result<Connection, ConnectionError> {
+        let tls = tls::client_config(self.port, &self.key, &cluster, pinned).expect("a key");
+        let config = client_config(tls, Role::Replica, address);
+        self.endpoint.connect_with(config, address, "replica").expect("an address").await
     }
 
     pub(crate) async fn dial(

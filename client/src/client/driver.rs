@@ -144,10 +144,8 @@ impl Driver {
 
     fn command(&mut self, command: Command) {
         let now = self.now();
-        if self.is_key_refused() {
-            self.refuse(command);
-            return;
-        }
+        let command = if self.is_key_refused() { self.refuse(command) } else { Some(command) };
+        let Some(command) = command else { return };
         match command {
             Command::AddAuthor { key, session, answer } => drop(answer.send(self.role.add_author(key, session))),
             Command::Submit { author, operations, patience, room, answer } => {
@@ -158,7 +156,12 @@ impl Driver {
             }
             Command::Replay { requests, patience, room, answer } => {
                 match self.role.replay(now, requests, micros(patience)) {
-                    Ok(ticket) => self.wait(ticket, Waiting::Request { answer, room }),
+                    Ok(ticket) => {
+                        self.wait(ticket, Waiting::Request { answer, room });
+                        if self.is_key_refused() {
+                            self.role.give_up(ticket);
+                        }
+                    }
                     Err(error) => drop(answer.send(Err(error.into()))),
                 }
             }
@@ -234,30 +237,35 @@ impl Driver {
         }
     }
 
-    /// f + 1 replicas refuse our key: no request can gather f + 1 replies from the rest once they all do, and an honest
-    /// one is among them.
+    /// Fewer than f + 1 replicas are left that may answer, so nothing can be agreed on. That f + 1 refuse our key means
+    /// less: one may be a liar, and an honest one behind the others, so that it does not know the key yet.
     fn is_key_refused(&self) -> bool {
-        self.key_refused.len() >= self.role.committee().one_honest()
+        let committee = self.role.committee();
+        committee.size().saturating_sub(self.key_refused.len()) < committee.one_honest()
     }
 
-    fn refuse(&self, command: Command) {
+    /// Answers what need not be sent to replicas that refuse our key. Gives back what is to be done all the same.
+    fn refuse(&self, command: Command) -> Option<Command> {
         let error = ClientError::KeyRefused(self.key_refused.len());
         // A caller that is gone does not mind.
         match command {
-            Command::Submit { answer, .. } | Command::Replay { answer, .. } => drop(answer.send(Err(error))),
+            // It was sent before, so how it ended stays unknown.
+            Command::Replay { .. } => return Some(command),
+            Command::Submit { answer, .. } => drop(answer.send(Err(error))),
             Command::Read { answer, .. } => drop(answer.send(Err(error))),
             Command::Status { answer, .. } => drop(answer.send(Err(error))),
             Command::Watch { answer, .. } => drop(answer.send(Err(error))),
             // Without an answer its caller finds the client closed.
             Command::AddAuthor { .. } | Command::GiveUp => {}
         }
+        None
     }
 
     fn fail_everything(&mut self) {
         let refused = self.key_refused.len();
         for (ticket, waiting) in std::mem::take(&mut self.waiting) {
             match waiting {
-                Waiting::Request { answer, room } => {
+                Waiting::Request { answer, room } if !self.role.may_have_arrived(ticket) => {
                     self.role.give_up(ticket);
                     drop(room);
                     let _ = answer.send(Err(ClientError::KeyRefused(refused)));
@@ -266,9 +274,10 @@ impl Driver {
                     self.role.give_up(ticket);
                     let _ = answer.send(Err(ClientError::KeyRefused(refused)));
                 }
-                // What the replicas say of themselves is told as far as it came.
-                Waiting::Status(answer) => {
-                    self.waiting.insert(ticket, Waiting::Status(answer));
+                // What was sent may execute all the same, so it ends as unknown, with its bytes. What the replicas say of
+                // themselves is told as far as it came.
+                Waiting::Request { .. } | Waiting::Status(_) => {
+                    self.waiting.insert(ticket, waiting);
                     self.role.give_up(ticket);
                 }
                 Waiting::Watch(_) => self.role.unwatch(ticket),
@@ -283,7 +292,7 @@ impl Driver {
                 Output::Send { to, message } => {
                     let frame = Bytes::from(encode(&message));
                     for replica in to {
-                        // A full queue is a lost message, which the role sends again.
+                        // A full queue is a lost message. The role sends again whatever it waits for without end.
                         if let Err(error) = self.links.send(replica, frame.clone()) {
                             tracing::debug!(%replica, %error, "not sent");
                         }

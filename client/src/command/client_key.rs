@@ -28,11 +28,7 @@ impl ClientKey {
         let mut refused = Vec::new();
         let mut objects = Vec::new();
         for (key, result) in keys.iter().zip(results) {
-            let done = matches!(
-                result,
-                ConfigurationResult::Registered(_) | ConfigurationResult::Removed | ConfigurationResult::NotRegistered
-            );
-            let text = sentence(key, result);
+            let (done, text) = (is_done(result), sentence(key, result));
             objects.push(json!({"key": key.to_hex(), "done": done, "result": text}));
             if !done {
                 refused.push(text);
@@ -47,6 +43,14 @@ impl ClientKey {
         }
         if refused.is_empty() { Ok(()) } else { Err(Failure::refused(refused.join("; "))) }
     }
+}
+
+/// Whether the key is as it was asked for.
+pub(super) fn is_done(result: ConfigurationResult) -> bool {
+    matches!(
+        result,
+        ConfigurationResult::Registered(_) | ConfigurationResult::Removed | ConfigurationResult::NotRegistered
+    )
 }
 
 fn load(path: &Path) -> Result<PublicKey, Failure> {

@@ -3,9 +3,8 @@
 use std::process::ExitCode;
 
 use owo_colors::OwoColorize as _;
-use quorate_protocol::reply::Refusal;
 
-use crate::error::ClientError;
+use crate::error::{Aftermath, ClientError, aftermath};
 
 /// Why a command failed.
 #[derive(Debug)]
@@ -66,8 +65,10 @@ impl From<ClientError> for Failure {
             | ClientError::Submit(_)
             | ClientError::Unreadable(_)
             | ClientError::Closed => Failure::configuration(sentence),
-            // Whether it executed is not known to anybody any more.
-            ClientError::Refused { reason: Refusal::Forgotten, .. } => Failure::unknown(sentence),
+            // A refusal that consumed no number is no outcome.
+            ClientError::Refused { reason, .. } if aftermath(reason) != Aftermath::Nothing => {
+                Failure::unknown(sentence)
+            }
             ClientError::Refused { .. }
             | ClientError::KeyRefused(_)
             | ClientError::Operation(_)
@@ -83,16 +84,45 @@ impl From<ClientError> for Failure {
 #[cfg(test)]
 mod tests {
     use quorate_crypto::Seq;
+    use quorate_protocol::reply::Refusal;
 
     use super::*;
+
+    fn refused(reason: Refusal) -> ClientError {
+        ClientError::Refused { reason, replicas: 2, requests: Vec::new() }
+    }
+
+    /// And two more that no time changes: the cluster does not know what the bytes ask for.
+    #[test]
+    fn only_expiry_is_a_final_refusal() {
+        for reason in [Refusal::Expired, Refusal::UnknownOperation, Refusal::NotSupported] {
+            assert_eq!(Failure::from(refused(reason)).code, 1, "{reason:?}");
+            assert!(refused(reason).to_replay().is_none());
+        }
+        for reason in [
+            Refusal::UnknownClient,
+            Refusal::NotPermitted,
+            Refusal::ValidTooLong,
+            Refusal::NumberTooFar,
+            Refusal::SessionTableFull,
+            Refusal::BatchShareSpent,
+        ] {
+            let failure = Failure::from(refused(reason));
+            assert_eq!(failure.code, 3, "{reason:?}");
+            assert!(failure.sentence.ends_with("it may still execute") && !failure.sentence.contains("issue it"));
+            assert!(refused(reason).to_replay().is_some(), "{reason:?}");
+        }
+        for reason in [Refusal::StaleNumber, Refusal::NumberTaken, Refusal::Forgotten] {
+            let failure = Failure::from(refused(reason));
+            assert_eq!(failure.code, 3, "{reason:?}");
+            assert!(failure.sentence.contains("read the keys before you issue it again"), "{}", failure.sentence);
+            assert!(refused(reason).to_replay().is_none(), "a replay would be told the same");
+        }
+    }
 
     #[test]
     fn exit_codes() {
         let code = |error: ClientError| Failure::from(error).code;
-        let refused = |reason| ClientError::Refused { reason, replicas: 2, requests: Vec::new() };
-        assert_eq!(code(refused(Refusal::UnknownClient)), 1);
-        assert_eq!(code(refused(Refusal::Expired)), 1);
-        assert_eq!(code(refused(Refusal::Forgotten)), 3);
         assert_eq!(code(ClientError::KeyRefused(3)), 1);
         assert_eq!(code(ClientError::Compacted(3)), 1);
         assert_eq!(code(ClientError::Limit(quorate_kv::LimitError::EmptyKey)), 2);

@@ -5,7 +5,7 @@ use std::io::Read as _;
 use std::os::unix::ffi::OsStringExt as _;
 
 use quorate_kv::limit::MAX_REQUEST_BYTES;
-use quorate_kv::{KeyRange, TxnOutcome};
+use quorate_kv::{KeyRange, KeyValue, TxnOutcome, TxnResponse};
 use quorate_protocol::reply::{Outcome, Reply};
 use serde_json::{Value, json};
 
@@ -135,24 +135,31 @@ impl Cas {
         let call = session.client.cas(bytes(&self.key), bytes(&self.old), bytes(&self.new));
         let written = session.wait(call).await?;
         let succeeded = written.response.succeeded;
-        let present = match written.response.responses.first() {
-            Some(TxnOutcome::Range(range)) if !succeeded => range.kvs.first(),
-            _ => None,
-        };
         if session.report.json {
-            let present = present.map(|kv| pair(kv, false));
+            let present = present(&written.response).map(|kv| pair(kv, false));
             session.report.value(&fields(&written, json!({"succeeded": succeeded, "present": present})))?;
         } else if succeeded {
             session.report.bytes(ok_line("", &written).as_bytes())?;
         }
-        if succeeded {
-            return Ok(());
-        }
-        let key = shown(&bytes(&self.key));
-        Err(Failure::refused(match present {
-            Some(kv) => format!("the comparison failed: {key} is {}", shown(&kv.value)),
-            None => format!("the comparison failed: there is no key {key}"),
-        }))
+        swap_failure(&bytes(&self.key), &written.response).map_or(Ok(()), |sentence| Err(Failure::refused(sentence)))
+    }
+}
+
+/// What is there in place of what a swap expected.
+fn present(response: &TxnResponse) -> Option<&KeyValue> {
+    match response.responses.first() {
+        Some(TxnOutcome::Range(range)) if !response.succeeded => range.kvs.first(),
+        _ => None,
+    }
+}
+
+/// Why `key` was not swapped; none if it was.
+pub(super) fn swap_failure(key: &[u8], response: &TxnResponse) -> Option<String> {
+    let key = shown(key);
+    match present(response) {
+        _ if response.succeeded => None,
+        Some(kv) => Some(format!("the comparison failed: {key} is {}", shown(&kv.value))),
+        None => Some(format!("the comparison failed: there is no key {key}")),
     }
 }
 

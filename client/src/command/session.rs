@@ -100,10 +100,7 @@ impl Session {
 
     /// The failure for an error; the signed bytes of an unknown outcome are saved first.
     pub fn fail(&self, error: ClientError) -> Failure {
-        let saved = match &error {
-            ClientError::Unknown(outcome) => Some(self.save(&SavedRequest::new(self.cluster, &outcome.requests))),
-            _ => None,
-        };
+        let saved = error.to_replay().map(|requests| self.save(&SavedRequest::new(self.cluster, requests)));
         let mut failure = Failure::from(error);
         let more = match saved {
             Some(Ok(path)) => format!(

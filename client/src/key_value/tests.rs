@@ -15,6 +15,9 @@ fn a_swap_compares_writes_and_else_tells() {
     assert_eq!(txn.compare[0].target, CompareTarget::Value(b"old".to_vec()));
     assert!(matches!(&txn.success[..], [TxnOperation::Put(put)] if put.value == b"new"));
     assert!(matches!(&txn.failure[..], [TxnOperation::Range(_)]));
+    assert_eq!(swapped_key(&txn), Some(&b"k"[..]));
+    let other = TxnRequest { failure: Vec::new(), ..txn.clone() };
+    assert_eq!(swapped_key(&other), None, "it would not tell what is there");
     assert!(wrap(&KeyValueOperation::Txn(txn)).is_ok());
 }
 

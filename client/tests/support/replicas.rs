@@ -49,8 +49,8 @@ impl Service for KeyValue {
         Some(if quorate_kv::is_read_only(&operation) { Access::Reads } else { Access::Writes })
     }
 
-    fn execute(&mut self, operation: &[u8], agreed_time: u64) -> Vec<u8> {
-        self.0.apply_encoded(operation, agreed_time).to_bytes()
+    fn execute(&mut self, operation: &[u8], agreed_time: u64, steps: &mut u64) -> Vec<u8> {
+        self.0.apply_encoded(operation, agreed_time, steps).to_bytes()
     }
 
     fn revision(&self) -> u64 {
@@ -196,7 +196,11 @@ impl Replicas {
                     panic!("a watch names a range")
                 };
                 let subscriber = Subscriber { replica, connection: from, id, range: range.range, next: from_revision };
-                self.order.lock().expect("not poisoned").subscribers.push(subscriber);
+                let mut order = self.order.lock().expect("not poisoned");
+                // An id that is in use begins anew.
+                order.subscribers.retain(|other| (other.replica, other.connection, other.id) != (replica, from, id));
+                order.subscribers.push(subscriber);
+                drop(order);
                 self.tell_subscribers();
             }
             ClientMessage::Unwatch { id } => {
@@ -265,30 +269,29 @@ impl Replicas {
         }
     }
 
+    /// Holds the order until all is sent: two tasks that tell at once must not pass each other.
     fn tell_subscribers(&self) {
+        let mut order = self.order.lock().expect("not poisoned");
+        let Order { execution, subscribers, .. } = &mut *order;
         let mut updates = Vec::new();
-        {
-            let mut order = self.order.lock().expect("not poisoned");
-            let Order { execution, subscribers, .. } = &mut *order;
-            for subscriber in subscribers {
-                let page = execution.service().0.events_since(subscriber.next, &subscriber.range, 0, false);
-                match page {
-                    Ok(page) => {
-                        for list in page.lists {
-                            let revision = list.revision;
-                            let update = WatchUpdate::Events { revision, events: encode(&list) };
-                            updates.push((subscriber.replica, subscriber.connection, subscriber.id, update));
-                        }
-                        if page.next_revision > subscriber.next {
-                            let update = WatchUpdate::Progress { revision: page.next_revision - 1 };
-                            updates.push((subscriber.replica, subscriber.connection, subscriber.id, update));
-                        }
-                        subscriber.next = page.next_revision;
-                    }
-                    Err(_) => {
-                        let update = WatchUpdate::Compacted { revision: execution.service().0.compact_revision() };
+        for subscriber in subscribers {
+            let page = execution.service().0.events_since(subscriber.next, &subscriber.range, 0, false);
+            match page {
+                Ok(page) => {
+                    for list in page.lists {
+                        let revision = list.revision;
+                        let update = WatchUpdate::Events { revision, events: encode(&list) };
                         updates.push((subscriber.replica, subscriber.connection, subscriber.id, update));
                     }
+                    if page.next_revision > subscriber.next {
+                        let update = WatchUpdate::Progress { revision: page.next_revision - 1 };
+                        updates.push((subscriber.replica, subscriber.connection, subscriber.id, update));
+                    }
+                    subscriber.next = page.next_revision;
+                }
+                Err(_) => {
+                    let update = WatchUpdate::Compacted { revision: execution.service().0.compact_revision() };
+                    updates.push((subscriber.replica, subscriber.connection, subscriber.id, update));
                 }
             }
         }

@@ -181,4 +181,17 @@ impl Parameters {
         let certificate = quorum.saturating_mul(80).saturating_add(200);
         self.window.saturating_add(1).saturating_mul(certificate).saturating_add(1024)
     }
+
+    /// Upper bound, in bytes, of the largest record in the log of one of the replicas: a NEW-VIEW with the `quorum`
+    /// VIEW-CHANGEs it rests on, and where the log is cut the replica's own VIEW-CHANGE beside them. For each of the
+    /// `window` numbers there is also at most one entry of the NEW-VIEW (104 bytes) and an EXECUTED and a CHECKPOINT of
+    /// the replica, as well as for as many numbers below (four of 122 bytes).
+    ///
+    /// ```text
+    /// (quorum + 1) * view_change_bytes_bound + 640 * window + 65536
+    /// ```
+    pub fn record_bytes_bound(&self, quorum: u64) -> u64 {
+        let view_changes = quorum.saturating_add(1).saturating_mul(self.view_change_bytes_bound(quorum));
+        view_changes.saturating_add(self.window.saturating_mul(640)).saturating_add(FRAME_HEADROOM_BYTES)
+    }
 }

@@ -69,8 +69,8 @@ fn a_short_file_takes_every_default() {
 }
 
 #[test]
-fn defaults_are_valid_for_every_size_of_committee() {
-    for n in [4, 5, 6, 7, 50, 100] {
+fn defaults_are_valid_for_every_size_of_committee_below_forty() {
+    for n in [4, 5, 6, 7, 22, 39] {
         let genesis = Genesis::new(contents(n)).unwrap();
         let bound = genesis.parameters().view_change_bytes_bound(genesis.committee().quorum() as u64);
         assert!(bound < genesis.parameters().frame_bytes_max, "{n} replicas: {bound}");
@@ -343,8 +343,26 @@ fn a_view_change_that_fits_no_frame_is_refused() {
         GenesisError::ViewChangeTooLarge { n: 100, window: 1024, bound: 5_700_024, frame: 4 * 1024 * 1024 }
     );
     let mut fitting = contents(100);
-    fitting.parameters.window = 512;
+    (fitting.parameters.window, fitting.parameters.checkpoint_interval) = (40, 20);
     assert!(Genesis::new(fitting).is_ok());
+}
+
+#[test]
+fn a_new_view_whose_record_could_not_be_read_back_is_refused() {
+    // q = 27 of 40: 28 VIEW-CHANGEs of 1024 bytes and 257 certificates of 200 + 80 * 27 bytes.
+    let error = Genesis::new(contents(40)).unwrap_err();
+    let bound = 28 * (1024 + 257 * 2360) + 640 * 256 + 65_536;
+    assert_eq!(error, GenesisError::NewViewTooLarge { n: 40, window: 256, bound });
+    let sentence = error.to_string();
+    assert!(sentence.contains("at most 16777216; lower window") && !sentence.contains('\n'), "{sentence}");
+    for (n, window) in [(4, 6_960), (7, 3_939), (40, 249), (100, 42)] {
+        for (window, fits) in [(window, true), (window + 1, false)] {
+            let mut changed = contents(n);
+            (changed.parameters.window, changed.parameters.checkpoint_interval) = (window, 8);
+            let result = Genesis::new(changed);
+            assert_eq!(result.is_ok(), fits, "{n} replicas, window {window}: {result:?}");
+        }
+    }
 }
 
 #[test]

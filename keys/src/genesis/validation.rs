@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use quorate_crypto::committee::MAX_MEMBERS;
+use quorate_crypto::encoding::DECODE_CEILING;
 use quorate_crypto::{Committee, PublicKey, ReplicaId};
 
 use super::{ADMINS_MAX, CLIENTS_MAX, GenesisContents, GenesisError, KeyHolder, NAME_BYTES_MAX, Parameters};
 
-/// Checks everything but the size of the largest VIEW-CHANGE, for which the committee must exist first.
+/// Checks everything but the size of the largest VIEW-CHANGE and NEW-VIEW, for which the committee must exist first.
 pub(super) fn check(contents: &GenesisContents) -> Result<(), GenesisError> {
     if contents.nonce == [0; 32] {
         return Err(GenesisError::BadNonce);
@@ -31,6 +32,19 @@ pub(super) fn check_view_change_fits(parameters: &Parameters, committee: &Commit
             bound,
             frame: parameters.frame_bytes_max,
         });
+    }
+    Ok(())
+}
+
+/// The largest NEW-VIEW can be recorded with the VIEW-CHANGEs it rests on; otherwise a view change under full load would
+/// end every replica, since a record beyond [`DECODE_CEILING`] could never be read again.
+pub(super) fn check_new_view_can_be_recorded(
+    parameters: &Parameters,
+    committee: &Committee,
+) -> Result<(), GenesisError> {
+    let bound = parameters.record_bytes_bound(committee.quorum() as u64);
+    if bound > DECODE_CEILING as u64 {
+        return Err(GenesisError::NewViewTooLarge { n: committee.size(), window: parameters.window, bound });
     }
     Ok(())
 }

@@ -9,7 +9,7 @@ use quorate_crypto::mutant::{Mutant, alive};
 
 use crate::event::{EVENT_KEY_BYTES, EventKind, KeyValue, StoredEvent, StoredPair, event_key};
 use crate::history_key;
-use crate::limit::{MAX_REVISION_BYTES, event_length_of, pair_length_of};
+use crate::limit::{MAX_REVISION_BYTES, MAX_VISITED_KEYS, event_length_of, pair_length_of};
 use crate::operation::{DeleteRequest, Operation, PutRequest, TxnOperation, TxnRequest, is_read_only};
 use crate::outcome::{DeleteResponse, OperationError, OperationResult, Outcome, PutResponse, TxnOutcome, TxnResponse};
 use crate::store::Store;
@@ -19,16 +19,16 @@ use crate::store::walk::{Budget, Walk};
 
 /// The revision that an operation is writing.
 #[derive(Debug)]
-struct Writing {
+struct Writing<'a> {
     revision: u64,
     /// Events written so far: the next one's sub.
     events: u32,
     /// Their encoded length, without the pairs they replaced.
     bytes: usize,
-    budget: Budget,
+    budget: &'a mut Budget,
 }
 
-impl Writing {
+impl Writing<'_> {
     /// Whether an event with a key and a value of so many bytes still fits the revision.
     fn grow(&mut self, key: usize, value: usize) -> Result<(), OperationError> {
         self.bytes += event_length_of(key, value);
@@ -46,9 +46,12 @@ fn growth(key: usize, value: usize) -> u64 {
 impl Store {
     /// Executes the next operation in the agreed order, in the form that requests carry. Bytes that are no operation
     /// are refused and change nothing.
-    pub fn apply_encoded(&mut self, bytes: &[u8], agreed_time: u64) -> OperationResult {
+    ///
+    /// It looks at no more keys than `visits`, and takes from them those it looked at: several operations of one request
+    /// share what one may look at.
+    pub fn apply_encoded(&mut self, bytes: &[u8], agreed_time: u64, visits: &mut u64) -> OperationResult {
         match Operation::from_bytes(bytes) {
-            Ok(operation) => self.apply(&operation, agreed_time),
+            Ok(operation) => self.apply_within(&operation, agreed_time, visits),
             Err(_) => self.result(Outcome::Refused(OperationError::Malformed)),
         }
     }
@@ -57,14 +60,21 @@ impl Store {
     /// depends on it until there are leases.
     ///
     /// A read-only operation changes nothing, not even the root.
-    pub fn apply(&mut self, operation: &Operation, _agreed_time: u64) -> OperationResult {
+    pub fn apply(&mut self, operation: &Operation, agreed_time: u64) -> OperationResult {
+        self.apply_within(operation, agreed_time, &mut MAX_VISITED_KEYS.clone())
+    }
+
+    fn apply_within(&mut self, operation: &Operation, _agreed_time: u64, visits: &mut u64) -> OperationResult {
         if is_read_only(operation) {
-            return self.read(operation, 0);
+            return self.read_within(operation, 0, visits);
         }
+        let mut budget = Budget::of(*visits);
+        let before = budget.visits();
         let outcome = match crate::check(operation) {
-            Ok(()) => self.write(operation).unwrap_or_else(Outcome::Refused),
+            Ok(()) => self.write(operation, &mut budget).unwrap_or_else(Outcome::Refused),
             Err(limit) => Outcome::Refused(OperationError::Limit(limit)),
         };
+        *visits -= before - budget.visits();
         self.result(outcome)
     }
 
@@ -72,9 +82,8 @@ impl Store {
         OperationResult { revision: self.status.current_revision, outcome }
     }
 
-    fn write(&mut self, operation: &Operation) -> Result<Outcome, OperationError> {
-        let mut writing =
-            Writing { revision: self.status.current_revision + 1, events: 0, bytes: 0, budget: Budget::new() };
+    fn write(&mut self, operation: &Operation, budget: &mut Budget) -> Result<Outcome, OperationError> {
+        let mut writing = Writing { revision: self.status.current_revision + 1, events: 0, bytes: 0, budget };
         let outcome = match operation {
             Operation::Put(put) => {
                 self.admit(self.put_bytes(put))?;
@@ -111,7 +120,7 @@ impl Store {
         growth(put.key.len(), value)
     }
 
-    fn put(&mut self, put: &PutRequest, writing: &mut Writing) -> Result<PutResponse, OperationError> {
+    fn put(&mut self, put: &PutRequest, writing: &mut Writing<'_>) -> Result<PutResponse, OperationError> {
         let present = self.pair(&put.key);
         if present.is_none() && (put.ignore_value || put.ignore_lease) {
             return Err(OperationError::KeyNotFound);
@@ -138,7 +147,7 @@ impl Store {
         Ok(PutResponse { prev_kv })
     }
 
-    fn delete(&mut self, delete: &DeleteRequest, writing: &mut Writing) -> Result<DeleteResponse, OperationError> {
+    fn delete(&mut self, delete: &DeleteRequest, writing: &mut Writing<'_>) -> Result<DeleteResponse, OperationError> {
         let mut doomed: Vec<Vec<u8>> = Vec::new();
         let mut prev_kvs: Vec<KeyValue> = Vec::new();
         let mut refused = None;
@@ -173,7 +182,7 @@ impl Store {
     }
 
     /// Adds one event to the revision being written, which begins with its first; `replaced` is the pair before.
-    fn record(&mut self, kind: EventKind, key: &[u8], replaced: Option<Value>, writing: &mut Writing) {
+    fn record(&mut self, kind: EventKind, key: &[u8], replaced: Option<Value>, writing: &mut Writing<'_>) {
         let replaced = replaced.as_deref();
         if let Some(pair) = replaced {
             self.status.logical_bytes -= (key.len() + pair.len()) as u64;
@@ -189,8 +198,8 @@ impl Store {
 
     /// A transaction: compared and admitted as a whole, then executed on a snapshot's price, since any of its parts may
     /// still be refused and then none counts.
-    fn txn(&mut self, txn: &TxnRequest, writing: &mut Writing) -> Result<TxnResponse, OperationError> {
-        let succeeded = self.compares_hold(&txn.compare, self.status.current_revision, &mut writing.budget)?;
+    fn txn(&mut self, txn: &TxnRequest, writing: &mut Writing<'_>) -> Result<TxnResponse, OperationError> {
+        let succeeded = self.compares_hold(&txn.compare, self.status.current_revision, writing.budget)?;
         let list = if succeeded { &txn.success } else { &txn.failure };
         let put_bytes: Vec<u64> = list
             .iter()
@@ -214,13 +223,17 @@ impl Store {
         }
     }
 
-    fn txn_list(&mut self, list: &[TxnOperation], writing: &mut Writing) -> Result<Vec<TxnOutcome>, OperationError> {
+    fn txn_list(
+        &mut self,
+        list: &[TxnOperation],
+        writing: &mut Writing<'_>,
+    ) -> Result<Vec<TxnOutcome>, OperationError> {
         let mut responses = Vec::with_capacity(list.len());
         for operation in list {
             responses.push(match operation {
                 TxnOperation::Put(put) => TxnOutcome::Put(self.put(put, writing)?),
                 TxnOperation::Range(request) => {
-                    TxnOutcome::Range(self.range(request, self.status.current_revision, &mut writing.budget)?)
+                    TxnOutcome::Range(self.range(request, self.status.current_revision, writing.budget)?)
                 }
                 TxnOperation::Delete(delete) => TxnOutcome::Delete(self.delete(delete, writing)?),
             });

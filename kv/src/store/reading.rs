@@ -19,21 +19,28 @@ impl Store {
     /// read at that one. Changes nothing, so a replica may answer it without the order of the cluster. The result's
     /// revision is `revision`, so that answers of replicas that are not equally far can be compared.
     pub fn read(&self, operation: &Operation, revision: u64) -> OperationResult {
+        self.read_within(operation, revision, &mut MAX_VISITED_KEYS.clone())
+    }
+
+    /// [`Store::read`] that looks at no more keys than `visits`, and takes from them those it looked at.
+    pub fn read_within(&self, operation: &Operation, revision: u64, visits: &mut u64) -> OperationResult {
         let at = if revision == 0 { self.status.current_revision } else { revision };
-        let outcome = self.read_outcome(operation, at).unwrap_or_else(Outcome::Refused);
+        let mut budget = Budget::of(*visits);
+        let before = budget.visits();
+        let outcome = self.read_outcome(operation, at, &mut budget).unwrap_or_else(Outcome::Refused);
+        *visits -= before - budget.visits();
         OperationResult { revision: at, outcome }
     }
 
-    fn read_outcome(&self, operation: &Operation, at: u64) -> Result<Outcome, OperationError> {
+    fn read_outcome(&self, operation: &Operation, at: u64, budget: &mut Budget) -> Result<Outcome, OperationError> {
         crate::check(operation)?;
         self.readable(at)?;
         if !is_read_only(operation) {
             return Err(OperationError::NotReadOnly);
         }
-        let mut budget = Budget::new();
         match operation {
-            Operation::Range(request) => Ok(Outcome::Range(self.range(request, at, &mut budget)?)),
-            Operation::Txn(txn) => Ok(Outcome::Txn(self.read_txn(txn, at, &mut budget)?)),
+            Operation::Range(request) => Ok(Outcome::Range(self.range(request, at, budget)?)),
+            Operation::Txn(txn) => Ok(Outcome::Txn(self.read_txn(txn, at, budget)?)),
             Operation::Put(_) | Operation::Delete(_) | Operation::Compact(_) => Err(OperationError::NotReadOnly),
         }
     }
@@ -122,9 +129,11 @@ impl Store {
         let mut found: Vec<(Vec<u8>, StoredPair<'_>)> = Vec::new();
         let mut count = 0;
         let walk = Walk { range: &request.range, revision, descending: false };
-        let stopped = self.walk(walk, budget, |key, pair, _| {
+        let by_value = request.sort_target == SortTarget::Value;
+        let stopped = self.walk(walk, budget, |key, pair, budget| {
             count += 1;
             if passes(request, pair) {
+                budget.look_at(if by_value { pair.value.len() } else { 0 });
                 found.push((key, pair));
             }
             ControlFlow::Continue(())
@@ -179,8 +188,11 @@ impl Store {
         let mut any = false;
         let mut all = true;
         let walk = Walk { range: &compare.range, revision: at, descending: false };
-        let stopped = self.walk(walk, budget, |_, pair, _| {
+        let stopped = self.walk(walk, budget, |_, pair, budget| {
             any = true;
+            if let CompareTarget::Value(value) = &compare.target {
+                budget.look_at(value.len().min(pair.value.len()));
+            }
             all = satisfies(compare, pair);
             if all { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         });

@@ -13,6 +13,9 @@ use crate::key_range::KeyRange;
 use crate::limit::{MAX_REPLY_BYTES, MAX_VISITED_KEYS};
 use crate::store::Store;
 
+/// Bytes of a value that cost as much to compare as a key to visit.
+const BYTES_A_VISIT: u64 = 1024;
+
 /// What one operation may still look at and return, all its parts together.
 #[derive(Debug)]
 pub(super) struct Budget {
@@ -22,8 +25,19 @@ pub(super) struct Budget {
 }
 
 impl Budget {
-    pub(super) fn new() -> Budget {
-        Budget { visits: MAX_VISITED_KEYS, reply_bytes: MAX_REPLY_BYTES, reply_is_empty: true }
+    /// A budget of so many visits, as far as one operation may have them.
+    pub(super) fn of(visits: u64) -> Budget {
+        Budget { visits: visits.min(MAX_VISITED_KEYS), reply_bytes: MAX_REPLY_BYTES, reply_is_empty: true }
+    }
+
+    /// What is left of the visits.
+    pub(super) const fn visits(&self) -> u64 {
+        self.visits
+    }
+
+    /// Pays for looking at a value of so many bytes, which costs as much as visiting keys if it is long.
+    pub(super) const fn look_at(&mut self, bytes: usize) {
+        self.visits = self.visits.saturating_sub(bytes as u64 / BYTES_A_VISIT);
     }
 
     /// Pays for one key.

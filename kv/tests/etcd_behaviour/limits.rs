@@ -3,8 +3,8 @@
 use crate::client::{apply, compact, delete, error, keys, put, range, store, txn, txn_get, txn_put};
 use quorate_kv::limit::{MAX_REPLY_BYTES, MAX_REVISION_BYTES, MAX_VISITED_KEYS};
 use quorate_kv::{
-    Compare, CompareTarget, DeleteRequest, KeyRange, Operation, OperationError, Parameters, PutRequest, RangeRequest,
-    Relation, SortTarget, Store, TxnRequest,
+    Compare, CompareTarget, DeleteRequest, KeyRange, Operation, OperationError, Outcome, Parameters, PutRequest,
+    RangeRequest, Relation, SortTarget, Store, TxnRequest,
 };
 
 #[test]
@@ -112,4 +112,47 @@ fn the_changes_of_one_revision_are_bounded_in_bytes() {
     assert_eq!(error(&result), OperationError::RevisionTooLarge { limit: MAX_REVISION_BYTES as u64 });
     assert_eq!(store.root(), root);
     assert_eq!(delete(&mut store, KeyRange::from_key("0020")).1, (count - 20) as u64);
+}
+
+#[test]
+fn operations_of_one_request_share_what_they_look_at() {
+    let mut store = store();
+    let name = |number: u64| format!("{number:06}");
+    for number in 0..10 {
+        put(&mut store, &name(number), "x");
+    }
+    let all = Operation::Range(RangeRequest { count_only: true, ..RangeRequest::new(KeyRange::all()) }).to_bytes();
+    let mut visits = 15;
+    let counted = |store: &mut Store, visits: &mut u64| match store.apply_encoded(&all, 0, visits).outcome {
+        Outcome::Range(range) => (range.count, range.counted_to_end),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!((counted(&mut store, &mut visits), visits), ((10, true), 5));
+    assert_eq!((counted(&mut store, &mut visits), visits), ((5, false), 0), "what one took the next has not");
+    let drop_all = Operation::Delete(DeleteRequest { range: KeyRange::all(), prev_kv: false }).to_bytes();
+    let refused = store.apply_encoded(&drop_all, 0, &mut 9);
+    assert_eq!(error(&refused), OperationError::TooManyKeys { limit: MAX_VISITED_KEYS });
+    assert_eq!(keys(&range(&store, RangeRequest::new(KeyRange::all()))).len(), 10, "nothing was deleted");
+    let mut plenty = 100_000;
+    counted(&mut store, &mut plenty);
+    assert_eq!(plenty, 100_000 - 10);
+}
+
+#[test]
+fn long_values_cost_as_much_as_they_take_to_compare() {
+    let mut store = store();
+    let name = |number: u64| format!("{number:06}");
+    for number in 0..100 {
+        put(&mut store, &name(number), &"v".repeat(100_000));
+    }
+    let sorted = |target| {
+        let request = RangeRequest { sort_target: target, keys_only: true, ..RangeRequest::new(KeyRange::all()) };
+        Operation::Range(request).to_bytes()
+    };
+    let mut visits = MAX_VISITED_KEYS;
+    store.apply_encoded(&sorted(SortTarget::Version), 0, &mut visits);
+    assert_eq!(MAX_VISITED_KEYS - visits, 100);
+    let mut visits = MAX_VISITED_KEYS;
+    store.apply_encoded(&sorted(SortTarget::Value), 0, &mut visits);
+    assert_eq!(MAX_VISITED_KEYS - visits, 100 * (1 + 100_000 / 1024));
 }

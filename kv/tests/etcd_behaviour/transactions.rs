@@ -137,5 +137,5 @@ fn a_nested_txn_does_not_decode() {
     bytes.extend_from_slice(&Operation::Txn(inner).to_bytes());
     bytes.extend_from_slice(&[0; 8]);
     let mut store = store();
-    assert_eq!(error(&store.apply_encoded(&bytes, 0)), OperationError::Malformed);
+    assert_eq!(error(&store.apply_encoded(&bytes, 0, &mut u64::MAX.clone())), OperationError::Malformed);
 }

@@ -53,7 +53,8 @@ pub(crate) enum CoreInput {
     Relayed {
         from: ReplicaId,
         requests: Vec<Verified<Request>>,
-        _permit: FramePermit,
+        /// Of a frame that may hold more.
+        _permit: Arc<FramePermit>,
     },
     Invalid(Box<Request>),
     Submit {

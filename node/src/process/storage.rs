@@ -10,9 +10,9 @@ use quorate_protocol::pbft::{Replica, Setup};
 use super::{LOG_DIRECTORY, NodeSettings, SNAPSHOT_DIRECTORY};
 use crate::disk::{DEFAULT_RESERVE_BYTES, FileDisk};
 use crate::failure::NodeError;
-use crate::log::{OpenError, Trust};
+use crate::log::Trust;
 use crate::metrics::{Metrics, TimedDisk};
-use crate::recovery::{OpenReplicaError, Opened, create_replica_storage, open_replica, replace_snapshots};
+use crate::recovery::{Opened, create_replica_storage, open_replica_or_fetch};
 use crate::setup;
 
 /// Makes the storage of a replica in its data directory, which is made if it is missing.
@@ -48,38 +48,19 @@ where
     let (sync_seconds, snapshot_sync_seconds) = (metrics.sync_seconds.clone(), metrics.snapshot_sync_seconds.clone());
     let storage = settings.storage(Trust::MustRejoin);
     let opening = tokio::task::spawn_blocking(move || {
-        let disk = |directory: &str, sync_seconds: &Histogram| {
-            let path = data.join(directory);
-            let disk =
-                FileDisk::open(&path, DEFAULT_RESERVE_BYTES).map_err(|error| NodeError::from_disk(&path, &error))?;
-            Ok::<_, NodeError>(TimedDisk { disk, sync_seconds: sync_seconds.clone() })
+        let timed = |disk: FileDisk, sync_seconds: &Histogram| TimedDisk { disk, sync_seconds: sync_seconds.clone() };
+        let path = data.join(LOG_DIRECTORY);
+        let log = FileDisk::open(&path, DEFAULT_RESERVE_BYTES).map_err(|error| NodeError::from_disk(&path, &error))?;
+        // Unlike the log, the snapshots may be made anew by the node itself.
+        let snapshots = || {
+            let opened = FileDisk::create(&data.join(SNAPSHOT_DIRECTORY), DEFAULT_RESERVE_BYTES);
+            opened.map(|disk| timed(disk, &snapshot_sync_seconds))
         };
         let given = setup.clone();
-        let mut wrap = Some(wrap);
-        let mut open = |genesis| {
-            let (log, snapshots) =
-                (disk(LOG_DIRECTORY, &sync_seconds)?, disk(SNAPSHOT_DIRECTORY, &snapshot_sync_seconds)?);
-            let wrap = |replica| match wrap.take() {
-                Some(wrap) => wrap(replica, &given),
-                None => unreachable!("a replica is made once"),
-            };
-            Ok::<_, NodeError>(open_replica(log, snapshots, setup.clone(), super::core::now(started), genesis, wrap))
-        };
-        let opened = match open(genesis.clone())? {
-            // Nothing was promised of a snapshot that the log does not know: the state is fetched from the others.
-            Err(OpenReplicaError::Snapshots(OpenError::Damaged { why, .. })) => {
-                tracing::warn!(
-                    why,
-                    "the snapshots are damaged and given up; the state will be fetched from the others"
-                );
-                let path = data.join(SNAPSHOT_DIRECTORY);
-                replace_snapshots(disk(SNAPSHOT_DIRECTORY, &snapshot_sync_seconds)?, &storage)
-                    .map_err(|error| NodeError::from_open(&path, &error))?;
-                open(genesis)?
-            }
-            opened => opened,
-        };
-        opened.map_err(|error| NodeError::from_replica(&data, &error))
+        let wrap = |replica| wrap(replica, &given);
+        let (log, now) = (timed(log, &sync_seconds), super::core::now(started));
+        open_replica_or_fetch(log, snapshots, &storage, setup, now, genesis, wrap)
+            .map_err(|error| NodeError::from_replica(&data, &error))
     });
     opening.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
 }

@@ -26,6 +26,7 @@ use crate::request::{
 
 mod answers;
 mod clock;
+mod watching;
 
 /// Names one thing under way: a request, a read, a watch, a question for the status.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -358,36 +359,6 @@ impl ClientRole {
         Ok(ticket)
     }
 
-    /// Subscribes to the events of `range`, until [`ClientRole::unwatch`].
-    pub fn watch(&mut self, now: Now, range: Operation, start: WatchStart) -> Result<Ticket, SubmitError> {
-        self.check_operations(std::slice::from_ref(&range))?;
-        self.check_questions(self.watches.len())?;
-        let ticket = self.ticket();
-        let from = match start {
-            WatchStart::Now => None,
-            WatchStart::Revision(revision) => Some(revision),
-        };
-        self.watches.insert(ticket, Subscription::new(range, from));
-        if from.is_none() {
-            let wire = self.wire(Wire::Locate(ticket));
-            self.send(self.everybody(), ClientMessage::Status { id: wire });
-        }
-        self.subscribe_where_due(now, ticket);
-        Ok(ticket)
-    }
-
-    /// Ends a watch.
-    pub fn unwatch(&mut self, ticket: Ticket) {
-        if let Some(watch) = self.watches.remove(&ticket) {
-            for replica in self.everybody() {
-                if let Some(wire) = watch.wire(replica) {
-                    self.send(vec![replica], ClientMessage::Unwatch { id: wire });
-                }
-            }
-            self.wires.retain(|_, wire| !matches!(wire, Wire::Watch(of, _) | Wire::Locate(of) if *of == ticket));
-        }
-    }
-
     /// Asks every replica where it stands. Ends when all members answered, else after `patience`.
     pub fn status(&mut self, now: Now, patience: Micros) -> Result<Ticket, SubmitError> {
         self.check_questions(self.status_rounds.len())?;
@@ -406,7 +377,11 @@ impl ClientRole {
         }
         self.link_down(replica);
         self.connected.insert(replica);
-        let requests: Vec<Arc<Request>> = self.submissions.values().flat_map(Submission::requests).collect();
+        let mut requests = Vec::new();
+        for submission in self.submissions.values_mut() {
+            submission.sent = true;
+            requests.extend(submission.requests());
+        }
         for request in requests {
             self.send(vec![replica], ClientMessage::Submit((*request).clone()));
         }
@@ -463,7 +438,8 @@ impl ClientRole {
             self.send(self.everybody(), ClientMessage::Submit((**request).clone()));
         }
         let give_up_at = now.monotonic.saturating_add(patience);
-        let submission = Submission::new(number, requests, now.monotonic, self.parameters.resend_after, give_up_at);
+        let mut submission = Submission::new(number, requests, now.monotonic, self.parameters.resend_after, give_up_at);
+        submission.sent = !self.connected.is_empty();
         for digest in submission.digests() {
             self.by_digest.insert(digest, ticket);
         }
@@ -475,23 +451,6 @@ impl ClientRole {
         let message =
             ClientMessage::Read { id: read.wire, operation: read.operation.clone(), revision: read.revision() };
         self.send(to, message);
-    }
-
-    /// Subscribes `ticket` wherever it should be and is not.
-    fn subscribe_where_due(&mut self, now: Now, ticket: Ticket) {
-        for replica in self.everybody() {
-            let Some(watch) = self.watches.get(&ticket) else { return };
-            let Some(from_revision) = watch.due(replica, now.monotonic) else { continue };
-            if watch.wire(replica).is_some() {
-                continue;
-            }
-            let range = watch.range.clone();
-            let id = self.wire(Wire::Watch(ticket, replica));
-            if let Some(watch) = self.watches.get_mut(&ticket) {
-                watch.subscribed(replica, id, from_revision);
-            }
-            self.send(vec![replica], ClientMessage::Watch { id, range, from_revision });
-        }
     }
 
     fn check_questions(&self, under_way: usize) -> Result<(), SubmitError> {

@@ -40,8 +40,9 @@ pub enum RequestEnding {
         /// How many replicas had given it by then.
         matching: usize,
     },
-    /// f + 1 replicas refuse it. For [`Refusal::Expired`] this is an outcome: it did not execute and never will. For
-    /// every other reason it is none: the same bytes may still execute until agreed time passes `valid_until`.
+    /// f + 1 replicas refuse it. For [`Refusal::Expired`] this is an outcome: the signature valid longest has expired, so
+    /// none executed and none ever will. For other reasons it is none: the same bytes may still execute until agreed time
+    /// passes `valid_until`, unless the reason lies in the bytes alone.
     Refused {
         /// Why.
         reason: Refusal,
@@ -78,6 +79,8 @@ struct Attempt {
     digest: Digest,
     /// Replies that say it executed: at most one a replica.
     replies: Candidates<Reply>,
+    /// The last refusal of each replica that has not said that any attempt executed.
+    refusals: BTreeMap<ReplicaId, Refusal>,
 }
 
 /// One request: the state behind a ticket.
@@ -86,8 +89,8 @@ pub(super) struct Submission {
     /// Its number in the role's own session; none for saved bytes that are replayed, which are never signed again.
     pub(super) number: Option<Number>,
     attempts: Vec<Attempt>,
-    /// The last refusal of each replica, of the newest attempt.
-    refusals: BTreeMap<ReplicaId, Refusal>,
+    /// Whether there was a link to send it over, so that some replica may have it.
+    pub(super) sent: bool,
     /// The last Busy of each replica since the last transmission, milliseconds to wait.
     busy: BTreeMap<ReplicaId, u64>,
     /// When to send it again.
@@ -136,7 +139,7 @@ impl Submission {
         let mut submission = Submission {
             number,
             attempts: Vec::new(),
-            refusals: BTreeMap::new(),
+            sent: false,
             busy: BTreeMap::new(),
             resend_at: now.saturating_add(interval),
             interval: interval.saturating_mul(2),
@@ -149,11 +152,10 @@ impl Submission {
         submission
     }
 
-    /// Adds a signature under the same number. Refusals of the earlier ones no longer count.
+    /// Adds a signature under the same number.
     pub(super) fn add(&mut self, request: Arc<Request>) {
         let digest = request.digest();
-        self.attempts.push(Attempt { request, digest, replies: Candidates::default() });
-        self.refusals.clear();
+        self.attempts.push(Attempt { request, digest, replies: Candidates::default(), refusals: BTreeMap::new() });
         self.busy.clear();
         self.asking_time_since = None;
     }
@@ -181,8 +183,10 @@ impl Submission {
             self.refusal(from, reply.request, reason);
             return;
         }
-        self.refusals.remove(&from);
         self.busy.remove(&from);
+        for attempt in &mut self.attempts {
+            attempt.refusals.remove(&from);
+        }
         let Some(attempt) = self.attempts.iter_mut().find(|attempt| attempt.digest == reply.request) else { return };
         // A replica that gave results and is asked again may have dropped them since: its first answer says more.
         if reply.outcome == Outcome::ExecutedEarlier && attempt.replies.contains(from) {
@@ -194,9 +198,12 @@ impl Submission {
     /// Records a refusal. It never takes back the same replica's word that the request executed.
     pub(super) fn refusal(&mut self, from: ReplicaId, request: Digest, reason: Refusal) {
         self.busy.remove(&from);
-        let newest = self.attempts.last().is_some_and(|attempt| attempt.digest == request);
-        if newest && !self.attempts.iter().any(|attempt| attempt.replies.contains(from)) {
-            self.refusals.insert(from, reason);
+        if self.attempts.iter().any(|attempt| attempt.replies.contains(from)) {
+            return;
+        }
+        // From the end: signed twice with one time limit, two attempts are the same bytes.
+        if let Some(attempt) = self.attempts.iter_mut().rev().find(|attempt| attempt.digest == request) {
+            attempt.refusals.insert(from, reason);
         }
     }
 
@@ -226,15 +233,29 @@ impl Submission {
                 return Judgement::Executed { reply: reply.clone(), matching };
             }
         }
-        let Some((reason, replicas)) = agreed_refusal(&self.refusals, needed) else { return Judgement::Pending };
-        // Another signature of ours took the number: its reply is what counts.
-        let own_number = reason == Refusal::NumberTaken && self.attempts.len() > 1;
-        match treatment(reason) {
-            Treatment::Patience => Judgement::Pending,
-            Treatment::SignAgain if self.may_sign_again() => Judgement::WrongTime,
-            Treatment::Tell if own_number => Judgement::Pending,
-            Treatment::SignAgain | Treatment::Tell => Judgement::Refused { reason, replicas },
+        let newest = self.attempts.last().and_then(|attempt| agreed_refusal(&attempt.refusals, needed));
+        if newest.is_some_and(|(reason, _)| treatment(reason) == Treatment::SignAgain) && self.may_sign_again() {
+            return Judgement::WrongTime;
         }
+        if let Some(replicas) = self.expired(needed) {
+            return Judgement::Refused { reason: Refusal::Expired, replicas };
+        }
+        match newest {
+            // Another signature of ours took the number: its reply is what counts.
+            Some((Refusal::NumberTaken, _)) if self.attempts.len() > 1 => Judgement::Pending,
+            // Another signature of ours is valid longer, and may still execute.
+            None | Some((Refusal::Expired, _)) => Judgement::Pending,
+            Some((reason, _)) if treatment(reason) == Treatment::Patience => Judgement::Pending,
+            Some((reason, replicas)) => Judgement::Refused { reason, replicas },
+        }
+    }
+
+    /// How many replicas, `needed` at least, say that the signature valid longest has expired. An honest one of them knows
+    /// that the number was not used, and no signature under it is valid any more.
+    fn expired(&self, needed: usize) -> Option<usize> {
+        let longest = self.attempts.iter().max_by_key(|attempt| attempt.request.content().valid_until)?;
+        let replicas = longest.refusals.values().filter(|reason| **reason == Refusal::Expired).count();
+        (replicas >= needed).then_some(replicas)
     }
 
     /// Replicas whose results contradict `accepted`. One that says "executed earlier" merely forgot.
@@ -252,7 +273,7 @@ impl Submission {
             connected,
             answered: self.attempts.iter().map(|attempt| attempt.replies.answered()).max().unwrap_or(0),
             busy: self.busy.len(),
-            refused: self.refusals.clone(),
+            refused: self.attempts.last().map(|attempt| attempt.refusals.clone()).unwrap_or_default(),
         }
     }
 }

@@ -23,8 +23,10 @@ use crate::client::message::WatchUpdate;
 use crate::parameters::Micros;
 use crate::request::Operation;
 
+mod repetition;
 mod stream;
 
+use repetition::Repetition;
 use stream::{Notice, Stream};
 
 /// Bytes of events held per replica and watch that are not delivered yet: 8 MiB. A replica further ahead is unsubscribed
@@ -75,21 +77,48 @@ pub(super) struct Progressed {
     pub(super) over: bool,
 }
 
+/// The question where replicas stand.
+#[derive(Clone, Debug)]
+struct Question {
+    wire: u64,
+    repetition: Repetition,
+}
+
 /// One watch: the state behind a ticket.
 #[derive(Clone, Debug)]
 pub(super) struct Subscription {
     pub(super) range: Operation,
     /// The lowest revision not delivered; none until it is known where "now" is.
     next: Option<u64>,
+    /// The question where that is; none once it is known.
+    question: Option<Question>,
     /// Revisions that replicas reported while that is not known.
     located: BTreeMap<ReplicaId, u64>,
     streams: BTreeMap<ReplicaId, Stream>,
 }
 
 impl Subscription {
-    /// A watch from `from` on; none for "everything after now".
-    pub(super) fn new(range: Operation, from: Option<u64>) -> Subscription {
-        Subscription { range, next: from.map(|from| from.max(1)), located: BTreeMap::new(), streams: BTreeMap::new() }
+    /// A watch from `from` on.
+    pub(super) fn new(range: Operation, from: u64) -> Subscription {
+        let next = Some(from.max(1));
+        Subscription { range, next, question: None, located: BTreeMap::new(), streams: BTreeMap::new() }
+    }
+
+    /// A watch of everything after now; all replicas are being asked under `wire` where they stand.
+    pub(super) fn from_now(range: Operation, wire: u64, now: Micros) -> Subscription {
+        let question = Some(Question { wire, repetition: Repetition::new(now) });
+        Subscription { range, next: None, question, located: BTreeMap::new(), streams: BTreeMap::new() }
+    }
+
+    /// If it is time to ask again where replicas stand: under which id.
+    pub(super) fn ask_again(&mut self, now: Micros) -> Option<u64> {
+        let question = self.question.as_mut()?;
+        question.repetition.take(now).then_some(question.wire)
+    }
+
+    /// Whether `replica` has said where it stands.
+    pub(super) fn has_located(&self, replica: ReplicaId) -> bool {
+        self.located.contains_key(&replica)
     }
 
     /// Whether it is still to be found out where to start.
@@ -104,10 +133,11 @@ impl Subscription {
         if self.next.is_none() && self.located.len() >= committee.quorum() {
             self.next = nth_highest(self.located.values().copied().collect(), committee.one_honest())
                 .map(|revision| revision.saturating_add(1));
+            self.question = None;
         }
     }
 
-    /// If `replica` should be subscribed to now: from which revision.
+    /// If `replica` should be subscribed to now, or once more: from which revision.
     pub(super) fn due(&self, replica: ReplicaId, now: Micros) -> Option<u64> {
         let next = self.next?;
         match self.streams.get(&replica) {
@@ -116,18 +146,16 @@ impl Subscription {
         }
     }
 
-    /// When one of `connected` is to be subscribed to again.
+    /// When one of `connected` is to be subscribed to again, or asked again where it stands.
     pub(super) fn wake(&self, connected: &BTreeSet<ReplicaId>) -> Option<Micros> {
-        self.streams
-            .iter()
-            .filter(|(replica, _)| connected.contains(replica))
-            .filter_map(|(_, stream)| stream.wake())
-            .min()
+        let streams = self.streams.iter().filter(|(replica, _)| connected.contains(replica));
+        let question = self.question.as_ref().map(|question| question.repetition.at());
+        streams.filter_map(|(_, stream)| stream.wake()).chain(question).min()
     }
 
     /// `replica` is being asked for everything from `from` on, under `wire`.
-    pub(super) fn subscribed(&mut self, replica: ReplicaId, wire: u64, from: u64) {
-        self.streams.entry(replica).or_default().open(wire, from);
+    pub(super) fn subscribed(&mut self, replica: ReplicaId, wire: u64, from: u64, now: Micros) {
+        self.streams.entry(replica).or_default().open(wire, from, now);
     }
 
     /// The id under which `replica` is subscribed to.
@@ -153,9 +181,10 @@ impl Subscription {
     ) {
         let Some(next) = self.next else { return };
         let Some(stream) = self.streams.get_mut(&replica).filter(|stream| stream.wire == Some(wire)) else { return };
+        stream.answered();
         match update {
             WatchUpdate::Events { revision, .. } if revision < stream.covered => {
-                if stream.accuse() {
+                if !stream.may_come_again(revision) && stream.accuse() {
                     out.accusations.push((replica, Contradiction::RepeatedEvents { revision }));
                 }
             }

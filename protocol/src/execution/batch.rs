@@ -11,6 +11,9 @@ use crate::reply::Reply;
 /// [`crate::reply::Refusal::BatchShareSpent`]: 4 MiB. The request that crosses the line is still answered, so a key costs
 /// at most [`crate::reply::RESULTS_BYTES_MAX`] more.
 pub const BATCH_RESULTS_PER_CLIENT: usize = 4 * 1024 * 1024;
+/// Steps ([`crate::execution::Service::execute`]) of all operations of a request together, and of one key in one batch before
+/// its further requests are refused: 16,384. So a key costs at most twice as many a batch.
+pub const STEPS_MAX: u64 = 16_384;
 /// Results of a request that are shorter are not counted against that; as many as fit a batch are no burden.
 const COUNTED_RESULTS_FROM: usize = 4 * 1024;
 
@@ -46,16 +49,25 @@ impl BatchOutcome {
 
 /// What each key has got from the batch so far.
 #[derive(Default)]
-pub(super) struct ResultShares(BTreeMap<PublicKey, usize>);
+pub(super) struct Shares(BTreeMap<PublicKey, Share>);
 
-impl ResultShares {
+#[derive(Default)]
+struct Share {
+    bytes: usize,
+    steps: u64,
+}
+
+impl Shares {
     pub(super) fn is_spent(&self, client: &PublicKey) -> bool {
-        self.0.get(client).is_some_and(|bytes| *bytes >= BATCH_RESULTS_PER_CLIENT)
+        self.0.get(client).is_some_and(|share| share.bytes >= BATCH_RESULTS_PER_CLIENT || share.steps >= STEPS_MAX)
     }
 
-    pub(super) fn add(&mut self, client: PublicKey, bytes: usize) {
-        if bytes >= COUNTED_RESULTS_FROM {
-            *self.0.entry(client).or_default() += bytes;
+    pub(super) fn add(&mut self, client: PublicKey, bytes: usize, steps: u64) {
+        let bytes = if bytes >= COUNTED_RESULTS_FROM { bytes } else { 0 };
+        if bytes > 0 || steps > 0 {
+            let share = self.0.entry(client).or_default();
+            share.bytes += bytes;
+            share.steps += steps;
         }
     }
 }

@@ -25,7 +25,7 @@
 //! | the number is not in the window of [`SESSION_WINDOW`] above the lowest unacknowledged one | [`Refusal::NumberTooFar`] |
 //! | an operation is unknown, reserved, or not allowed to the key | [`Refusal::UnknownOperation`], [`Refusal::NotSupported`], [`Refusal::NotPermitted`] |
 //! | the key's share is full and its oldest session not past | [`Refusal::SessionTableFull`] |
-//! | the key got its share of the batch's results | [`Refusal::BatchShareSpent`] |
+//! | the key got its share of the batch, of results or of steps | [`Refusal::BatchShareSpent`] |
 //! | otherwise | it executes, all its operations in order |
 //!
 //! A refusal consumes no number and leaves no trace in the state: what a refused request acknowledges does not count.
@@ -58,7 +58,7 @@ use quorate_crypto::encoding::encode;
 use quorate_crypto::mutant::{Mutant, alive};
 use quorate_crypto::{Digest, Epoch, PublicKey, Seq, Signed, Verified, merkle_tree};
 
-pub use batch::{BATCH_RESULTS_PER_CLIENT, BatchOutcome};
+pub use batch::{BATCH_RESULTS_PER_CLIENT, BatchOutcome, STEPS_MAX};
 pub use configuration::{
     CONFIGURATION_SERVICE, CONFIGURATION_TABLE, ClientRecord, ConfigurationOperation, ConfigurationResult,
     ExecutionParameters, InitialConfiguration, Permission,
@@ -73,7 +73,7 @@ use crate::rejoin::{Rejoined, rejoin_statement};
 use crate::reply::{Outcome, RESULTS_BYTES_MAX, Refusal, Reply};
 use crate::request::{Operation, Request, RequestContent};
 use crate::state::StateHeader;
-use batch::ResultShares;
+use batch::Shares;
 use configuration::Configuration;
 use session::{NumberRecord, Session, SessionTable};
 
@@ -218,7 +218,7 @@ impl<S: Service> Execution<S> {
             }
             Payload::Certified(_) => unreachable!("batch {seq} has a payload that is refused when proposed"),
         }
-        let mut shares = ResultShares::default();
+        let mut shares = Shares::default();
         let mut executed = 0;
         let mut rejoined = false;
         let mut replies = Vec::with_capacity(requests.len());
@@ -275,13 +275,7 @@ impl<S: Service> Execution<S> {
     }
 
     /// Executes or answers one request; says whether it executed now.
-    fn answer(
-        &mut self,
-        content: &RequestContent,
-        digest: Digest,
-        index: u32,
-        shares: &mut ResultShares,
-    ) -> (Reply, bool) {
+    fn answer(&mut self, content: &RequestContent, digest: Digest, index: u32, shares: &mut Shares) -> (Reply, bool) {
         let refused = |refusal, execution: &Self| Reply {
             request: digest,
             seq: execution.seq,
@@ -298,8 +292,8 @@ impl<S: Service> Execution<S> {
             }
             Verdict::Fresh { session, read_only } => (session, read_only),
         };
-        let (results, bytes) = self.execute(&content.operations);
-        shares.add(content.client, bytes);
+        let (results, bytes, steps) = self.execute(&content.operations);
+        shares.add(content.client, bytes, steps);
         let (seq, time, revision) = (self.seq, self.time, self.service.revision());
         let mut record = NumberRecord { request: digest, seq, index, time, revision, results: None };
         let parameters = self.configuration.parameters();
@@ -314,32 +308,34 @@ impl<S: Service> Execution<S> {
     }
 
     /// Runs the operations of a request that [`Execution::verdict`] let through, in order. Returns the results as far as
-    /// they fit a reply, and their bytes.
-    fn execute(&mut self, operations: &[Operation]) -> (Vec<Vec<u8>>, usize) {
+    /// they fit a reply and steps are left, their bytes, and the steps taken.
+    fn execute(&mut self, operations: &[Operation]) -> (Vec<Vec<u8>>, usize, u64) {
         let mut results = Vec::with_capacity(operations.len());
-        let mut bytes = 0;
+        let (mut bytes, mut steps) = (0, STEPS_MAX);
         let mut is_cut = false;
         for operation in operations {
             if is_cut && self.is_read_only(operation) {
                 continue;
             }
-            let result = self.execute_one(operation);
+            let result = self.execute_one(operation, &mut steps);
             is_cut = is_cut || bytes + result.len() + 8 > RESULTS_BYTES_MAX;
             if !is_cut {
                 bytes += result.len() + 8;
                 results.push(result);
             }
+            // With no steps left a read would find nothing where there is something.
+            is_cut = is_cut || steps == 0;
         }
-        (results, bytes)
+        (results, bytes, STEPS_MAX - steps)
     }
 
-    fn execute_one(&mut self, operation: &Operation) -> Vec<u8> {
+    fn execute_one(&mut self, operation: &Operation, steps: &mut u64) -> Vec<u8> {
         if operation.service == CONFIGURATION_SERVICE {
             let result = ConfigurationOperation::from_bytes(&operation.bytes)
                 .and_then(|operation| self.configuration.execute(&operation, self.seq));
             encode(&result.unwrap_or_else(|| unreachable!("an unknown operation of the configuration was let through")))
         } else {
-            self.service.execute(&operation.bytes, self.time)
+            self.service.execute(&operation.bytes, self.time, steps)
         }
     }
 

@@ -30,8 +30,10 @@ pub trait Service: Sized {
     fn classify(&self, operation: &[u8]) -> Option<Access>;
 
     /// Executes `operation`, which [`Service::classify`] accepted, at `agreed_time` (ms) and returns its encoded result,
-    /// refusals by the service included.
-    fn execute(&mut self, operation: &[u8], agreed_time: u64) -> Vec<u8>;
+    /// refusals by the service included. What it costs beyond its bytes (entries it looks at) it takes from `steps`, and it
+    /// does no more than those allow: a short operation must not keep a replica busy. What remains depends on the
+    /// tables and the operation alone, like the result.
+    fn execute(&mut self, operation: &[u8], agreed_time: u64, steps: &mut u64) -> Vec<u8>;
 
     /// Agreed time (ms) has come to `agreed_time`. Called once at the start of every batch that is not null, the empty
     /// ones included: here deadlines that [`Service::next_deadline`] reported take effect.

@@ -33,6 +33,7 @@ pub(super) struct Register {
 
 const WRITE: u8 = 0;
 const READ: u8 = 1;
+const SCAN: u8 = 2;
 const LOG: TableId = TableId(16);
 
 pub(super) fn write(result_bytes: u32) -> Operation {
@@ -43,6 +44,11 @@ pub(super) fn write(result_bytes: u32) -> Operation {
 
 pub(super) fn read(result_bytes: u32) -> Operation {
     Operation { service: KEY_VALUE_SERVICE, bytes: [vec![READ], result_bytes.to_be_bytes().to_vec()].concat() }
+}
+
+/// A read that looks at so many entries.
+pub(super) fn scan(steps: u32) -> Operation {
+    Operation { service: KEY_VALUE_SERVICE, bytes: [vec![SCAN], steps.to_be_bytes().to_vec()].concat() }
 }
 
 impl Register {
@@ -62,17 +68,22 @@ impl Register {
 
 impl Service for Register {
     fn classify(&self, operation: &[u8]) -> Option<Access> {
-        let well_formed = operation.len() == 5 && operation[0] <= READ;
-        well_formed.then(|| if operation[0] == READ { Access::Reads } else { Access::Writes })
+        let well_formed = operation.len() == 5 && operation[0] <= SCAN;
+        well_formed.then(|| if operation[0] == WRITE { Access::Writes } else { Access::Reads })
     }
 
-    fn execute(&mut self, operation: &[u8], agreed_time: u64) -> Vec<u8> {
+    fn execute(&mut self, operation: &[u8], agreed_time: u64, steps: &mut u64) -> Vec<u8> {
+        let filling = u32::from_be_bytes(operation[1..5].try_into().expect("five bytes"));
+        if operation[0] == SCAN {
+            *steps = steps.saturating_sub(u64::from(filling));
+            self.reads += 1;
+            return Register::result(self.writes(), agreed_time, 0);
+        }
         if operation[0] == WRITE {
             self.log.insert(&self.writes().to_be_bytes(), agreed_time.to_be_bytes().to_vec());
         } else {
             self.reads += 1;
         }
-        let filling = u32::from_be_bytes(operation[1..5].try_into().expect("five bytes"));
         Register::result(self.writes(), agreed_time, filling)
     }
 

@@ -55,8 +55,9 @@ impl Replica {
             && timer.deadline <= now.monotonic
             && !timer.put_off
         {
+            // Time for links to come back, and for others to say how far they are.
             timer.put_off = true;
-            timer.deadline = now.monotonic + self.setup.parameters.view_timeout / 2;
+            timer.deadline = now.monotonic + self.setup.parameters.view_timeout;
         }
         self.last_step = now.monotonic;
     }

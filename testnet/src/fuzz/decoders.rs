@@ -74,7 +74,7 @@ pub(super) fn operations(input: &[u8]) -> Taken {
             taken = Taken::Yes;
         }
         let before = store.clone();
-        let result = store.apply_encoded(bytes, 1);
+        let result = store.apply_encoded(bytes, 1, &mut u64::MAX.clone());
         assert!(result.revision >= before.current_revision(), "a revision never goes back");
         (rest, steps) = (behind, steps + 1);
     }

@@ -88,6 +88,12 @@ async fn requests_and_replies_pass_both_ways() {
         port.handle.send(connection, received).expect("open");
         assert_eq!(reply(&mut events).await, sent);
     }
+    links.send(REPLICA, Bytes::from_static(b"all you have")).expect("room");
+    let (connection, _) = request(&mut port).await;
+    // Many times what is buffered for sending.
+    let largest = Bytes::from(vec![6; ClientLimits::default().reply_cap_bytes]);
+    port.handle.send(connection, largest.clone()).expect("open");
+    assert_eq!(reply(&mut events).await, largest);
     assert_eq!(links.state(REPLICA), Some(LinkState::Up));
     assert_eq!(port.handle.connections(), 1);
     links.shut_down(PATIENCE).await;
@@ -213,6 +219,44 @@ async fn a_client_that_does_not_read_is_disconnected_at_the_cap() {
     assert_eq!(crate::error::explain(&closed, None), LinkError::SlowReader);
     assert_eq!(port.handle.metrics().slow_readers.get(), 1);
     assert_eq!(port.handle.send(connection, answer), Err(SendToClientError::Gone(connection)));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn little_is_held_for_a_client_that_acknowledges_nothing() {
+    let mut port = port_with(ClientLimits::default());
+    let replica = port.address;
+    let (linked, is_linked) = tokio::sync::oneshot::channel();
+    let (end, ended) = std::sync::mpsc::channel::<()>();
+    // It grants windows without end, and then its runtime stands still.
+    tokio::task::spawn_blocking(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let link = runtime.block_on(async {
+            let dialler = BareDialler::new(Port::Client, key(KNOWN));
+            let tls = tls::client_config(Port::Client, &key(KNOWN), &CLUSTER, replica.key).expect("a key");
+            let mut transport = quinn::TransportConfig::default();
+            transport.stream_receive_window(quinn::VarInt::from_u32(64 << 20));
+            let mut config = quinn::ClientConfig::new(tls);
+            config.transport_config(Arc::new(transport));
+            within("a link", dialler.dial_with(config, replica.address, 1)).await.expect("known")
+        });
+        let _ = linked.send(());
+        let _ = ended.recv();
+        drop(link);
+    });
+    within("a link", is_linked).await.expect("no panic");
+    let connection = connected(&mut port).await;
+    let answer = Bytes::from(vec![1; 100_000]);
+    for _ in 0..40 {
+        port.handle.send(connection, answer.clone()).expect("room");
+    }
+    let put_in = 40 * (answer.len() + crate::limits::FRAME_OVERHEAD_BYTES);
+    let taken = || put_in - port.handle.waiting_bytes(connection).expect("open");
+    let window = crate::limits::CLIENT_SEND_WINDOW_BYTES as usize;
+    until("the window is full", || taken() >= window).await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let bound = window + crate::limits::WRITE_BATCH_BYTES + 2 * answer.len();
+    assert!(taken() <= bound, "{} bytes were taken, the bound is {bound}", taken());
+    drop(end);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -5,10 +5,8 @@ use std::sync::Arc;
 use quinn::{Connecting, Connection};
 use tokio::time::timeout;
 
-use quorate_crypto::ReplicaId;
-
-use super::Shared;
 use super::supervisor::Notice;
+use super::{Peer, Shared};
 use crate::admission::HalfOpen;
 use crate::error::CloseCode;
 use crate::limits::HANDSHAKE_TIMEOUT;
@@ -39,24 +37,30 @@ async fn shake_hands(shared: Arc<Shared>, connecting: Connecting, half_open: Hal
             return;
         }
     };
-    drop(half_open);
     // TLS has refused strangers; a member may have been removed since.
-    let Some(id) = proven_key(&connection).and_then(|key| shared.members.id_of(&key)) else {
+    let id = proven_key(&connection).and_then(|key| shared.members.id_of(&key));
+    let Some(peer) = id.and_then(|id| shared.peers.get(&id)) else {
         shared.gate.refused(remote, &"its key was removed");
         CloseCode::KeyRemoved.close(&connection);
         return;
     };
-    match hand_over(&shared, id, connection).await {
+    // The supervisor limits how often links come up, but never hears of a connection that does not get so far, and
+    // each may buffer three full streams for as long as the exchange of headers may take.
+    let Ok(_permit) = peer.unestablished.try_acquire() else {
+        shared.gate.refused(remote, &"too many connections of this member are coming up");
+        CloseCode::TooManyConnections.close(&connection);
+        return;
+    };
+    drop(half_open);
+    match hand_over(&shared, peer, connection).await {
         Ok(()) => shared.metrics.handshakes_completed.increment(),
         Err(error) => shared.gate.failed(remote, &error),
     }
 }
 
-async fn hand_over(shared: &Shared, id: ReplicaId, connection: Connection) -> Result<(), HeaderError> {
+async fn hand_over(shared: &Shared, peer: &Peer, connection: Connection) -> Result<(), HeaderError> {
     let established = establish(connection.clone(), shared.instance, HANDSHAKE_TIMEOUT).await?;
-    let delivered =
-        shared.peers.get(&id).is_some_and(|peer| peer.mailbox.try_send(Notice::Accepted(established)).is_ok());
-    if !delivered {
+    if peer.mailbox.try_send(Notice::Accepted(established)).is_err() {
         CloseCode::TooManyConnections.close(&connection);
     }
     Ok(())

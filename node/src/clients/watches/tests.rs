@@ -10,7 +10,7 @@ fn look(puts: &[&str], retention: u64) -> Look {
     let mut state = KeyValue::new(Parameters { auto_compaction_retention: retention, ..Parameters::default() });
     for key in puts {
         let put = PutRequest { key: key.as_bytes().to_vec(), value: b"v".to_vec(), ..PutRequest::default() };
-        state.execute(&Operation::Put(put).to_bytes(), 1);
+        state.execute(&Operation::Put(put).to_bytes(), 1, &mut 0);
     }
     let revision = state.revision();
     Look { state, revision }
@@ -35,7 +35,9 @@ fn range_operation(range: KeyRange) -> request::Operation {
 
 fn watch(prefix: &str, from: u64) -> Watch {
     let range = KeyRange::prefix(prefix);
-    Watch { key: KEY, range, next: from, told: from.saturating_sub(1), next_progress: Instant::now() }
+    let now = Instant::now();
+    let told = from.saturating_sub(1);
+    Watch { key: KEY, range, next: from, told, next_progress: now, not_before: now, waits: false }
 }
 
 fn feed(watch: &mut Watch, look: &Look) -> (Fed, Vec<WatchUpdate>) {
@@ -108,4 +110,26 @@ fn watches_are_capped_for_each_connection() {
     assert_eq!(watches.len(), 1);
     let other = request::Operation { service: 9, ..range };
     assert!(watches.begin(ConnectionId(2), KEY, 1, &other, 1).is_err());
+}
+
+#[test]
+fn one_key_does_not_take_every_watch() {
+    let mut watches = Watches::default();
+    let range = range_operation(KeyRange::all());
+    let full = (WATCHES_PER_KEY / WATCHES_PER_CONNECTION) as u64;
+    for connection in 0..full {
+        for id in 0..WATCHES_PER_CONNECTION as u64 {
+            watches.begin(ConnectionId(connection), KEY, id, &range, 1).unwrap();
+        }
+    }
+    assert!(watches.begin(ConnectionId(full), KEY, 0, &range, 1).is_err());
+    assert!(watches.begin(ConnectionId(0), KEY, 0, &range, 1).is_ok(), "begun anew");
+    assert!(watches.begin(ConnectionId(99), PublicKey([2; 32]), 0, &range, 1).is_ok(), "another key has its own share");
+    watches.end(ConnectionId(0), 0);
+    assert!(watches.begin(ConnectionId(full), KEY, 0, &range, 1).is_ok(), "in place of one that ended");
+    watches.forget(ConnectionId(0));
+    for id in 1..WATCHES_PER_CONNECTION as u64 {
+        watches.begin(ConnectionId(full), KEY, id, &range, 1).unwrap();
+    }
+    assert!(watches.begin(ConnectionId(full + 1), KEY, 0, &range, 1).is_err());
 }

@@ -36,8 +36,13 @@ impl ClientRole {
         }
         let tickets: Vec<Ticket> = self.watches.keys().copied().collect();
         for ticket in tickets {
-            self.subscribe_where_due(now, ticket);
+            self.watch_timer(now, ticket);
         }
+    }
+
+    /// Whether a replica may have the request behind `ticket`. Saved bytes that are replayed were sent before.
+    pub fn may_have_arrived(&self, ticket: Ticket) -> bool {
+        self.submissions.get(&ticket).is_some_and(|submission| submission.sent || submission.number.is_none())
     }
 
     /// Stops waiting for a request, read or status at once, as if its patience had ended.

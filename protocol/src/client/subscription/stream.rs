@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::repetition::Repetition;
 use super::{AHEAD_BYTES_MAX, AHEAD_REVISIONS_MAX, HELD_OVERHEAD, RESUBSCRIBE_AFTER};
 use crate::parameters::Micros;
 
@@ -16,6 +17,13 @@ pub(super) enum Notice {
 pub(super) struct Stream {
     /// The subscription on the present link, if there is one.
     pub(super) wire: Option<u64>,
+    /// When to subscribe once more under `wire`; none once anything came under it. Updates are not lost while the link is
+    /// up, so that one of them says that the subscription was not.
+    repetition: Option<Repetition>,
+    /// The first revision asked for under `wire`.
+    asked_from: u64,
+    /// It was asked for more than once under `wire`.
+    repeated: bool,
     /// The first revision the replica has not come to: it claims the events in `held`, and nothing else, below.
     pub(super) covered: u64,
     /// Events claimed, by revision; bounded by [`AHEAD_BYTES_MAX`] and [`AHEAD_REVISIONS_MAX`].
@@ -31,8 +39,18 @@ pub(super) struct Stream {
 }
 
 impl Stream {
-    pub(super) fn open(&mut self, wire: u64, from: u64) {
-        self.wire = Some(wire);
+    pub(super) fn open(&mut self, wire: u64, from: u64, now: Micros) {
+        if self.wire == Some(wire) {
+            self.repeated = true;
+            if let Some(repetition) = &mut self.repetition {
+                repetition.take(now);
+            }
+        } else {
+            self.wire = Some(wire);
+            self.repetition = Some(Repetition::new(now));
+            self.asked_from = from;
+            self.repeated = false;
+        }
         self.notice = None;
         self.covered = self.covered.max(from);
     }
@@ -47,13 +65,30 @@ impl Stream {
         self.resume_at = now.saturating_add(RESUBSCRIBE_AFTER);
     }
 
+    /// Something came under `wire`.
+    pub(super) fn answered(&mut self) {
+        self.repetition = None;
+    }
+
+    /// Whether an honest replica may send the events of `revision` twice: that it had the first subscription was not known
+    /// when it was asked for the second.
+    pub(super) fn may_come_again(&self, revision: u64) -> bool {
+        self.repeated && revision >= self.asked_from
+    }
+
     /// Whether to subscribe (again).
     pub(super) fn is_due(&self, now: Micros) -> bool {
-        self.wire.is_none() && now >= self.resume_at && !self.is_half_full()
+        match self.wire {
+            None => now >= self.resume_at && !self.is_half_full(),
+            Some(_) => self.repetition.is_some_and(|repetition| repetition.is_due(now)),
+        }
     }
 
     pub(super) fn wake(&self) -> Option<Micros> {
-        (self.wire.is_none() && !self.is_half_full()).then_some(self.resume_at)
+        match self.wire {
+            None => (!self.is_half_full()).then_some(self.resume_at),
+            Some(_) => self.repetition.map(|repetition| repetition.at()),
+        }
     }
 
     /// Takes the events of a revision at or above `covered`.

@@ -11,10 +11,10 @@ struct Harness {
 impl Harness {
     fn new() -> Harness {
         let operation = Operation { service: 1, bytes: vec![1] };
-        let mut subscription = Subscription::new(operation, Some(10));
+        let mut subscription = Subscription::new(operation, 10);
         for replica in 0..4 {
             assert_eq!(subscription.due(ReplicaId(replica), 0), Some(10));
-            subscription.subscribed(ReplicaId(replica), u64::from(replica) + 1, 10);
+            subscription.subscribed(ReplicaId(replica), u64::from(replica) + 1, 10, 0);
         }
         Harness { committee: committee(4), subscription, accusations: Vec::new() }
     }

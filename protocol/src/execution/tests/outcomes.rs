@@ -1,4 +1,4 @@
-use super::super::BATCH_RESULTS_PER_CLIENT;
+use super::super::{BATCH_RESULTS_PER_CLIENT, STEPS_MAX};
 use super::*;
 use crate::reply::{Outcome, RESULTS_BYTES_MAX, Refusal};
 
@@ -111,6 +111,21 @@ fn a_key_gets_its_share_of_a_batch_and_no_more() {
     assert_ne!(outcome.replies[20].1.outcome, spent, "BOB has a share of his own");
     assert_eq!(outcome.replies[21].1.outcome, spent);
     assert!(matches!(run(&mut execution, 1000, &asks[19]).outcome, Outcome::Results(_)), "its number was not consumed");
+}
+
+#[test]
+fn a_bundle_of_scans_spends_its_share() {
+    let mut execution = genesis(PARAMETERS);
+    let step = STEPS_MAX as u32;
+    let bundle = Ask { operations: vec![scan(step - 1), scan(10), scan(1), write(0), read(0)], ..ask(ALICE, 1, 1) };
+    let asks = [bundle, ask(ALICE, 1, 2), Ask { operations: vec![scan(1)], ..ask(BOB, 1, 1) }];
+    let outcome = apply(&mut execution, 1000, &asks.iter().map(Ask::request).collect::<Vec<_>>());
+    assert!(matches!(&outcome.replies[0].1.outcome, Outcome::Results(results) if results.len() == 2));
+    assert_eq!((execution.service().writes(), execution.service().reads), (1, 3), "writes execute, reads are cut");
+    assert_eq!(outcome.replies[1].1.outcome, Outcome::Refused(Refusal::BatchShareSpent));
+    assert!(matches!(&outcome.replies[2].1.outcome, Outcome::Results(_)), "BOB has a share of his own");
+    let again = run(&mut execution, 1000, &asks[1]);
+    assert!(matches!(again.outcome, Outcome::Results(_)), "a batch later there is a share again");
 }
 
 #[test]

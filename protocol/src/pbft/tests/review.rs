@@ -501,6 +501,28 @@ fn rule_p11_a_timer_does_not_measure_the_sleep_of_its_own_process() {
     assert_eq!(cluster.executed(3), cluster.executed(0));
 }
 
+/// Rule P11: nor for the time until its links are back. Who has a link up again hears at once how far the other is.
+#[test]
+fn rule_p11_a_replica_that_slept_waits_for_its_links() {
+    let mut cluster = Cluster::new(4);
+    cluster.filter = Box::new(|_, to, _| to != ReplicaId(3));
+    cluster.submit(&request(1, 1));
+    cluster.run(10);
+    let sleeper = cluster.replicas.remove(&ReplicaId(3)).expect("runs");
+    cluster.run(2_000);
+    cluster.replicas.insert(ReplicaId(3), sleeper);
+    cluster.input(ReplicaId(3), Input::Timer);
+    cluster.run(200);
+    cluster.filter = Box::new(|_, _, message| matches!(message, Message::Status(_)));
+    for peer in 0..3 {
+        cluster.input(ReplicaId(peer), Input::LinkUp(ReplicaId(3)));
+    }
+    cluster.settle();
+    assert!(cluster.replicas[&ReplicaId(3)].is_behind(), "it was told without having asked");
+    cluster.run(1_000);
+    assert_eq!(cluster.replicas[&ReplicaId(3)].status().view_changes, 0);
+}
+
 /// Rule P11: while f + 1 others have executed more, its delay is its own and no reason to change the view.
 #[test]
 fn rule_p11_a_replica_that_knows_it_is_behind_blames_nobody() {

@@ -2,6 +2,7 @@
 
 use std::net::{Ipv4Addr, UdpSocket};
 
+use quinn::Connection;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
@@ -313,4 +314,30 @@ async fn a_member_that_flaps_is_slowed_down() {
         }
     }
     assert!(refused || handle.metrics().links_up.get() < 40);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_that_never_opens_its_stream_holds_few_connections() {
+    let (handle, mut events, me) = target();
+    let dialler = BareDialler::new(Port::Peer, key(2));
+    let mut connections = Vec::new();
+    for _ in 0..20 {
+        let outcome = within("an answer", dialler.shake_hands(CLUSTER, me.key, me.address)).await;
+        connections.push(outcome.expect("the key is known"));
+    }
+    let open = || connections.iter().filter(|connection| connection.close_reason().is_none()).count();
+    until("all but a few are refused", || open() <= UNESTABLISHED_PER_PEER).await;
+    let refused = |end| crate::error::explain(&end, None) == LinkError::TooManyConnections;
+    assert!(connections.iter().filter_map(Connection::close_reason).any(refused));
+    assert!(handle.metrics().connections_refused.get() > 0);
+
+    let other = BareDialler::new(Port::Peer, key(3));
+    let _link = within("a link", other.dial(CLUSTER, me.key, me.address)).await.expect("another member is let in");
+    up(&mut events, 3).await;
+    drop(connections);
+    until("its permits are free again", || {
+        let peer = handle.owner.shared.peers.get(&ReplicaId(2)).expect("a peer");
+        peer.unestablished.available_permits() == UNESTABLISHED_PER_PEER
+    })
+    .await;
 }

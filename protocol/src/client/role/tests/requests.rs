@@ -347,6 +347,52 @@ fn replayed_bytes_are_never_signed_anew() {
     assert_eq!(role.replay(at(2), Vec::new(), SECOND), Err(SubmitError::NotOneNumber));
 }
 
+/// Saved under a clock that was fast at first: the second signature is valid for less long than the first.
+#[test]
+fn an_expired_signature_says_nothing_of_one_that_is_valid_longer() {
+    let mut role = role(4);
+    let key = SecretKey::from_seed(&[1; 32]);
+    let sign = |valid_until| {
+        let content = RequestContent {
+            client: key.public_key(),
+            session: SessionId([1; 16]),
+            number: 4,
+            acknowledged_below: 1,
+            valid_until,
+            operations: vec![operation("put")],
+        };
+        content.sign(committee(4).cluster(), &key)
+    };
+    let (long, short) = (sign(9_000_000), sign(1_000_000));
+    for order in [[long.clone(), short.clone()], [short.clone(), long.clone()]] {
+        role.replay(at(0), order.to_vec(), SECOND).expect("room");
+        drain(&mut role);
+        for from in 0..3 {
+            assert!(hear(&mut role, at(1), from, refused(&short, Refusal::Expired)).is_empty());
+        }
+        assert!(hear(&mut role, at(2), 3, refused(&long, Refusal::Expired)).is_empty());
+        let outputs = hear(&mut role, at(2), 0, refused(&long, Refusal::Expired));
+        let Some(RequestEnding::Refused { reason: Refusal::Expired, replicas: 2, requests }) = ending(&outputs) else {
+            panic!("{outputs:?}")
+        };
+        assert_eq!(requests.len(), 2);
+    }
+}
+
+#[test]
+fn what_no_link_could_carry_has_not_arrived() {
+    let mut role = role(4);
+    let (with_links, request) = submit(&mut role, at(0));
+    for id in 0..4 {
+        role.link_down(ReplicaId(id));
+    }
+    let without = role.submit(at(0), vec![operation("put")], SECOND).expect("room");
+    let replayed = role.replay(at(0), vec![request], SECOND).expect("room");
+    assert_eq!([with_links, without, replayed].map(|ticket| role.may_have_arrived(ticket)), [true, false, true]);
+    role.link_up(at(1), ReplicaId(3));
+    assert!(role.may_have_arrived(without));
+}
+
 #[test]
 fn lies_cost_one_answer_a_replica() {
     let mut role = role(4);

@@ -89,10 +89,62 @@ fn a_subscription_that_ends_is_opened_again_and_a_watch_that_ends_is_forgotten()
     assert_eq!(role.wake(), Some(1_000 + 500_000));
     role.timer(at(501));
     assert_eq!(subscriptions(&drain(&mut role)).keys().copied().collect::<Vec<_>>(), [3]);
-    assert_eq!(role.wake(), None);
+    assert_eq!(role.wake(), Some(SECOND), "the others have not answered either");
     role.unwatch(ticket);
     assert_eq!(drain(&mut role).len(), 4);
     assert!(role.wires.is_empty() && role.watches.is_empty());
+    assert_eq!(role.wake(), None);
+}
+
+/// What a full queue loses nobody reports, and a range in which nothing happens is as silent as a subscription that was
+/// lost.
+#[test]
+fn a_subscription_that_was_lost_is_repeated() {
+    let mut role = role(4);
+    let (_, ids) = watch(&mut role, WatchStart::Revision(5));
+    let progress = ReplicaMessage::Watch { id: ids[&2].0, update: WatchUpdate::Progress { revision: 4 } };
+    hear(&mut role, at(1), 2, progress);
+    let mut repeated = Vec::new();
+    for _ in 0..5 {
+        let wake = role.wake().expect("three have not answered") / 1_000;
+        role.timer(at(wake));
+        let again = subscriptions(&drain(&mut role));
+        assert!([0, 1, 3].iter().all(|replica| again[replica] == ids[replica]) && again.len() == 3, "{again:?}");
+        repeated.push(wake);
+    }
+    assert_eq!(repeated, [1_000, 3_000, 7_000, 15_000, 23_000]);
+
+    // Replica 0 had the first one already: what it sends twice is no offence, and counts once.
+    let now = at(23_001);
+    for _ in 0..2 {
+        assert!(hear(&mut role, now, 0, events(ids[&0].0, 5, "a")).is_empty());
+    }
+    assert_eq!(deliveries(&hear(&mut role, now, 1, events(ids[&1].0, 5, "a"))), [delivered(5, "a")]);
+    let late = hear(&mut role, now, 0, events(ids[&0].0, 3, "a"));
+    let contradiction = Contradiction::RepeatedEvents { revision: 3 };
+    assert_eq!(accused(&late), [Accusation { replica: ReplicaId(0), contradiction }], "it was never asked for");
+    assert_eq!(role.wake(), Some(31_000_000), "only replica 3 is left");
+    assert!(hear(&mut role, now, 3, events(ids[&3].0, 5, "a")).is_empty());
+    assert_eq!(role.wake(), None, "whoever sends something has the subscription");
+}
+
+#[test]
+fn the_question_where_a_watch_begins_is_repeated() {
+    let mut role = role(4);
+    role.watch(at(0), operation("range"), WatchStart::Now).expect("room");
+    let outputs = drain(&mut role);
+    let [Output::Send { message: ClientMessage::Status { id }, .. }] = outputs[..] else { panic!("{outputs:?}") };
+    hear(&mut role, at(1), 1, ReplicaMessage::Status { id, status: status(1, 10, 1) });
+    for wake in [1_000, 3_000, 7_000] {
+        assert_eq!(role.wake(), Some(wake * 1_000));
+        role.timer(at(wake));
+        let to = vec![ReplicaId(0), ReplicaId(2), ReplicaId(3)];
+        assert_eq!(drain(&mut role), [Output::Send { to, message: ClientMessage::Status { id } }]);
+    }
+    hear(&mut role, at(7_001), 0, ReplicaMessage::Status { id, status: status(0, 10, 1) });
+    let outputs = hear(&mut role, at(7_001), 2, ReplicaMessage::Status { id, status: status(2, 10, 1) });
+    assert_eq!(subscriptions(&outputs).len(), 4);
+    assert_eq!(role.wake(), Some(8_001_000), "of the subscriptions");
 }
 
 #[test]
