@@ -117,7 +117,7 @@ mutants! {
     ExecutesExpired "executes-expired" "exactly once" Test("quorate-protocol", "execution"), "A request executes after its time limit.";
     ExecutesAcknowledged "executes-acknowledged" "exactly once" Test("quorate-protocol", "execution"), "A number its client has acknowledged executes.";
     TimeGoesBack "time-goes-back" "agreed time" Test("quorate-protocol", "execution"), "Agreed time follows the last proposal, even back.";
-    HalfTransactions "half-transactions" "atomic" Test("quorate-kv", "model"), "A transaction that is refused half-way leaves its first half.";
+    HalfTransactions "half-transactions" "atomic" Test("quorate-kv", "transactions"), "A transaction that is refused half-way leaves its first half.";
 
     BelievesOne "believes-one" "f + 1" Simulator, "A client believes the first answer.";
     SyncSkipped "sync-skipped" "durable" Simulator, "The log is written and not synced.";

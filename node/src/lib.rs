@@ -36,5 +36,6 @@ pub mod recovery;
 pub mod setup;
 pub mod snapshot_store;
 
+mod crowd;
 mod operations;
 mod verification;

@@ -128,3 +128,6 @@ impl Checkpoints {
         self.stabilise(certificate);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -68,6 +68,15 @@ fn a_stranger_or_a_bad_signature_spoils_it() {
 }
 
 #[test]
+fn another_epoch_spoils_it() {
+    let mut later = Certificate::collect(&[commit(0, 1), commit(1, 1), commit(2, 1)]).expect("one body");
+    later.epoch = Epoch(1);
+    // The rule itself, and then the whole check, where each statement is looked at as well.
+    assert_eq!(distinct_members(&later, &committee(4)), Err(CertificateError::WrongEpoch(Epoch(1))));
+    assert_eq!(verify(later, 4), Err(CertificateError::WrongEpoch(Epoch(1))));
+}
+
+#[test]
 fn statements_that_differ_make_no_certificate() {
     assert_eq!(Certificate::collect(&[commit(0, 1), commit(1, 2)]), None);
 }

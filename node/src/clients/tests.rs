@@ -57,6 +57,7 @@ fn standing() -> Standing {
         decided: Seq(0),
         executed: Seq(0),
         pending: 0,
+        unproposed: 0,
         view_changes: 0,
         departure: None,
         transferring: false,

@@ -301,6 +301,7 @@ impl Replica {
         }
         if !requests.is_empty() {
             self.charge(from, bytes);
+            self.note_scarce(now, requests.iter().map(|request| &request.content().client));
             self.send(Recipients::One(from), Message::Requests(requests), None);
         }
     }

@@ -19,6 +19,7 @@
 //! | `catch_up` | STATUS, re-sending, fetching |
 //! | `handing_back` | handing statements back to who signed them |
 //! | `rejoining` | lives: coming back without a log, and who is believed after that |
+//! | `scarce` | sending along what others lack |
 //! | `budget` | what serving parts of a state to one peer may cost |
 //! | [`monitor`] | whether the primary is merely slow |
 //! | `accusation` | finding signed contradictions |
@@ -30,7 +31,8 @@ use std::sync::Arc;
 
 use quorate_crypto::statement::Ballot;
 use quorate_crypto::{
-    Committee, Digest, Incarnation, ReplicaId, Seq, Signed, Signer, Statement, StatementBody, Verified, Verifier, View,
+    Committee, Digest, Incarnation, PublicKey, ReplicaId, Seq, Signed, Signer, Statement, StatementBody, Verified,
+    Verifier, View,
 };
 
 use crate::bodies::Bodies;
@@ -58,6 +60,7 @@ mod normal_case;
 mod recovery;
 mod rejoining;
 pub mod safety;
+mod scarce;
 pub mod slot;
 mod view_change;
 pub mod view_change_message;
@@ -69,6 +72,7 @@ mod tests;
 use catch_up::{Peer, Stall};
 use monitor::Monitor;
 use rejoining::Lives;
+use scarce::Scarce;
 use slot::Slot;
 use view_change_message::{NewView, ViewChange};
 
@@ -125,6 +129,8 @@ pub struct Replica {
     entered_at: Seq,
     timer: Option<ViewTimer>,
     monitor: Monitor,
+    /// As primary: whose requests the others lack.
+    scarce: Scarce,
     /// The newest VIEW-CHANGE of each member (rule P9: one each, however far ahead).
     view_changes: BTreeMap<ReplicaId, ViewChange>,
     own_view_change: Option<ViewChange>,
@@ -196,6 +202,7 @@ impl Replica {
             view: View(0),
             entered: true,
             failed_views: 0,
+            scarce: Scarce::default(),
             entered_at: Seq(0),
             timer: None,
             monitor,
@@ -389,7 +396,8 @@ impl Engine for Replica {
     }
 
     fn wake(&self) -> Option<Micros> {
-        self.next_wake()
+        // Who has halted has nothing more to do; its process ends.
+        self.next_wake().filter(|_| !self.halted)
     }
 
     fn status(&self) -> EngineStatus {
@@ -403,6 +411,7 @@ impl Engine for Replica {
             decided: self.delivered,
             executed: self.executed,
             pending: self.pending.len(),
+            unproposed: self.pending.unproposed(),
             view_changes: self.view_changes_started,
             departure: self.last_departure,
             transferring: self.transfer.is_active(),
@@ -428,6 +437,10 @@ impl Engine for Replica {
 
     fn oldest_pending(&self) -> Option<&Verified<Request>> {
         self.pending.oldest().and_then(|admitted| self.bodies.get(&admitted.digest)).map(|body| &**body)
+    }
+
+    fn has_pending(&self, client: &PublicKey) -> bool {
+        self.pending.has_any_of(client)
     }
 
     fn executed_statement(&self, seq: Seq) -> Option<Signed> {

@@ -128,6 +128,7 @@ impl Replica {
 
     fn propose_batch(&mut self, now: Now, batch: Vec<Digest>) {
         self.last_time = self.last_time.max(now.wall);
+        self.send_scarce(now, &batch);
         self.assign(now, Proposal { time: self.last_time, payload: Payload::Batch(batch) });
     }
 

@@ -14,6 +14,8 @@ pub enum Phase {
     Checkpoint,
     /// An honest replica fetches a state, or is so far behind that nothing else can help it.
     Transfer,
+    /// An honest replica has lost its log and is not back yet.
+    Rejoin,
     /// An honest replica is down, or has restarted and not yet executed what the others have.
     Recovery,
     /// Everything but the liars is well again.
@@ -22,8 +24,15 @@ pub enum Phase {
 
 impl Phase {
     /// All of them.
-    pub const ALL: [Phase; 6] =
-        [Phase::Normal, Phase::ViewChange, Phase::Checkpoint, Phase::Transfer, Phase::Recovery, Phase::Liveness];
+    pub const ALL: [Phase; 7] = [
+        Phase::Normal,
+        Phase::ViewChange,
+        Phase::Checkpoint,
+        Phase::Transfer,
+        Phase::Rejoin,
+        Phase::Recovery,
+        Phase::Liveness,
+    ];
 
     /// Its name in reports.
     pub const fn name(self) -> &'static str {
@@ -32,6 +41,7 @@ impl Phase {
             Phase::ViewChange => "view-change",
             Phase::Checkpoint => "checkpoint",
             Phase::Transfer => "transfer",
+            Phase::Rejoin => "rejoin",
             Phase::Recovery => "recovery",
             Phase::Liveness => "liveness",
         }

@@ -25,7 +25,7 @@ pub const EXIT_VIOLATION: u8 = 5;
 /// Seeds without any other word.
 const DEFAULT_SEEDS: u64 = 500;
 /// A campaign of so many runs of all sizes fails if a possible pair of behaviour and phase never came up.
-const COVERAGE_RUNS: u64 = 5_000;
+const COVERAGE_RUNS: u64 = 20_000;
 /// A campaign stops after so many failing seeds.
 pub(super) const FAILURES_MAX: usize = 10;
 

@@ -12,6 +12,8 @@ use super::world::{Event, World};
 
 /// How often the end of the liveness phase is looked for.
 const CHECK_INTERVAL: Micros = 20 * MILLISECOND;
+/// A client's longest wait before it sends again.
+const RESEND_MAX: Micros = 2_400 * MILLISECOND;
 /// Beyond f nothing needs to end: how long a run goes on after everything healed.
 const AFTERMATH: Micros = 2_000 * MILLISECOND;
 
@@ -48,8 +50,13 @@ impl World {
         }
         let waiting = self.clients.iter().any(|client| client.left > 0);
         let unfinished = liveness::unfinished(&self.history, &honest, self.oracles.last());
+        let bound = self.plan.liveness_bound(self.cluster.committee.faults(), RESEND_MAX);
+        let from = self.plan.heals_at.max(self.last_asked);
         if unfinished.is_none() && !waiting {
             self.done = true;
+            let took = self.now.saturating_sub(from);
+            self.counters.settled_most = took / MILLISECOND;
+            self.counters.settled_percent_most = took * 100 / bound;
             let states: Vec<(ReplicaId, &Execution<KeyValue>)> = self
                 .processes
                 .iter()
@@ -62,9 +69,7 @@ impl World {
             let verdict = self.oracles.finish(&self.history, &states);
             return self.check(verdict);
         }
-        let faults = self.cluster.committee.faults();
-        let bound = self.plan.liveness_bound(faults, 2_400_000);
-        if self.now > self.plan.heals_at.max(self.last_asked) + bound {
+        if self.now > from + bound {
             let violation = unfinished.unwrap_or_else(|| Violation::new("liveness", "clients cannot ask"));
             return self.fail(violation);
         }

@@ -95,6 +95,9 @@ impl World {
             if !status.entered {
                 phases.insert(Phase::ViewChange);
             }
+            if status.rejoining {
+                phases.insert(Phase::Rejoin);
+            }
             if status.transferring {
                 phases.insert(Phase::Transfer);
             }

@@ -106,6 +106,16 @@ pub struct Options {
     pub trace: bool,
 }
 
+impl Options {
+    /// Whether they decide nothing about what goes wrong, but for n.
+    fn leave_all_to_the_seed(&self) -> bool {
+        let points = self.power_cut_at.is_some() || self.rejoin_dies_at.is_some() || self.crash_point.is_some();
+        let named = !self.faults.is_empty() || !self.client_faults.is_empty() || self.script.is_some();
+        let less = self.first_behaviours || self.disks_stay || self.calm;
+        !points && !named && !less && !self.beyond_f && self.twins.is_none()
+    }
+}
+
 /// Faults of the network while it is bad.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Weather {
@@ -249,6 +259,14 @@ pub(super) struct Plan {
 const LIES: u64 = 0x11e5;
 /// And the one of lost disks.
 const WIPES: u64 = 0x10_57d1;
+/// And the one of lies that meet a replica on its way back.
+const MEETINGS: u64 = 0x3ee7;
+/// The share of free runs in which one does: left to chance, a campaign of twenty thousand seeds would miss some pairs.
+const MEETING_SHARE: f64 = 0.06;
+/// Of those, the share with seven replicas, where a liar and a replica without a log have room beside each other.
+const MEETING_OF_SEVEN: f64 = 0.5;
+/// Time enough to fall behind, to come back and to be lied to.
+const MEETING_HEALS_AT: Micros = 1_500 * MILLISECOND;
 /// When one disk is lost and nothing else breaks, everything heals only then: time enough to come back before.
 const ALONE_HEALS_AT: Micros = 2_500 * MILLISECOND;
 
@@ -261,6 +279,9 @@ impl Plan {
     pub(super) fn new(seed: u64, options: &Options) -> Plan {
         let random = &mut ChaCha12Rng::seed_from_u64(seed);
         let by_seed = if random.random_bool(0.5) { 4 } else { random.random_range(4..=7) };
+        let meetings = &mut ChaCha12Rng::seed_from_u64(seed ^ MEETINGS);
+        let meeting = options.leave_all_to_the_seed() && meetings.random_bool(MEETING_SHARE);
+        let by_seed = if meeting && meetings.random_bool(MEETING_OF_SEVEN) { 7 } else { by_seed };
         let replicas = options.replicas.unwrap_or(by_seed);
         let mut parameters = draw::parameters(random);
         let mut heals_at = random.random_range(500..3_000) * MILLISECOND;
@@ -322,6 +343,12 @@ impl Plan {
             breakages = vec![(200 * MILLISECOND, wipe)];
             clocks.clear();
             faulty.clear();
+        }
+        if meeting {
+            heals_at = heals_at.max(MEETING_HEALS_AT);
+            (liars, breakages) = draw::meeting(meetings, replicas, &mut parameters);
+            clocks.clear();
+            faulty = liars.keys().map(|id| id.index()).collect();
         }
         let skewed = random.random_bool(0.3);
         let skews = (0..replicas).map(|_| if skewed { random.random_range(-200..=200) } else { 0 }).collect();

@@ -63,6 +63,11 @@ pub struct Counters {
     pub batches: u64,
     /// Storage operations of all replicas.
     pub storage_operations: u64,
+    /// The longest that it took, after everything healed and the last request was asked, until every request had ended and
+    /// every honest replica caught up, milliseconds of virtual time.
+    pub settled_most: u64,
+    /// The largest part of its bound that a run took for that, percent.
+    pub settled_percent_most: u64,
     /// How often each kind of fault happened, by its name.
     pub faults: BTreeMap<&'static str, u64>,
     /// How often each behaviour acted.
@@ -101,6 +106,8 @@ impl Counters {
         self.evidence += other.evidence;
         self.batches += other.batches;
         self.storage_operations += other.storage_operations;
+        self.settled_most = self.settled_most.max(other.settled_most);
+        self.settled_percent_most = self.settled_percent_most.max(other.settled_percent_most);
         for (fault, times) in &other.faults {
             self.happened_times(fault, *times);
         }
@@ -155,6 +162,8 @@ impl Counters {
             ("evidence", self.evidence),
             ("batches", self.batches),
             ("storage_operations", self.storage_operations),
+            ("settled_after_ms_at_most", self.settled_most),
+            ("percent_of_bound_at_most", self.settled_percent_most),
         ]
     }
 }

@@ -77,6 +77,24 @@ fn beyond_f_the_guilty_are_named() {
     assert!(count("beyond f: convicted") >= 2 * count("beyond f: agreement broke"));
 }
 
+/// Who finds its state contradicted by a certified one halts, and a halted engine asks for no more turns.
+#[test]
+fn beyond_f_nobody_turns_without_end() {
+    for seed in [71, 166, 399, 410, 484, 514, 558] {
+        let options = Options { beyond_f: true, ..Options::default() };
+        assert_eq!(run(seed, &options).violation, None, "seed {seed}");
+    }
+}
+
+/// Frames that are bent on their way convict nobody, and what liars tell clients is no fork.
+#[test]
+fn beyond_f_nobody_honest_is_convicted() {
+    for seed in [4219, 5009] {
+        let options = Options { beyond_f: true, ..Options::default() };
+        assert_eq!(run(seed, &options).violation, None, "seed {seed}");
+    }
+}
+
 /// Disks are lost, and their replicas come back, under everything else that breaks.
 #[test]
 fn replicas_that_lose_their_disks_come_back() {

@@ -294,6 +294,10 @@ fn committed_counts_replicas_that_match() {
     assert!(certificate(vec![commit(0, one), commit(1, one), commit(3, one)]).is_some());
     assert!(certificate(vec![commit(0, one), commit(1, one)]).is_none());
     assert!(certificate(vec![commit(0, one), commit(1, one), commit(2, ballot(0, 1, 2))]).is_none());
+    // Who commits to something else takes no part in it, and does not keep the others from deciding.
+    let others = vec![commit(0, one), commit(1, one), commit(2, ballot(0, 1, 2)), commit(3, one)];
+    let signers: Vec<ReplicaId> = certificate(others).expect("q of them match").signers().collect();
+    assert_eq!(signers, [ReplicaId(0), ReplicaId(1), ReplicaId(3)]);
     let impostor = vec![commit(0, one), commit(1, one), (ReplicaId(2), commit(1, one).1)];
     assert!(certificate(impostor).is_none());
 }

@@ -269,3 +269,24 @@ fn what_a_backup_waits_for_is_proposed_before_the_queue() {
     let place = order.iter().position(|held| *held == waited_for.digest()).expect("ordered");
     assert!(place <= 4, "behind the batch that was under way, not behind the queue: {place}");
 }
+
+/// A client that sends to the primary alone costs the others one question; from then on they are sent its bodies.
+#[test]
+fn bodies_that_others_lack_are_sent_along_for_a_while() {
+    let mut cluster = Cluster::new(4);
+    cluster.submit_to(0, &request(1, 1));
+    cluster.run(100);
+    assert!((0..4).all(|id| cluster.has_decided(id, &request(1, 1))), "it was fetched");
+    cluster.filter = Box::new(|_, _, message| !matches!(message, Message::FetchRequests(_)));
+    cluster.submit_to(0, &request(2, 1));
+    cluster.submit_to(0, &request(1, 2));
+    cluster.run(20);
+    assert!(!cluster.has_decided(1, &request(1, 2)), "another client's body is missing before it");
+    let mut cluster = Cluster::new(4);
+    cluster.submit_to(0, &request(1, 1));
+    cluster.run(100);
+    cluster.filter = Box::new(|_, _, message| !matches!(message, Message::FetchRequests(_)));
+    cluster.submit_to(0, &request(1, 2));
+    cluster.run(20);
+    assert!((0..4).all(|id| cluster.has_decided(id, &request(1, 2))), "nobody has to ask");
+}

@@ -38,6 +38,7 @@ fn standing() -> EngineStatus {
         decided: Seq(70),
         executed: Seq(70),
         pending: 0,
+        unproposed: 0,
         view_changes: 0,
         departure: None,
         transferring: false,

@@ -112,8 +112,11 @@ impl Certificates {
     fn is_signed(&self, message: &ViewChange) -> bool {
         let Signed { statement, signature } = message.signed;
         let by = Endorsement { signer: statement.signer, incarnation: statement.incarnation, signature };
-        // The digest names the body alone: a liar may sign it for another epoch as well, which nobody takes.
-        statement.epoch == self.committee.epoch() && self.signature(statement.epoch, &by, statement.body).is_ok()
+        // The digest names the body alone: a liar may sign it for another epoch as well, or send it under what it signed of
+        // another body, which nobody takes.
+        let own = StatementBody::ViewChange { view: message.view(), body: message.digest() };
+        let fits = statement.epoch == self.committee.epoch() && statement.body == own;
+        fits && self.signature(statement.epoch, &by, own).is_ok()
     }
 
     /// NEW-VIEWs of which not everything they rest on was ever sent.
@@ -421,6 +424,10 @@ mod tests {
             four.view_change(1, 6, vec![four.prepared(4, 2, high)]),
             four.view_change(3, 6, Vec::new()),
         ];
+        // A liar sends its body first under what it signed of another one, which everybody refuses.
+        let mut mixed = view_changes[1].clone();
+        mixed.signed = four.view_change(1, 6, Vec::new()).signed;
+        assert_eq!(four.oracle.seen(&Message::ViewChange(mixed)), Ok(()));
         for message in &view_changes {
             let message = Message::ViewChange(message.clone());
             assert_eq!(four.oracle.seen(&message), Ok(()));

@@ -16,22 +16,30 @@ const LOG_BYTES_MAX: u64 = 24 << 20;
 
 /// The caps of a run.
 pub(in crate::sim) struct BoundedMemory {
+    /// Requests in no proposal.
+    unproposed: usize,
+    /// All of them. A place that a peer vouched for is free again when its request is proposed, so what is proposed comes on
+    /// top: at most what is named by the proposals of the numbers that are kept, from L below the stable checkpoint to the
+    /// look-ahead above it.
     pending: usize,
     look_ahead: u64,
 }
 
 impl BoundedMemory {
     pub(super) fn new(parameters: &Parameters) -> BoundedMemory {
-        BoundedMemory {
-            pending: parameters.pending_requests_max + CLIENTS + VOUCHED,
-            look_ahead: parameters.look_ahead(),
-        }
+        let unproposed = parameters.pending_requests_max + CLIENTS + VOUCHED;
+        let look_ahead = parameters.look_ahead();
+        let named = (look_ahead + parameters.window) as usize * parameters.batch_requests_max;
+        BoundedMemory { unproposed, pending: unproposed + named, look_ahead }
     }
 
     pub(super) fn check(&self, replica: ReplicaId, status: &EngineStatus, log_bytes: u64) -> Result<(), Violation> {
         let broken = |what: String| Err(Violation::new("bounded-memory", format!("replica {replica} {what}")));
+        if status.unproposed > self.unproposed {
+            return broken(format!("holds {} pending requests that nobody proposed", status.unproposed));
+        }
         if status.pending > self.pending {
-            return broken(format!("holds {} pending requests", status.pending));
+            return broken(format!("holds {} pending requests, {} not proposed", status.pending, status.unproposed));
         }
         if status.decided > status.stable.plus(self.look_ahead) {
             return broken(format!("decided {} above its stable checkpoint {}", status.decided, status.stable));

@@ -194,6 +194,7 @@ fn status(executed: u64, pending: usize) -> EngineStatus {
         decided: Seq(executed),
         executed: Seq(executed),
         pending,
+        unproposed: pending,
         view_changes: 0,
         departure: None,
         transferring: false,
@@ -212,6 +213,10 @@ fn what_grows_without_bound_and_what_never_ends_is_seen() {
     assert_eq!(oracle.check(replica, &status(16, 4), 0), Ok(()));
     assert!(oracle.check(replica, &status(17, 4), 0).is_err());
     assert!(oracle.check(replica, &status(16, 100), 0).is_err());
+    // What proposals name comes on top: of three windows, each of their batches.
+    let named = 24 * parameters.batch_requests_max;
+    assert_eq!(oracle.check(replica, &EngineStatus { unproposed: 4, ..status(16, 4 + named) }, 0), Ok(()));
+    assert!(oracle.check(replica, &EngineStatus { unproposed: 4, ..status(16, 100 + named) }, 0).is_err());
     assert!(oracle.check(replica, &status(16, 0), u64::MAX).is_err());
 
     let mut history = History::default();

@@ -9,7 +9,7 @@ use rand_chacha::ChaCha12Rng;
 
 use super::{Breakage, ClockFault, Damage, Ending, Garbling, MILLISECOND, Shape, Weather, pick};
 use crate::faults::client::ClientBehaviour;
-use crate::faults::{Behaviour, CATALOGUE, Entry, Misbehaviour, Trigger};
+use crate::faults::{Behaviour, CATALOGUE, Entry, Group, Misbehaviour, Trigger};
 
 /// Behaviours there were when the simulator was young.
 const FIRST_BEHAVIOURS: usize = 6;
@@ -104,6 +104,40 @@ pub(super) fn fall_behind(
     let lasts = random.random_range(heals_at / 4..heals_at);
     breakages.push((at, Breakage::Pause { replica: random.random_range(0..replicas), lasts }));
     breakages.sort_by_key(|(at, _)| *at);
+}
+
+/// One replica begins to lie while another is on its way back: far behind after a pause, or, among seven, without its log.
+/// Nothing else breaks but, for lies about view changes, the link of the first primary as the other comes back.
+pub(super) fn meeting(
+    random: &mut ChaCha12Rng,
+    replicas: usize,
+    parameters: &mut Parameters,
+) -> (BTreeMap<ReplicaId, Vec<Misbehaviour>>, Vec<(Micros, Breakage)>) {
+    parameters.checkpoint_interval = 4;
+    parameters.window = 8;
+    parameters.batch_requests_max = pick(random, &[1, 3]);
+    let Entry { behaviour, group, .. } = CATALOGUE[random.random_range(0..CATALOGUE.len())];
+    let in_view_change = group == Group::ViewChange;
+    // The liar leads the first view, or the one that follows when the first primary is cut off.
+    let liar = usize::from(in_view_change);
+    let replica = random.random_range(2..replicas);
+    let back_at = random.random_range(300..900) * MILLISECOND;
+    let mut breakages = Vec::new();
+    if replicas == 7 && random.random_bool(0.7) {
+        let downtime = pick(random, &[1, 20]) * MILLISECOND;
+        breakages.push((back_at - 120 * MILLISECOND, Breakage::Wipe { replica, downtime, dies_at: None }));
+    } else {
+        breakages.push((10 * MILLISECOND, Breakage::Pause { replica, lasts: back_at }));
+    }
+    if in_view_change {
+        let shape = Shape::Isolated { replica: 0 };
+        breakages.push((back_at - 100 * MILLISECOND, Breakage::Partition { shape, lasts: 700 * MILLISECOND }));
+    }
+    let lies_at = back_at - random.random_range(0..100) * MILLISECOND;
+    breakages.push((lies_at, Breakage::Turn { replica: liar, on: vec![Misbehaviour::always(behaviour)] }));
+    breakages.sort_by_key(|(at, _)| *at);
+    // It counts among the faulty from the start, and is silent about it.
+    (BTreeMap::from([(ReplicaId(liar as u16), Vec::new())]), breakages)
 }
 
 fn misbehaviour(random: &mut ChaCha12Rng) -> Misbehaviour {
