@@ -36,6 +36,5 @@ pub mod recovery;
 pub mod setup;
 pub mod snapshot_store;
 
-mod crowd;
 mod operations;
 mod verification;

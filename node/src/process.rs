@@ -42,7 +42,6 @@ use tokio::sync::watch;
 
 use crate::clients::{ClientFace, Outgoing, Service, ServiceInput, Sessions};
 use crate::config::{Config, Listen};
-use crate::crowd::Crowd;
 use crate::disk::FileDisk;
 use crate::evidence_store::EvidenceStore;
 use crate::failure::NodeError;
@@ -238,7 +237,6 @@ impl Node {
             tokio::spawn(operations::serve(listener, operations))
         });
 
-        let crowd = Arc::new(Crowd::new());
         let core = Core {
             id: settings.replica,
             driver,
@@ -247,8 +245,7 @@ impl Node {
             keeper: Arc::clone(&keeper_inbox),
             sending: Sending { peers: peers.clone(), metrics: Arc::clone(&metrics) },
             clients: clients.clone(),
-            admitted: Arc::clone(&admitted),
-            crowd: Arc::clone(&crowd),
+            admitted,
             looking: Arc::clone(&looking),
             client_bytes: Arc::clone(&client_bytes),
             view: Arc::clone(&view),
@@ -288,8 +285,6 @@ impl Node {
             core: Arc::clone(&inbox),
             service: Arc::clone(&service_inbox),
             sessions,
-            registered: admitted,
-            crowd,
             client_bytes,
             metrics: Arc::clone(&metrics),
         };

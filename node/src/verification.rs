@@ -19,7 +19,7 @@
 //! A peer that sends what does not decode or verify gets [`STRIKES_MAX`] strikes; then its link is closed and what comes
 //! over the next one is dropped unread for [`MUTED_FOR`]. A client is disconnected at once, with the reason.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::num::NonZero;
 use std::ops::Range;
 use std::sync::Arc;
@@ -39,21 +39,16 @@ use quorate_transport::{
 use thiserror::Error;
 
 use crate::clients::{Asked, Registration, ServiceInput, Sessions};
-use crate::crowd::Crowd;
 use crate::metrics::Metrics;
-use crate::process::core::{Admitted, CoreInput};
+use crate::process::core::CoreInput;
 use crate::process::inbox::Inbox;
-use relays::{Relay, Relays, take_turns};
-use turnstile::Turnstile;
-
-mod demand;
-mod relays;
-mod turnstile;
 
 /// Peers' events taken in one pass.
 const PEER_EVENTS_PER_PASS: usize = 1024;
 /// Clients' events taken in one pass: they must not hold up votes for longer than a few milliseconds.
 const CLIENT_EVENTS_PER_PASS: usize = 128;
+/// Relayed requests of one peer verified in one pass: a few milliseconds for all peers together.
+const RELAYED_PER_PASS: usize = 64;
 /// A batch is split over several threads from so many items on; below, starting threads costs more than it gains.
 const SPLIT_FROM: usize = 64;
 /// Most threads that share a batch.
@@ -114,11 +109,50 @@ enum Work {
     },
     Submit {
         connection: ConnectionId,
-        client: PublicKey,
         item: usize,
         bytes: usize,
         permit: FramePermit,
     },
+}
+
+/// A frame of relayed requests, as far as they are not verified yet. What a peer may have waiting is bounded by the permits
+/// of its frames.
+struct Relay<P> {
+    requests: VecDeque<Request>,
+    /// The place of the first of them in the frame.
+    first: usize,
+    frame: Bytes,
+    permit: Arc<P>,
+}
+
+/// What each peer has relayed and waits to be verified.
+type Relays<P> = BTreeMap<ReplicaId, VecDeque<Relay<P>>>;
+
+/// Takes the next few requests of each peer, each part of one frame.
+fn take_turns<P>(relays: &mut Relays<P>) -> Vec<(ReplicaId, Relay<P>)> {
+    let mut taken = Vec::new();
+    for (from, waiting) in relays.iter_mut() {
+        let mut left = RELAYED_PER_PASS;
+        while left > 0
+            && let Some(relay) = waiting.front_mut()
+        {
+            let count = left.min(relay.requests.len());
+            let part = Relay {
+                requests: relay.requests.drain(..count).collect(),
+                first: relay.first,
+                frame: relay.frame.clone(),
+                permit: Arc::clone(&relay.permit),
+            };
+            taken.push((*from, part));
+            relay.first += count;
+            left -= count;
+            if relay.requests.is_empty() {
+                waiting.pop_front();
+            }
+        }
+    }
+    relays.retain(|_, waiting| !waiting.is_empty());
+    taken
 }
 
 #[derive(Default)]
@@ -144,9 +178,6 @@ pub(crate) struct Verification {
     pub(crate) core: Arc<Inbox<CoreInput>>,
     pub(crate) service: Arc<Inbox<ServiceInput>>,
     pub(crate) sessions: Arc<Sessions>,
-    /// The keys registered now.
-    pub(crate) registered: Admitted,
-    pub(crate) crowd: Arc<Crowd>,
     /// Bytes of clients' requests that wait for the core.
     pub(crate) client_bytes: Arc<AtomicUsize>,
     pub(crate) metrics: Arc<Metrics>,
@@ -168,8 +199,7 @@ impl Verification {
         let mut peer_events = Vec::new();
         let mut client_events = Vec::new();
         let mut relays = Relays::new();
-        let mut turnstile = Turnstile::new(Instant::now(), Arc::clone(&self.crowd), Arc::clone(&self.registered));
-        while self.wait(&mut peer_events, &mut client_events, !relays.is_empty(), turnstile.leaves_at()) {
+        while self.wait(&mut peer_events, &mut client_events, !relays.is_empty()) {
             // Votes first: what clients want can wait for a few milliseconds, an agreement under way cannot.
             let mut pass = Pass::new(&self);
             for event in peer_events.drain(..) {
@@ -181,22 +211,15 @@ impl Verification {
             self.finish(pass, threads, &mut conduct);
             let mut pass = Pass::new(&self);
             for event in client_events.drain(..) {
-                pass.client_event(event, &mut turnstile);
+                pass.client_event(event);
             }
-            pass.service.append(&mut turnstile.leaving(Instant::now()));
             self.finish(pass, threads, &mut conduct);
         }
     }
 
-    /// Waits for events of either port, unless there is work left or it is `until`, and takes those of the other that wait
-    /// too. False after shutdown.
-    fn wait(
-        &mut self,
-        peers: &mut Vec<PeerEvent>,
-        clients: &mut Vec<ClientEvent>,
-        work_left: bool,
-        until: Option<Instant>,
-    ) -> bool {
+    /// Waits for events of either port, unless there is work left, and takes those of the other that wait too. False after
+    /// shutdown.
+    fn wait(&mut self, peers: &mut Vec<PeerEvent>, clients: &mut Vec<ClientEvent>, work_left: bool) -> bool {
         let (peer_events, client_events) = (&mut self.peer_events, &mut self.client_events);
         let taken = if work_left {
             1
@@ -206,7 +229,6 @@ impl Verification {
                     biased;
                     taken = peer_events.recv_many(peers, PEER_EVENTS_PER_PASS) => taken,
                     taken = client_events.recv_many(clients, CLIENT_EVENTS_PER_PASS) => taken,
-                    () = reached(until) => 1,
                 }
             })
         };
@@ -259,13 +281,12 @@ impl Verification {
                     }
                     self.invalid_requests(from, &frame, &invalid, &mut inputs, conduct);
                 }
-                Work::Submit { connection, client, item, bytes, permit } => match results[item].take() {
+                Work::Submit { connection, item, bytes, permit } => match results[item].take() {
                     Some(Ok(verified)) => {
                         self.client_bytes.fetch_add(bytes, Ordering::Relaxed);
                         inputs.push(CoreInput::Submit { request: request(verified), bytes, _permit: permit });
                     }
                     Some(Err(error)) => {
-                        self.crowd.returned(&client);
                         self.metrics.invalid_from_clients.inc();
                         self.clients.disconnect(connection, &format!("the request is refused: {error}"));
                     }
@@ -375,7 +396,7 @@ impl<'a> Pass<'a> {
         }
     }
 
-    fn client_event(&mut self, event: ClientEvent, turnstile: &mut Turnstile) {
+    fn client_event(&mut self, event: ClientEvent) {
         match event {
             ClientEvent::Connected { connection, key, address } => {
                 tracing::debug!(%connection, ?key, %address, "a client connected");
@@ -389,7 +410,7 @@ impl<'a> Pass<'a> {
             ClientEvent::Frame { connection, frame } => {
                 let Some(key) = self.given.sessions.key(connection) else { return };
                 match decode::<ClientMessage>(&frame, CLIENT_FRAME_MAX) {
-                    Ok(ClientMessage::Submit(request)) => self.submit(connection, key, request, frame, turnstile),
+                    Ok(ClientMessage::Submit(request)) => self.submit(connection, key, request, frame),
                     Ok(question) => {
                         let permit = frame.into_parts().1;
                         self.service.push(ServiceInput::Asked(Asked { connection, key, question, _permit: permit }));
@@ -403,14 +424,7 @@ impl<'a> Pass<'a> {
         }
     }
 
-    fn submit(
-        &mut self,
-        connection: ConnectionId,
-        key: PublicKey,
-        request: Request,
-        frame: Frame,
-        turnstile: &mut Turnstile,
-    ) {
+    fn submit(&mut self, connection: ConnectionId, key: PublicKey, request: Request, frame: Frame) {
         let given = self.given;
         // The frame is the request behind the four bytes that name the kind of message.
         let bytes = frame.len().saturating_sub(4);
@@ -422,30 +436,16 @@ impl<'a> Pass<'a> {
         }
         // It need not be signed by the link's own key: a request is its signer's, whoever carries it, and counts against
         // its signer's share. Execution judges whether the signer is registered.
-        let (digest, client) = (request.digest(), request.content().client);
-        let busy = ServiceInput::Busy { connection, key, request: digest, retry_after: RETRY_AFTER };
-        let now = Instant::now();
-        if !turnstile.admits(now, &key, &client) {
-            given.metrics.busy.inc();
-            return turnstile.hold(now, busy);
-        }
+        let digest = request.digest();
         let overloaded = given.client_bytes.load(Ordering::Relaxed) > CLIENT_BYTES_WAITING_MAX;
         if overloaded || given.sessions.register(connection, digest) == Registration::Full {
-            turnstile.returned(&client);
             given.metrics.busy.inc();
-            return self.service.push(busy);
+            self.service.push(ServiceInput::Busy { connection, key, request: digest, retry_after: RETRY_AFTER });
+            return;
         }
         let item = self.items.len();
         self.items.push(Item::Request(request));
-        self.work.push(Work::Submit { connection, client, item, bytes, permit: frame.into_parts().1 });
-    }
-}
-
-/// Ends when it is `until`, and never without one.
-async fn reached(until: Option<Instant>) {
-    match until {
-        Some(until) => tokio::time::sleep_until(until.into()).await,
-        None => std::future::pending().await,
+        self.work.push(Work::Submit { connection, item, bytes, permit: frame.into_parts().1 });
     }
 }
 

@@ -269,10 +269,6 @@ pub trait Engine: std::marker::Send {
     /// propose any more (it expired, its number was taken or acknowledged, its client's share is full) must not count
     /// against the primary, else a client could cause view changes by what it sends to one backup alone.
     fn oldest_pending(&self) -> Option<&Verified<Request>>;
-    /// Whether a request of `client` is admitted and not executed: its next one may wait until the client asks again.
-    fn has_pending(&self, _client: &PublicKey) -> bool {
-        false
-    }
     /// This replica's EXECUTED of a batch, while it is kept: what receipts are signed with.
     fn executed_statement(&self, seq: Seq) -> Option<Signed>;
 }
@@ -300,10 +296,6 @@ impl Engine for Box<dyn Engine> {
 
     fn oldest_pending(&self) -> Option<&Verified<Request>> {
         (**self).oldest_pending()
-    }
-
-    fn has_pending(&self, client: &PublicKey) -> bool {
-        (**self).has_pending(client)
     }
 
     fn executed_statement(&self, seq: Seq) -> Option<Signed> {

@@ -459,11 +459,6 @@ impl Pending {
         self.queue.is_empty()
     }
 
-    /// Whether anything of this key is pending.
-    pub fn has_any_of(&self, client: &PublicKey) -> bool {
-        self.per_client.contains_key(client)
-    }
-
     /// Whether this digest is pending.
     pub fn contains(&self, digest: &Digest) -> bool {
         self.by_digest.contains_key(digest)

@@ -29,7 +29,6 @@ use super::keeper::Keep;
 use super::sending::Sending;
 use super::view::{CoreView, Standing};
 use crate::clients::{Look, ServiceInput, TurnReport};
-use crate::crowd::Crowd;
 use crate::disk::FileDisk;
 use crate::driver::{Driver, DriverError, Published};
 use crate::failure::NodeError;
@@ -96,7 +95,6 @@ pub(crate) struct Core {
     pub(crate) sending: Sending,
     pub(crate) clients: ClientHandle,
     pub(crate) admitted: Admitted,
-    pub(crate) crowd: Arc<Crowd>,
     pub(crate) looking: Arc<AtomicBool>,
     pub(crate) client_bytes: Arc<AtomicUsize>,
     pub(crate) view: Arc<CoreView>,
@@ -208,7 +206,6 @@ impl Core {
             CoreInput::Invalid(request) => self.driver.input(Input::InvalidRequest(request)),
             CoreInput::Submit { request, bytes, .. } => {
                 self.client_bytes.fetch_sub(bytes, Ordering::Relaxed);
-                self.crowd.taken(&request.content().client);
                 self.driver.submit(request, now.wall, published);
             }
             CoreInput::Stored(snapshot) => self.driver.checkpoint_stored(snapshot),
@@ -237,8 +234,6 @@ impl Core {
             self.metrics.batch_requests.observe(batch.requests as f64);
             self.metrics.requests_executed.inc_by(batch.requests as u64);
         }
-        let refusals = refused.iter().map(|(client, _, _)| *client);
-        self.crowd.turned(Instant::now(), refusals, |client| self.driver.engine().has_pending(client));
         let standing = Core::standing(self.id, &self.driver);
         Core::tell(&standing.status, memory);
         let changed = !executed.is_empty() || installed.is_some();

@@ -7,7 +7,6 @@ use quorate_crypto::{
 };
 use quorate_protocol::request::{Operation, RequestContent, SessionId};
 
-use super::relays::RELAYED_PER_PASS;
 use super::*;
 
 const LIMITS: MessageLimits = MessageLimits { window: 16 };

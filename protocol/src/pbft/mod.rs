@@ -31,8 +31,7 @@ use std::sync::Arc;
 
 use quorate_crypto::statement::Ballot;
 use quorate_crypto::{
-    Committee, Digest, Incarnation, PublicKey, ReplicaId, Seq, Signed, Signer, Statement, StatementBody, Verified,
-    Verifier, View,
+    Committee, Digest, Incarnation, ReplicaId, Seq, Signed, Signer, Statement, StatementBody, Verified, Verifier, View,
 };
 
 use crate::bodies::Bodies;
@@ -437,10 +436,6 @@ impl Engine for Replica {
 
     fn oldest_pending(&self) -> Option<&Verified<Request>> {
         self.pending.oldest().and_then(|admitted| self.bodies.get(&admitted.digest)).map(|body| &**body)
-    }
-
-    fn has_pending(&self, client: &PublicKey) -> bool {
-        self.pending.has_any_of(client)
     }
 
     fn executed_statement(&self, seq: Seq) -> Option<Signed> {

@@ -202,10 +202,6 @@ impl<E: Engine> Engine for FaultyReplica<E> {
         self.inner.oldest_pending()
     }
 
-    fn has_pending(&self, client: &PublicKey) -> bool {
-        self.inner.has_pending(client)
-    }
-
     fn executed_statement(&self, seq: Seq) -> Option<Signed> {
         self.inner.executed_statement(seq)
     }
