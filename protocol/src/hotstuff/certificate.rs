@@ -370,6 +370,11 @@ impl VoteCollector {
         self.votes.get(&view).map_or(0, BTreeMap::len)
     }
 
+    /// Whether `author` voted in `view`.
+    pub fn holds(&self, view: View, author: ReplicaId) -> bool {
+        self.votes.get(&view).is_some_and(|votes| votes.contains_key(&author))
+    }
+
     /// The newest vote of `author` that is held.
     pub fn newest_of(&self, author: ReplicaId) -> Option<&Signed> {
         self.votes.values().rev().find_map(|votes| votes.get(&author))

@@ -23,7 +23,7 @@ use quorate_crypto::{Committee, Incarnation, Statement, View};
 
 use crate::hotstuff::block::{Block, BlockContent};
 use crate::hotstuff::certificate::QuorumCertificate;
-use crate::hotstuff::leaders::Standing;
+use crate::hotstuff::leaders::Counted;
 use crate::hotstuff::promise::Promise;
 use crate::rejoin::rules::VoteJudgement;
 
@@ -99,8 +99,8 @@ pub enum Misfit {
     WrongStanding,
 }
 
-/// Whether a block fits on `parent`. `counted` is the standing that the leaders of the views after the parent follow from.
-pub fn fits(block: &Block, parent: &Block, counted: &Standing, committee: &Committee) -> Result<(), Misfit> {
+/// Whether a block fits on `parent`. `counted` is what the leaders of the views after the parent follow from.
+pub fn fits(block: &Block, parent: &Block, counted: &Counted, committee: &Committee) -> Result<(), Misfit> {
     let number = if block.is_null() { parent.seq } else { parent.seq.next() };
     if block.seq != number {
         return Err(Misfit::WrongNumber);

@@ -9,7 +9,7 @@ use quorate_crypto::{
 
 use crate::hotstuff::block::{Block, BlockContent};
 use crate::hotstuff::certificate::{QuorumCertificate, TimeoutCertificate, Vote, VoteCertificate};
-use crate::hotstuff::leaders::Standing;
+use crate::hotstuff::leaders::Counted;
 use crate::hotstuff::message::{BlockProposal, Timeout};
 use crate::proposal::{Payload, Proposal};
 
@@ -72,10 +72,10 @@ pub fn batch(fill: u8) -> Proposal {
     Proposal { time: 1_000, payload: Payload::Batch(vec![Digest([fill; 32])]) }
 }
 
-/// A block of `view` on `parent`, which `justify` certifies; by the leader and with the standing that `counted` gives.
+/// A block of `view` on `parent`, which `justify` certifies; by the leader and with the standing that follow from `counted`.
 pub fn block_on(
     parent: &Block,
-    counted: &Standing,
+    counted: &Counted,
     view: u64,
     proposal: Proposal,
     justify: QuorumCertificate,
@@ -92,14 +92,14 @@ pub fn block_on(
 /// A block right after `parent`, while no leader has failed.
 pub fn child(parent: &Block, proposal: Proposal) -> Block {
     let justify = if parent.view == View(0) { QuorumCertificate::Genesis } else { certify(parent) };
-    block_on(parent, &Standing::default(), parent.view.0 + 1, proposal, justify, None)
+    block_on(parent, &Counted::default(), parent.view.0 + 1, proposal, justify, None)
 }
 
 /// A block on `parent` in a later view, after the view before it timed out with `justify` as everybody's highest QC.
 pub fn child_after_timeout(parent: &Block, view: u64, proposal: Proposal) -> Block {
     let justify = if parent.view == View(0) { QuorumCertificate::Genesis } else { certify(parent) };
     let timeout = timeout_certificate(view - 1, &[(0, &justify), (1, &justify), (2, &justify)]);
-    block_on(parent, &Standing::default(), view, proposal, justify, Some(timeout))
+    block_on(parent, &Counted::default(), view, proposal, justify, Some(timeout))
 }
 
 pub fn proposal_of(block: Block) -> BlockProposal {

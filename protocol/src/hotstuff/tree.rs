@@ -17,7 +17,7 @@ use quorate_crypto::mutant::{Mutant, alive};
 use quorate_crypto::{Digest, View};
 
 use crate::hotstuff::block::Block;
-use crate::hotstuff::leaders::Standing;
+use crate::hotstuff::leaders::Counted;
 
 /// Fetched blocks that are held before they reach one that is here. Who is further behind fetches a state.
 pub const ORPHANS_MAX: usize = 4096;
@@ -126,9 +126,9 @@ impl BlockTree {
         self.nodes.get(digest)?.settled.as_ref()
     }
 
-    /// The standing that the leaders of the views after block `digest` follow from.
-    pub fn counted(&self, digest: &Digest) -> Option<&Standing> {
-        self.settled(digest).map(|settled| &settled.standing)
+    /// What the leaders of the views after block `digest` follow from.
+    pub fn counted(&self, digest: &Digest) -> Option<Counted> {
+        self.settled(digest).map(|settled| Counted { view: settled.view, standing: settled.standing.clone() })
     }
 
     /// Whether the chain of `digest` orders something that the certificates inside it do not commit.
@@ -262,7 +262,7 @@ impl BlockTree {
     }
 
     /// Commits a block with its uncommitted ancestors and returns them, oldest first; nothing if it was committed before. What
-    /// is left of other branches can never be committed and is dropped: `abandoned` tells of it.
+    /// is left of other branches, orphans included, can never be committed and is dropped: `abandoned` tells of it.
     pub fn commit(&mut self, digest: &Digest) -> Result<Committing, CommitError> {
         if self.is_committed(digest) {
             return Ok(Committing::default());
@@ -283,6 +283,10 @@ impl BlockTree {
                 gone.push(*digest);
             }
         }
+        let over = self.committed.view;
+        self.orphans.retain(|_, orphan| orphan.view > over);
+        let orphans = &self.orphans;
+        self.waiting.retain(|(_, orphan)| orphans.contains_key(orphan));
         Ok(Committing { committed, abandoned: self.remove(gone) })
     }
 

@@ -1,5 +1,5 @@
 use super::*;
-use crate::hotstuff::leaders::Failure;
+use crate::hotstuff::leaders::{Counted, Failure};
 use crate::hotstuff::testing::{batch, chain, child, child_after_timeout, committee, timeout_certificate, verifier};
 use quorate_crypto::encoding::{decode, encode};
 use quorate_crypto::{Epoch, Incarnation, Signature, Verify as _};
@@ -44,7 +44,7 @@ fn golden_digest_of_a_block() {
         high_qc: justify.clone(),
     };
     let mut standing = Standing::default();
-    standing = standing.after(&Standing::default(), View(2), View(4), ReplicaId(0), &committee(4));
+    standing = standing.after(&Counted::default(), View(2), View(4), ReplicaId(0), &committee(4));
     assert_eq!(standing.failures(), [Failure { replica: ReplicaId(3), count: 1, out_until: View(19) }]);
     let block = Block::new(BlockContent {
         view: View(7),

@@ -28,7 +28,7 @@ fn a_view_has_one_vote_and_none_after_its_timeout() {
 fn a_block_rests_on_the_view_before_or_on_a_timeout_certificate_that_hides_nothing() {
     let chain = chain(4);
     assert!(is_justified(&chain[4]));
-    let gap = block_on(&chain[2], &Standing::default(), 4, batch(9), certify(&chain[2]), None);
+    let gap = block_on(&chain[2], &Counted::default(), 4, batch(9), certify(&chain[2]), None);
     assert!(!is_justified(&gap), "a gap without a TC");
     let after_timeout = child_after_timeout(&chain[2], 6, batch(9));
     assert!(is_justified(&after_timeout));
@@ -38,13 +38,13 @@ fn a_block_rests_on_the_view_before_or_on_a_timeout_certificate_that_hides_nothi
     // Somebody among the q knows a higher certificate than the block rests on.
     let (low, high) = (certify(&chain[2]), certify(&chain[3]));
     let names_higher = timeout_certificate(5, &[(0, &low), (1, &high), (2, &low)]);
-    let hiding = block_on(&chain[2], &Standing::default(), 6, batch(9), low.clone(), Some(names_higher.clone()));
+    let hiding = block_on(&chain[2], &Counted::default(), 6, batch(9), low.clone(), Some(names_higher.clone()));
     assert!(!is_justified(&hiding) && !may_vote(&hiding, &fresh()));
-    let honest = block_on(&chain[3], &Standing::default(), 6, batch(9), high.clone(), Some(names_higher));
+    let honest = block_on(&chain[3], &Counted::default(), 6, batch(9), high.clone(), Some(names_higher));
     assert!(is_justified(&honest));
     // A leader that knows more than all the TIMEOUTs of the TC may build on it.
     let names_low = timeout_certificate(5, &[(0, &low), (1, &low), (2, &low)]);
-    assert!(is_justified(&block_on(&chain[3], &Standing::default(), 6, batch(9), high, Some(names_low))));
+    assert!(is_justified(&block_on(&chain[3], &Counted::default(), 6, batch(9), high, Some(names_low))));
     let mut of_itself = chain[4].content().clone();
     of_itself.view = View(3);
     assert!(!is_justified(&of_itself), "a certificate of its own view");
@@ -126,7 +126,7 @@ fn f_plus_one_timeouts_are_joined_and_no_fewer() {
 fn a_block_fits_its_parent_by_number_leader_and_standing() {
     let committee = committee(4);
     let chain = chain(3);
-    let none = Standing::default();
+    let none = Counted::default();
     let good = child(&chain[3], batch(9));
     assert_eq!(fits(&good, &chain[3], &none, &committee), Ok(()));
     let null = child(&chain[3], Proposal::NULL);
@@ -144,8 +144,8 @@ fn a_block_fits_its_parent_by_number_leader_and_standing() {
     assert_eq!(blaming.standing.failures().len(), 1);
     assert_eq!(with(&|content| content.standing = blaming.standing.clone()), Err(Misfit::WrongStanding));
     // Whom the chain passes over does not lead.
-    let counted = blaming.standing.clone();
-    let passed_over = counted.failures()[0].replica;
+    let counted = Counted { view: blaming.view, standing: blaming.standing.clone() };
+    let passed_over = counted.standing.failures()[0].replica;
     let turn = (6..10).find(|view| none.leader(View(*view), &committee) == passed_over).expect("its turn");
     let mut content = block_on(&chain[3], &none, turn, batch(9), certify(&chain[3]), None).content().clone();
     content.standing = chain[3].standing.after(&counted, View(3), View(turn), passed_over, &committee);

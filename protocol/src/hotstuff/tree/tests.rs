@@ -64,6 +64,19 @@ fn what_is_missing_is_named_and_orphans_join_once_it_comes() {
 }
 
 #[test]
+fn orphans_that_came_too_late_go_with_the_commit_that_passes_them() {
+    let blocks = chain(4);
+    let stray = child(&child_after_timeout(&blocks[1], 3, batch(50)), batch(51));
+    let blocks = arcs(&blocks);
+    let mut tree = tree_of(&blocks);
+    assert!(matches!(tree.insert(Arc::new(stray)), Inserted::Lacks(_)));
+    tree.commit(&blocks[3].digest()).expect("held");
+    assert_eq!(tree.orphans(), 1, "of a later view");
+    tree.commit(&blocks[4].digest()).expect("held");
+    assert_eq!(tree.orphans(), 0);
+}
+
+#[test]
 fn orphans_are_bounded() {
     let mut tree = BlockTree::default();
     let chain = chain(2);
