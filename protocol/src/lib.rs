@@ -6,6 +6,7 @@
 //! | module | what it is |
 //! |---|---|
 //! | [`engine`] | the seam: input, step, the trait that PBFT and HotStuff implement |
+//! | [`foundation`] | what a replica stands on whichever protocol orders |
 //! | [`pbft`] | Practical Byzantine Fault Tolerance with signatures (Castro and Liskov 1999) |
 //! | [`hotstuff`] | two-phase HotStuff as Jolteon has it (Gelashvili and others 2021) |
 //! | [`pending`], [`bodies`], [`throughput`] | requests admitted and waiting; request bodies held; how many fit |
@@ -21,6 +22,7 @@ pub mod client;
 pub mod engine;
 pub mod evidence;
 pub mod execution;
+pub mod foundation;
 pub mod hotstuff;
 pub mod message;
 pub mod parameters;
