@@ -10,6 +10,7 @@ use quorate_crypto::{
 };
 use thiserror::Error;
 
+use crate::hotstuff::message::BlockProposal;
 use crate::message::{MessageError, PrePrepare};
 use crate::pbft::safety::{self, NewViewError};
 use crate::pbft::view_change_message::{NewView, ViewChange};
@@ -31,6 +32,8 @@ pub enum Evidence {
     WrongNewView(NewView, Vec<ViewChange>),
     /// A proposal that names a request whose client signature does not hold.
     InvalidRequest(PrePrepare, Box<Request>),
+    /// A HotStuff block that names a request whose client signature does not hold.
+    InvalidBlockRequest(Box<BlockProposal>, Box<Request>),
 }
 
 /// What a piece of evidence proves.
@@ -182,9 +185,15 @@ impl Evidence {
             {
                 convict(&pre_prepare.signed, "invalid-request")
             }
-            Evidence::HiddenCommit(..) | Evidence::AgainstOwnNewView(..) | Evidence::InvalidRequest(..) => {
-                Err(EvidenceError::NoContradiction)
+            Evidence::InvalidBlockRequest(proposal, request)
+                if proposal.block.proposal.requests().contains(&request.digest()) =>
+            {
+                convict(&proposal.signed, "invalid-request")
             }
+            Evidence::HiddenCommit(..)
+            | Evidence::AgainstOwnNewView(..)
+            | Evidence::InvalidRequest(..)
+            | Evidence::InvalidBlockRequest(..) => Err(EvidenceError::NoContradiction),
         }
     }
 
@@ -223,6 +232,11 @@ impl Evidence {
                 }
                 pre_prepare.signed.claims(committee, &(), claims)?;
             }
+            Evidence::InvalidBlockRequest(proposal, _) => {
+                // The author's own signature convicts; the certificates inside need not hold.
+                proposal.check_form(committee)?;
+                proposal.signed.claims(committee, &(), claims)?;
+            }
         }
         Ok(())
     }
@@ -235,7 +249,7 @@ impl Evidence {
         if !verifier.check(&claims) {
             return Err(EvidenceError::Message(quorate_crypto::verified::BadSignature.into()));
         }
-        if let Evidence::InvalidRequest(_, request) = self {
+        if let Evidence::InvalidRequest(_, request) | Evidence::InvalidBlockRequest(_, request) = self {
             let mut claims = Vec::new();
             let shape: Result<(), RequestError> = request.claims(committee, &(), &mut claims);
             if shape.is_ok() && verifier.check(&claims) {
@@ -253,6 +267,7 @@ impl Evidence {
             Evidence::AgainstOwnNewView(pre_prepare, new_view) => (pre_prepare, Some(&new_view.signed)),
             Evidence::WrongNewView(new_view, _) => (&new_view.signed, None),
             Evidence::InvalidRequest(pre_prepare, _) => (&pre_prepare.signed, None),
+            Evidence::InvalidBlockRequest(proposal, _) => (&proposal.signed, None),
         }
     }
 
@@ -280,6 +295,7 @@ impl Evidence {
             Evidence::AgainstOwnNewView(pre_prepare, _) => (2, part(pre_prepare)),
             Evidence::WrongNewView(new_view, _) => (3, part(&new_view.signed)),
             Evidence::InvalidRequest(pre_prepare, _) => (4, part(&pre_prepare.signed)),
+            Evidence::InvalidBlockRequest(proposal, _) => (5, part(&proposal.signed)),
         };
         Digest::of(
             quorate_crypto::Domain::Fingerprint,

@@ -6,7 +6,9 @@
 //! | module | what it is |
 //! |---|---|
 //! | [`engine`] | the seam: input, step, the trait that PBFT and HotStuff implement |
+//! | [`foundation`] | what a replica stands on whichever protocol orders |
 //! | [`pbft`] | Practical Byzantine Fault Tolerance with signatures (Castro and Liskov 1999) |
+//! | [`hotstuff`] | two-phase HotStuff as Jolteon has it (Gelashvili and others 2021) |
 //! | [`pending`], [`bodies`], [`throughput`] | requests admitted and waiting; request bodies held; how many fit |
 //! | [`checkpoint`], [`transfer`] | stable checkpoints; fetching a certified state |
 //! | [`evidence`] | signed contradictions and their offline check |
@@ -20,6 +22,8 @@ pub mod client;
 pub mod engine;
 pub mod evidence;
 pub mod execution;
+pub mod foundation;
+pub mod hotstuff;
 pub mod message;
 pub mod parameters;
 pub mod pbft;

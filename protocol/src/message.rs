@@ -20,6 +20,7 @@ use quorate_crypto::{
 };
 use thiserror::Error;
 
+use crate::hotstuff::block::BlockError;
 use crate::pbft::safety::{NewViewError, ProofError};
 use crate::pbft::view_change_message::{NewView, ViewChange};
 use crate::proposal::Proposal;
@@ -216,6 +217,9 @@ pub enum MessageError {
     /// A NEW-VIEW does not hold.
     #[error(transparent)]
     NewView(#[from] NewViewError),
+    /// A block could not be one.
+    #[error(transparent)]
+    Block(#[from] BlockError),
     /// A signature does not verify.
     #[error(transparent)]
     BadSignature(#[from] BadSignature),

@@ -57,6 +57,21 @@ fn one_place_two_contents_in_any_incarnations() {
             StatementBody::Proposal { view: View(4), block: Digest([2; 32]) },
             "two-proposals",
         ),
+        (
+            StatementBody::BlockVote { view: View(4), block: Digest([1; 32]), parent_view: View(3) },
+            StatementBody::BlockVote { view: View(4), block: Digest([2; 32]), parent_view: View(3) },
+            "two-block-votes",
+        ),
+        (
+            StatementBody::BlockVote { view: View(4), block: Digest([1; 32]), parent_view: View(3) },
+            StatementBody::BlockVote { view: View(4), block: Digest([1; 32]), parent_view: View(2) },
+            "two-block-votes",
+        ),
+        (
+            StatementBody::Timeout { view: View(4), high_view: View(3) },
+            StatementBody::Timeout { view: View(4), high_view: View(2) },
+            "two-timeouts",
+        ),
     ];
     for (first, second, kind) in pairs {
         for incarnation in [0, 1] {
@@ -154,4 +169,49 @@ fn evidence_survives_its_encoding_and_no_flipped_byte_does() {
             assert!(convicts(&doctored).is_err(), "byte {index}");
         }
     }
+}
+
+/// A block convicts its author alone if it names a request that no client signed; whoever hands the request on is not meant.
+#[test]
+fn a_block_with_an_invalid_request_convicts_its_author() {
+    use crate::hotstuff::testing::{chain, proposal_of};
+    use crate::proposal::{Payload, Proposal};
+    use crate::request::{Operation, RequestContent, SessionId};
+    let client = SecretKey::from_seed(&[99; 32]);
+    let valid = RequestContent {
+        client: client.public_key(),
+        session: SessionId([1; 16]),
+        number: 1,
+        acknowledged_below: 1,
+        valid_until: 9,
+        operations: vec![Operation { service: 1, bytes: vec![1] }],
+    }
+    .sign(ClusterId(Digest([7; 32])), &client);
+    let mut signature = *valid.signature();
+    signature.0[3] ^= 1;
+    let forged = Request::from_parts(valid.content().clone(), signature);
+    let proposing = |request: &Request| {
+        let mut content = chain(1)[1].content().clone();
+        content.proposal = Proposal { time: 1, payload: Payload::Batch(vec![request.digest()]) };
+        Box::new(proposal_of(crate::hotstuff::block::Block::new(content)))
+    };
+    let conviction = convicts(&Evidence::InvalidBlockRequest(proposing(&forged), Box::new(forged.clone())));
+    assert_eq!(
+        conviction.map(|conviction| (conviction.accused, conviction.kind)),
+        Ok((ReplicaId(1), "invalid-request"))
+    );
+    assert!(convicts(&Evidence::InvalidBlockRequest(proposing(&valid), Box::new(valid.clone()))).is_err());
+    assert!(
+        convicts(&Evidence::InvalidBlockRequest(proposing(&valid), Box::new(forged.clone()))).is_err(),
+        "not named"
+    );
+    let mut framed = proposing(&forged);
+    framed.signed.signature.0[1] ^= 1;
+    assert!(convicts(&Evidence::InvalidBlockRequest(framed, Box::new(forged.clone()))).is_err());
+    let mut exchanged = proposing(&valid);
+    exchanged.block = proposing(&forged).block;
+    assert!(
+        convicts(&Evidence::InvalidBlockRequest(exchanged, Box::new(forged))).is_err(),
+        "another block than was signed"
+    );
 }

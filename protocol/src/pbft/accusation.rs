@@ -1,9 +1,8 @@
-//! Finding signed contradictions. Every find is checked as an outsider would check it before it is reported, so an honest
-//! replica never publishes evidence that does not convict.
+//! Finding signed contradictions between what PBFT's messages say.
 
 use quorate_crypto::{Signed, Statement, StatementBody};
 
-use crate::evidence::{Evidence, contradict, hides_commit};
+use crate::evidence::{Evidence, hides_commit};
 use crate::message::{PrePrepare, Prepare};
 use crate::pbft::Replica;
 use crate::pbft::slot::ballot_of;
@@ -11,26 +10,6 @@ use crate::pbft::view_change_message::{NewView, ViewChange};
 use crate::request::Request;
 
 impl Replica {
-    fn accuse(&mut self, evidence: Evidence) {
-        let (author, offence) = (evidence.author(), evidence.offence());
-        if !self.convictions.is_news(author, &offence) {
-            return;
-        }
-        let window = self.parameters().window;
-        if evidence.verify(self.committee(), window, &self.setup.verifier).is_ok() {
-            self.convictions.note(author, evidence.life(), offence);
-            self.out.evidence.push(evidence);
-        }
-    }
-
-    fn accuse_pair(&mut self, held: Option<Signed>, now: &Signed) {
-        if let Some(held) = held
-            && contradict(&held, now).is_some()
-        {
-            self.accuse(Evidence::Contradiction(held, *now));
-        }
-    }
-
     /// A PRE-PREPARE against the one accepted, against those PREPAREs carry along, and against the author's NEW-VIEW.
     pub(super) fn check_pre_prepare(&mut self, signed: &Signed) {
         let Some(ballot) = ballot_of(signed.body()).copied() else { return };
@@ -44,9 +23,9 @@ impl Replica {
             .filter(|prepare| ballot_of(prepare.signed.body()).is_some_and(|other| other.digest != ballot.digest))
             .filter_map(|prepare| primary_half(prepare, signed))
             .collect();
-        self.accuse_pair(held, signed);
+        self.foundation.accuse_pair(held, signed);
         for other in others {
-            self.accuse_pair(Some(other), signed);
+            self.foundation.accuse_pair(Some(other), signed);
         }
         self.check_against_new_view(signed);
     }
@@ -59,7 +38,7 @@ impl Replica {
             .filter(|kept| crate::evidence::against_own_new_view(signed, &kept.new_view))
             .map(|kept| kept.new_view.clone());
         if let Some(new_view) = against {
-            self.accuse(Evidence::AgainstOwnNewView(*signed, new_view));
+            self.foundation.accuse(Evidence::AgainstOwnNewView(*signed, new_view));
         }
     }
 
@@ -67,13 +46,13 @@ impl Replica {
     /// PRE-PREPARE accepted here: both halves of an equivocation.
     pub(super) fn check_prepare(&mut self, prepare: &Prepare) {
         let Some(ballot) = ballot_of(prepare.signed.body()).copied() else { return };
-        let primary = self.committee().primary(ballot.view);
+        let primary = self.foundation.committee().primary(ballot.view);
         let Some(round) = self.slots.get(&ballot.seq).and_then(|slot| slot.rounds.get(&ballot.view)) else { return };
         let earlier = round.prepares.get(&prepare.signed.signer()).map(|held| held.signed);
         if let Some(earlier) = earlier {
             // Only the first PREPARE of an author counts and is looked at closely: the primary's signature it carries is
             // not verified, and checking forged ones without end would cost this thread its time.
-            return self.accuse_pair(Some(earlier), &prepare.signed);
+            return self.foundation.accuse_pair(Some(earlier), &prepare.signed);
         }
         let accepted = round.pre_prepare.or_else(|| {
             let other = round
@@ -92,7 +71,7 @@ impl Replica {
             && ballot_of(accepted.body()).is_some_and(|held| held.digest != ballot.digest)
             && let Some(half) = primary_half(prepare, &accepted)
         {
-            self.accuse_pair(Some(accepted), &half);
+            self.foundation.accuse_pair(Some(accepted), &half);
         }
     }
 
@@ -104,23 +83,16 @@ impl Replica {
             .and_then(|slot| slot.rounds.get(&ballot.view))
             .and_then(|round| round.commits.get(&signed.signer()))
             .copied();
-        self.accuse_pair(held, signed);
+        self.foundation.accuse_pair(held, signed);
         let hidden = self.view_changes.get(&signed.signer()).filter(|message| hides_commit(signed, message)).cloned();
         if let Some(view_change) = hidden {
-            self.accuse(Evidence::HiddenCommit(*signed, view_change));
-        }
-    }
-
-    pub(super) fn check_checkpoint(&mut self, signed: &Signed) {
-        if let StatementBody::Checkpoint { seq, .. } = signed.body() {
-            let held = self.checkpoints.vote(*seq, signed.signer()).copied();
-            self.accuse_pair(held, signed);
+            self.foundation.accuse(Evidence::HiddenCommit(*signed, view_change));
         }
     }
 
     pub(super) fn check_view_change(&mut self, message: &ViewChange) {
         let held = self.view_changes.get(&message.author()).map(|held| held.signed);
-        self.accuse_pair(held, &message.signed);
+        self.foundation.accuse_pair(held, &message.signed);
         let hidden: Vec<Signed> = self
             .slots
             .values()
@@ -130,25 +102,25 @@ impl Replica {
             .copied()
             .collect();
         for commit in hidden {
-            self.accuse(Evidence::HiddenCommit(commit, message.clone()));
+            self.foundation.accuse(Evidence::HiddenCommit(commit, message.clone()));
         }
     }
 
     pub(super) fn check_new_view(&mut self, message: &NewView) {
         let kept = self.new_views.get(&message.view()).map(|kept| kept.new_view.signed);
         let awaited = self.awaited.get(&message.author()).map(|awaited| awaited.new_view.signed);
-        self.accuse_pair(kept, &message.signed);
-        self.accuse_pair(awaited, &message.signed);
+        self.foundation.accuse_pair(kept, &message.signed);
+        self.foundation.accuse_pair(awaited, &message.signed);
     }
 
     pub(super) fn accuse_new_view(&mut self, new_view: NewView, view_changes: Vec<ViewChange>) {
-        self.accuse(Evidence::WrongNewView(new_view, view_changes));
+        self.foundation.accuse(Evidence::WrongNewView(new_view, view_changes));
     }
 
     /// A body whose client signature does not hold: whoever proposed it is guilty, whoever sent it is not.
     pub(super) fn handle_invalid_request(&mut self, request: Request) {
         let digest = request.digest();
-        if !self.bodies.is_wanted(&digest) {
+        if !self.foundation.bodies.is_wanted(&digest) {
             return;
         }
         let guilty = self.slots.values().find_map(|slot| {
@@ -159,7 +131,7 @@ impl Replica {
             })
         });
         if let Some(pre_prepare) = guilty {
-            self.accuse(Evidence::InvalidRequest(pre_prepare, Box::new(request)));
+            self.foundation.accuse(Evidence::InvalidRequest(pre_prepare, Box::new(request)));
         }
     }
 }

@@ -1,82 +1,51 @@
-//! CHECKPOINT, stable certificates, cutting the log (Castro and Liskov 1999, section 4.3).
+//! What follows from stable certificates: garbage collection, cutting the log (Castro and Liskov 1999, section 4.3).
 
 use quorate_crypto::mutant::{Mutant, alive};
-use quorate_crypto::{Certificate, Digest, Seq, Signed, StatementBody};
+use quorate_crypto::{Certificate, Digest, Seq, Signed};
 
 use crate::checkpoint::parts;
-use crate::engine::{Halt, Now, Recipients, RecordIndex};
-use crate::message::Message;
+use crate::engine::{Now, RecordIndex};
+use crate::foundation::Stored;
 use crate::pbft::Replica;
 use crate::record::Record;
 use crate::state::Snapshot;
 
 impl Replica {
     pub(super) fn handle_checkpoint(&mut self, now: Now, signed: Signed) {
-        let Some((seq, _)) = parts(signed.body()) else { return };
-        if signed.signer() == self.id()
-            || seq.0 % self.parameters().checkpoint_interval != 0
-            || !self.in_look_ahead(seq)
-        {
-            return;
-        }
-        self.check_checkpoint(&signed);
-        if !self.vote_counts(&signed.statement, seq) {
-            return;
-        }
-        let committee = std::sync::Arc::clone(&self.setup.committee);
-        if let Some(certificate) = self.checkpoints.add(signed, &committee) {
+        if let Some(certificate) = self.foundation.take_checkpoint(signed) {
             self.adopt_stable(now, certificate);
         }
-    }
-
-    pub(super) fn handle_stable(&mut self, now: Now, certificate: Certificate) {
-        self.adopt_stable(now, certificate);
     }
 
     /// The snapshot is durable: vouch for it (protocol.md, Durable before sent).
     pub(super) fn handle_checkpoint_stored(&mut self, now: Now, snapshot: Snapshot, root: Digest) {
         let seq = snapshot.seq;
-        let stable = self.stable();
-        self.transfer.hold(now, snapshot, stable);
-        if seq == self.stable() && root != self.checkpoints.stable_digest() {
-            let certified = self.checkpoints.stable_digest();
-            return self.halt(Halt::Diverged { seq, own: root, certified });
-        }
-        if let Some(own) = self.checkpoints.own(seq) {
-            if let Some((_, before)) = parts(own.body()).filter(|(_, before)| *before != root) {
-                self.halt(Halt::Diverged { seq, own: root, certified: before });
+        match self.foundation.checkpoint_stored(now, snapshot, root) {
+            Stored::Settled => {}
+            Stored::Vouched(certificate) => self.after_vouching(now, seq, certificate),
+            Stored::NoVote => {
+                self.check_attempt();
+                if seq == self.foundation.stable() && !self.foundation.halted {
+                    self.cut_log();
+                }
             }
-            return;
         }
-        if !self.may_sign_about(seq) {
-            self.check_attempt();
-            if seq == self.stable() && !self.halted {
-                self.cut_log();
-            }
-            return;
-        }
-        self.vouch(now, seq, root);
     }
 
-    /// Signs a CHECKPOINT for a snapshot that is durable.
-    fn vouch(&mut self, now: Now, seq: Seq, root: Digest) {
-        let signed = self.sign(StatementBody::Checkpoint { seq, digest: root });
-        let record = self.record(Record::Checkpoint(signed));
-        self.send(Recipients::Others, Message::Checkpoint(signed), Some(record));
-        self.checkpoints.add_own(seq, signed);
-        if let Some(certificate) = self.checkpoints.certificate_at(seq, self.committee()) {
+    fn after_vouching(&mut self, now: Now, seq: Seq, certificate: Option<Certificate>) {
+        if let Some(certificate) = certificate {
             self.adopt_stable(now, certificate);
-        } else if seq == self.stable() {
+        } else if seq == self.foundation.stable() {
             self.cut_log();
         }
     }
 
-    /// Vouches for snapshots above the stable checkpoint that became durable while this replica had no vote: without it
-    /// they might never become stable.
+    /// Vouches for snapshots above the stable checkpoint that became durable while this replica had no vote.
     pub(super) fn vouch_for_held(&mut self, now: Now) {
-        for (seq, root) in self.transfer.roots_above(self.stable()) {
-            if !self.halted && seq > self.stable() && self.checkpoints.own(seq).is_none() && self.may_sign_about(seq) {
-                self.vouch(now, seq, root);
+        for (seq, root) in self.foundation.transfer.roots_above(self.foundation.stable()) {
+            if self.foundation.owes_checkpoint(seq) {
+                let certificate = self.foundation.vouch(seq, root);
+                self.after_vouching(now, seq, certificate);
             }
         }
     }
@@ -91,42 +60,28 @@ impl Replica {
     /// Makes a verified certificate the low watermark, if it is newer, and acts on it no further: who is about to enter a
     /// view signs nothing more in the one it leaves, since what it signed before is what it was judged by.
     pub(super) fn take_stable(&mut self, certificate: Certificate) -> bool {
-        let Some((seq, digest)) = parts(&certificate.body) else { return false };
-        if seq <= self.stable() {
+        let Some((seq, _)) = parts(&certificate.body) else { return false };
+        if !self.foundation.stabilise(certificate) {
             return false;
         }
-        if let Some((_, own)) = self.checkpoints.own(seq).and_then(|signed| parts(signed.body()))
-            && own != digest
-        {
-            self.halt(Halt::Diverged { seq, own, certified: digest });
-            return false;
-        }
-        self.record(Record::Stable(certificate.clone()));
-        self.checkpoints.stabilise(certificate);
         self.collect_garbage();
         self.next_seq = self.next_seq.max(seq.next());
         self.check_attempt();
-        let held = self.is_rejoining() && self.transfer.at(seq).is_some();
-        if self.checkpoints.own(seq).is_some() || held {
+        if self.foundation.may_cut(seq) {
             self.cut_log();
         }
         true
     }
 
     /// Forgets what lies below the stable checkpoint before the newest: NEW-VIEWs and commit certificates are kept until
-    /// the second stable checkpoint after them. A replica that is behind keeps what it still needs, within L; what is
-    /// handed to execution is kept until it has executed, since its slot says which pending requests end with it.
+    /// the second stable checkpoint after them.
     pub(super) fn collect_garbage(&mut self) {
-        let previous = self.checkpoints.previous_seq();
-        let floor =
-            if self.executed < self.delivered { 0 } else { self.stable().0.saturating_sub(self.parameters().window) };
-        let keep_above = previous.min(self.executed).max(Seq(floor));
-        let gone: Vec<Seq> = self.slots.range(..=keep_above).map(|(seq, _)| *seq).collect();
+        let forgettable = self.foundation.forget_old();
+        let gone: Vec<Seq> = self.slots.range(..=forgettable).map(|(seq, _)| *seq).collect();
         for seq in gone {
             self.drop_slot(seq);
         }
-        self.own_executed = self.own_executed.split_off(&keep_above.next());
-        let view = self.view;
+        let (view, previous) = (self.view, self.foundation.checkpoints.previous_seq());
         self.new_views.retain(|kept_view, kept| *kept_view == view || kept.stable >= previous);
     }
 
@@ -137,16 +92,15 @@ impl Replica {
         let lowest = self.slots.values().filter_map(|slot| slot.first_record).min();
         let lowest = lowest.filter(|_| !alive(Mutant::CutsTooMuch));
         let cut = lowest.map_or(base, |lowest| lowest.min(base));
-        self.bodies.forget_records_below(cut);
-        self.out.cut = Some(cut);
+        self.foundation.cut(cut);
     }
 
     /// Writes anew what a restart needs besides the slots.
     pub(super) fn record_base(&mut self) -> RecordIndex {
-        let base = self.record(Record::Base {
+        let base = self.foundation.record(Record::Base {
             view: self.view,
             entered: self.entered,
-            stable: self.checkpoints.stable().cloned(),
+            stable: self.foundation.checkpoints.stable().cloned(),
             view_change: self.own_view_change.clone(),
             // The newest is all a restart needs; a record of many would be too large to be read back.
             new_views: self
@@ -156,10 +110,10 @@ impl Replica {
                 .map(|kept| (kept.new_view.clone(), kept.view_changes.clone()))
                 .into_iter()
                 .collect(),
-            checkpoints: self.checkpoints.all_own().copied().collect(),
-            executed: self.own_executed.values().copied().collect(),
+            checkpoints: self.foundation.checkpoints.all_own().copied().collect(),
+            executed: self.foundation.own_executed.values().copied().collect(),
         });
-        self.record_life();
+        self.foundation.record_life();
         if self.own_view_change.is_some() {
             self.own_view_change_record = Some(base);
         }

@@ -2,9 +2,10 @@
 //! not the newest finds out (protocol.md, Restart and lost logs).
 
 use quorate_crypto::statement::Ballot;
-use quorate_crypto::{Certificate, ReplicaId, Signed, Statement, StatementBody, View};
+use quorate_crypto::{ReplicaId, Signed, Statement, StatementBody, View};
 
 use crate::engine::{Now, Recipients};
+use crate::foundation::said_by;
 use crate::message::{Message, STATUS_SLOTS_MAX};
 use crate::pbft::Replica;
 use crate::pbft::slot::ballot_of;
@@ -15,7 +16,7 @@ const HANDED_BACK: usize = 32;
 impl Replica {
     /// On every new link peers hand back the newest statements they hold that the other side signed.
     pub(super) fn handle_link_up(&mut self, now: Now, peer: ReplicaId) {
-        if !self.peers.contains_key(&peer) {
+        if !self.foundation.is_peer(peer) {
             return;
         }
         let mut statements: Vec<Signed> = Vec::new();
@@ -38,30 +39,25 @@ impl Replica {
         statements.extend(self.view_changes.get(&peer).map(|message| message.signed));
         let opened = self.new_views.values().rev().map(|kept| kept.new_view.signed);
         statements.extend(opened.into_iter().find(|signed| signed.signer() == peer));
-        statements.extend(self.checkpoints.newest_vote(peer));
-        statements.extend(self.checkpoints.stable().and_then(|certificate| said_by(peer, certificate)));
+        statements.extend(self.foundation.checkpoints_of(peer));
         if !statements.is_empty() {
-            self.send(Recipients::One(peer), Message::YourStatements(statements), None);
+            self.foundation.send(Recipients::One(peer), Message::YourStatements(statements), None);
         }
-        self.next_status = now.monotonic;
+        self.foundation.next_status = now.monotonic;
         self.tend_status(now);
     }
 
     /// A statement of its own that the log lacks, above the stable checkpoint or of a later view: the log is not the
     /// newest, and a replica that cannot know what it signed must not sign: it rejoins.
     pub(super) fn handle_own_statements(&mut self, now: Now, statements: &[Signed]) {
-        if !self.is_rejoining() && statements.iter().any(|signed| self.lacks_own(&signed.statement)) {
+        if !self.foundation.is_rejoining() && statements.iter().any(|signed| self.lacks_own(&signed.statement)) {
             self.begin_rejoin(now);
         }
     }
 
     fn lacks_own(&self, statement: &Statement) -> bool {
-        if statement.signer != self.id() || statement.incarnation < self.setup.incarnation {
-            return false;
-        }
-        if statement.incarnation > self.setup.incarnation {
-            // Of a life after this one.
-            return true;
+        if let Some(lacks) = self.foundation.lacks_own(statement) {
+            return lacks;
         }
         match &statement.body {
             StatementBody::PrePrepare(ballot) | StatementBody::Prepare(ballot) | StatementBody::Commit(ballot) => {
@@ -73,10 +69,9 @@ impl Replica {
                 .as_ref()
                 .is_none_or(|own| own.view() < *view || (own.view() == *view && own.digest() != *body)),
             StatementBody::NewView { view, .. } => {
-                let kept = self.new_views.get(view).filter(|kept| kept.new_view.author() == self.id());
+                let kept = self.new_views.get(view).filter(|kept| kept.new_view.author() == self.foundation.id());
                 kept.map_or(*view >= self.view, |kept| kept.new_view.signed.body() != &statement.body)
             }
-            StatementBody::Checkpoint { seq, .. } => *seq > self.stable() && self.checkpoints.own(*seq).is_none(),
             _ => false,
         }
     }
@@ -85,7 +80,7 @@ impl Replica {
         if ballot.view > self.view || (ballot.view == self.view && !self.entered && self.view > View(0)) {
             return true;
         }
-        if ballot.seq <= self.stable() {
+        if ballot.seq <= self.foundation.stable() {
             return false;
         }
         let slot = self.slots.get(&ballot.seq);
@@ -98,14 +93,9 @@ impl Replica {
         let round = slot.and_then(|slot| slot.rounds.get(&ballot.view));
         let own = round.and_then(|round| match body {
             StatementBody::PrePrepare(_) => round.pre_prepare,
-            StatementBody::Prepare(_) => round.prepares.get(&self.id()).map(|prepare| prepare.signed),
-            _ => round.commits.get(&self.id()).copied(),
+            StatementBody::Prepare(_) => round.prepares.get(&self.foundation.id()).map(|prepare| prepare.signed),
+            _ => round.commits.get(&self.foundation.id()).copied(),
         });
         own.is_none_or(|own| ballot_of(own.body()) != Some(ballot))
     }
-}
-
-/// What a replica said as one of those who made a certificate.
-fn said_by(replica: ReplicaId, certificate: &Certificate) -> Option<Signed> {
-    certificate.statements().find(|signed| signed.signer() == replica)
 }

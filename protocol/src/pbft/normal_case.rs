@@ -1,87 +1,27 @@
-//! The normal case: admission, batches, PRE-PREPARE, PREPARE, COMMIT, delivery (Castro and Liskov 1999, section 4.2).
-
-use std::sync::Arc;
+//! The normal case: batches, PRE-PREPARE, PREPARE, COMMIT, delivery (Castro and Liskov 1999, section 4.2).
 
 use quorate_crypto::mutant::{Mutant, alive};
 use quorate_crypto::statement::Ballot;
-use quorate_crypto::{Certificate, Digest, ReplicaId, Seq, Signed, StatementBody, Verified, View};
+use quorate_crypto::{Certificate, Digest, Seq, Signed, StatementBody, View};
 
-use crate::engine::{Busy, Decided, Halt, Now, Recipients, RecordIndex, RequestNumber};
+use crate::engine::{Now, Recipients};
 use crate::message::{Committed, Message, PrePrepare, Prepare};
 use crate::pbft::Replica;
 use crate::pbft::safety;
 use crate::pbft::slot::{PreparedCertificate, Round, ballot_of};
-use crate::pending::Admission;
 use crate::proposal::{Payload, Proposal};
 use crate::record::Record;
-use crate::rejoin::rejoin_statement;
-use crate::request::Request;
 
 /// A fetch waits this long at first: the client has most likely sent the body already.
 const FETCH_PATIENCE: u64 = 3_000;
 /// So many requests that wait are a batch of their own beside one under way, however large that is: what a batch costs by
 /// itself is little by then, and a primary that waits for a large one to end, and executes it first, looks slow.
 const BATCH_AMPLE: usize = 48;
-/// Requests a batch may always hold.
-pub(super) const BATCH_LEAST: usize = 16;
-
-fn number_of(request: &Request) -> RequestNumber {
-    let content = request.content();
-    RequestNumber { client: content.client, session: content.session, number: content.number }
-}
 
 impl Replica {
-    pub(super) fn handle_requests(&mut self, now: Now, from: Option<ReplicaId>, requests: Vec<Verified<Request>>) {
-        let room = self.room();
-        for request in requests {
-            let digest = request.digest();
-            let wanted = self.bodies.is_wanted(&digest);
-            self.bodies_came |= wanted;
-            // Who only follows has no use for requests that nobody ordered yet.
-            let too_early =
-                rejoin_statement(&request).is_some_and(|statement| !self.admits_rejoin(now, &statement, digest));
-            if !wanted && (too_early || self.is_rejoining()) {
-                continue;
-            }
-            let number = number_of(&request);
-            match self.pending.admission(&digest, &number.client, request.weight(), room) {
-                // Fetched for a vote or a decision: who sent it has it pending, or it was decided.
-                _ if wanted && from.is_some() => self.bodies.insert(digest, request, false),
-                Admission::Known => {}
-                Admission::Busy if wanted => self.bodies.insert(digest, request, false),
-                Admission::Busy => {
-                    if let Some(peer) = from.filter(|peer| self.pending.may_vouch(*peer)) {
-                        let weight = request.weight();
-                        self.bodies.insert(digest, request, true);
-                        self.pending.admit_for(peer, digest, number, weight, now.monotonic);
-                    } else if from.is_none() {
-                        let retry_after = self.retry_after();
-                        self.out.busy.push(Busy { request: digest, client: number.client, retry_after });
-                    }
-                }
-                // A client's own copy is pending even when a proposal named it before it came: the proposal may never
-                // be decided, and the request must not be forgotten with it.
-                Admission::Admit => {
-                    // A body that a slot names already is on its way to execution; no timer runs for it twice.
-                    let weight = request.weight();
-                    let named = self.bodies.is_named(&digest);
-                    self.bodies.insert(digest, request, true);
-                    self.pending.admit(digest, number, weight, now.monotonic);
-                    if named {
-                        self.pending.proposed(&digest);
-                    }
-                }
-            }
-            if let Some(peer) = from.filter(|_| self.leads()) {
-                self.pending.urge(peer, &digest);
-            }
-        }
-    }
-
-    /// Looks once a turn at what the bodies that came make possible: a batch of a thousand bodies that come one by one
-    /// must not cost a thousand looks at a thousand bodies.
+    /// Looks at what the bodies that came in this turn make possible.
     pub(super) fn use_new_bodies(&mut self, now: Now) {
-        if std::mem::take(&mut self.bodies_came) {
+        if self.foundation.take_bodies_came() {
             self.advance_all(now);
             self.try_new_view(now);
         }
@@ -92,58 +32,54 @@ impl Replica {
     /// a quarter of the view timeout at most, by measurement: what backups' timers run on is proposed next, and must not
     /// wait behind a pipeline longer than their patience.
     pub(super) fn propose(&mut self, now: Now) {
-        let in_flight_max = self.throughput.within(self.parameters().view_timeout / 4).max(2 * BATCH_LEAST);
-        let batch_max = self.parameters().batch_requests_max.min(in_flight_max / 2);
-        let batch_bytes_max = self.parameters().batch_bytes_max;
-        let bytes_max = self.byte_throughput.within(self.parameters().view_timeout / 4).max(2 * batch_bytes_max);
+        let (in_flight, batch_max) = (self.foundation.room_in_flight(), self.foundation.room_in_batch());
         while self.entered && self.leads() && self.may_assign() && self.in_window(self.next_seq) {
-            let undecided = self.next_seq.0 - 1 - self.delivered.0.min(self.next_seq.0 - 1);
-            if undecided >= self.parameters().pipeline_depth {
+            let undecided = self.next_seq.0 - 1 - self.foundation.delivered.0.min(self.next_seq.0 - 1);
+            if undecided >= self.foundation.parameters().pipeline_depth {
                 return;
             }
-            let waiting = self.pending.unproposed();
+            let waiting = self.foundation.pending.unproposed();
             if waiting == 0 && self.fill_target().is_some_and(|target| self.next_seq <= target) {
                 self.assign(now, Proposal::NULL);
                 continue;
             }
-            let overdue = self.deadline_is_due(now) && undecided == 0;
+            let overdue = self.foundation.deadline_is_due(now) && undecided == 0;
             if waiting == 0 && !overdue {
                 return;
             }
-            let enough = self.last_batch.min(batch_max).div_ceil(2).min(BATCH_AMPLE);
+            let enough = self.last_batch.min(batch_max.requests).div_ceil(2).min(BATCH_AMPLE);
             if undecided > 0 && waiting < enough {
                 return;
             }
-            if undecided > 0 && self.undecided_requests() + waiting.min(batch_max) > in_flight_max {
+            if undecided > 0 && self.undecided_requests() + waiting.min(batch_max.requests) > in_flight.requests {
                 return;
             }
-            if undecided > 0 && self.undecided_bytes() + batch_bytes_max > bytes_max {
+            if undecided > 0 && self.undecided_bytes() + batch_max.bytes > in_flight.bytes {
                 return;
             }
-            let batch = self.pending.take_batch(batch_max, batch_bytes_max);
+            let batch = self.foundation.pending.take_batch(batch_max.requests, batch_max.bytes);
             self.last_batch = batch.len().max(1);
             self.propose_batch(now, batch);
         }
     }
 
     fn propose_batch(&mut self, now: Now, batch: Vec<Digest>) {
-        self.last_time = self.last_time.max(now.wall);
+        let time = self.foundation.next_time(now);
         self.send_scarce(now, &batch);
-        self.assign(now, Proposal { time: self.last_time, payload: Payload::Batch(batch) });
+        self.assign(now, Proposal { time, payload: Payload::Batch(batch) });
     }
 
     /// Assigns the next number to `proposal`.
     fn assign(&mut self, now: Now, proposal: Proposal) {
         let seq = self.next_seq;
-        let own_bytes =
-            proposal.requests().iter().filter_map(|digest| self.bodies.get(digest)).map(|body| body.weight()).sum();
+        let own_bytes = self.foundation.weight(&proposal);
         self.next_seq = seq.next();
         let ballot = Ballot { view: self.view, seq, digest: proposal.digest() };
-        let signed = self.sign(StatementBody::PrePrepare(ballot));
+        let signed = self.foundation.sign(StatementBody::PrePrepare(ballot));
         self.learn_proposal(seq, proposal.clone());
         self.record_bodies(seq, &proposal);
         let message = PrePrepare { signed, proposal };
-        let record = self.record(Record::PrePrepare(message.clone()));
+        let record = self.foundation.record(Record::PrePrepare(message.clone()));
         let slot = self.slot(seq);
         slot.own_bytes = own_bytes;
         slot.rests_on(record);
@@ -151,7 +87,7 @@ impl Replica {
         round.pre_prepare = Some(signed);
         round.time_accepted = true;
         round.vote_record = Some(record);
-        self.send(Recipients::Others, Message::PrePrepare(message), Some(record));
+        self.foundation.send(Recipients::Others, Message::PrePrepare(message), Some(record));
         self.advance(now, seq);
     }
 
@@ -168,13 +104,9 @@ impl Replica {
             return;
         }
         // A second proposal of a number that was decided or executed otherwise takes no request away from the others.
-        let may_win = self.slot(seq).decided().is_none_or(|decided| decided.digest == digest) && seq > self.executed;
-        for request in proposal.requests() {
-            self.bodies.name(request);
-            if may_win {
-                self.pending.proposed(request);
-            }
-        }
+        let may_win =
+            self.slot(seq).decided().is_none_or(|decided| decided.digest == digest) && seq > self.foundation.executed;
+        self.foundation.name_requests(&proposal, may_win);
         self.slot(seq).proposals.insert(digest, proposal);
     }
 
@@ -185,9 +117,7 @@ impl Replica {
         let dropped: Vec<Digest> = slot.proposals.keys().filter(|digest| !needed.contains(digest)).copied().collect();
         for digest in dropped {
             if let Some(proposal) = self.slots.get_mut(&seq).and_then(|slot| slot.proposals.remove(&digest)) {
-                for request in proposal.requests() {
-                    self.bodies.unname(request);
-                }
+                self.foundation.unname_requests(&proposal);
             }
         }
     }
@@ -201,39 +131,13 @@ impl Replica {
             !seqs.is_empty()
         });
         for proposal in slot.proposals.values() {
-            for request in proposal.requests() {
-                self.bodies.unname(request);
-            }
+            self.foundation.unname_requests(proposal);
         }
     }
 
-    pub(super) fn bodies_held(&self, proposal: &Proposal) -> bool {
-        alive(Mutant::TrustsDigests) || proposal.requests().iter().all(|request| self.bodies.holds(request))
-    }
-
-    /// Makes every body of `proposal` durable with the next frame, once.
+    /// Makes every body of `proposal` durable with the next frame, once; the slot rests on them.
     pub(super) fn record_bodies(&mut self, seq: Seq, proposal: &Proposal) {
-        let mut fresh = Vec::new();
-        let mut lowest: Option<RecordIndex> = None;
-        for digest in proposal.requests() {
-            match self.bodies.recorded(digest) {
-                Some(record) => lowest = Some(lowest.map_or(record, |lowest| lowest.min(record))),
-                None => {
-                    if let Some(body) = self.bodies.get(digest) {
-                        fresh.push((*digest, Arc::clone(body)));
-                    }
-                }
-            }
-        }
-        if !fresh.is_empty() {
-            let requests = fresh.iter().map(|(_, body)| (***body).clone()).collect();
-            let record = self.record(Record::Requests(requests));
-            for (digest, _) in &fresh {
-                self.bodies.set_recorded(digest, record);
-            }
-            lowest = Some(lowest.map_or(record, |lowest| lowest.min(record)));
-        }
-        if let Some(record) = lowest {
+        if let Some(record) = self.foundation.record_bodies(proposal) {
             self.slot(seq).rests_on(record);
         }
     }
@@ -246,19 +150,23 @@ impl Replica {
     pub(super) fn handle_pre_prepare(&mut self, now: Now, message: PrePrepare) {
         let Some(ballot) = ballot_of(message.signed.body()).copied() else { return };
         self.check_pre_prepare(&message.signed);
-        if !self.vote_counts(&message.signed.statement, ballot.seq) {
+        if !self.foundation.vote_counts(&message.signed.statement, ballot.seq) {
             return;
         }
         // Of the view this replica is in or moves to only: the proposals of a primary that does not lead yet would name
         // requests as proposed (the present primary would never propose them) and bodies to fetch, and nothing would
         // end that while the present view lasts. What comes too early is sent again when STATUS shows that it lacks.
-        if !self.in_look_ahead(ballot.seq) || ballot.view != self.view || message.signed.signer() == self.id() {
+        if !self.in_look_ahead(ballot.seq)
+            || ballot.view != self.view
+            || message.signed.signer() == self.foundation.id()
+        {
             return;
         }
-        if !message.proposal.is_well_formed(self.parameters().batch_requests_max) {
+        if !message.proposal.is_well_formed(self.foundation.parameters().batch_requests_max) {
             return;
         }
-        let (bound, cap) = (self.parameters().proposal_time_bound, self.parameters().proposal_time_bound_cap);
+        let (bound, cap) =
+            (self.foundation.parameters().proposal_time_bound, self.foundation.parameters().proposal_time_bound_cap);
         let is_null = message.proposal.payload == Payload::Null;
         let on_time =
             is_null || safety::time_is_acceptable(message.proposal.time, now.wall, bound, cap, self.failed_views);
@@ -282,12 +190,14 @@ impl Replica {
 
     pub(super) fn handle_prepare(&mut self, now: Now, message: Prepare) {
         let Some(ballot) = ballot_of(message.signed.body()).copied() else { return };
-        if !self.in_look_ahead(ballot.seq) || !self.keeps_votes_of(ballot.view) || message.signed.signer() == self.id()
+        if !self.in_look_ahead(ballot.seq)
+            || !self.keeps_votes_of(ballot.view)
+            || message.signed.signer() == self.foundation.id()
         {
             return;
         }
         self.check_prepare(&message);
-        if !self.vote_counts(&message.signed.statement, ballot.seq) {
+        if !self.foundation.vote_counts(&message.signed.statement, ballot.seq) {
             return;
         }
         let round = self.slot(ballot.seq).rounds.entry(ballot.view).or_default();
@@ -297,11 +207,14 @@ impl Replica {
 
     pub(super) fn handle_commit(&mut self, now: Now, signed: Signed) {
         let Some(ballot) = ballot_of(signed.body()).copied() else { return };
-        if !self.in_look_ahead(ballot.seq) || !self.keeps_votes_of(ballot.view) || signed.signer() == self.id() {
+        if !self.in_look_ahead(ballot.seq)
+            || !self.keeps_votes_of(ballot.view)
+            || signed.signer() == self.foundation.id()
+        {
             return;
         }
         self.check_commit(&signed);
-        if !self.vote_counts(&signed.statement, ballot.seq) {
+        if !self.foundation.vote_counts(&signed.statement, ballot.seq) {
             return;
         }
         let round = self.slot(ballot.seq).rounds.entry(ballot.view).or_default();
@@ -327,12 +240,14 @@ impl Replica {
     /// Decisions below the stable checkpoint help as well, as far down as slots are kept: under load the checkpoint moves
     /// on while a laggard catches up, and fetching the state each time it does would never end.
     fn takes_certificate(&self, seq: Seq) -> bool {
-        let floor = self.stable().0.saturating_sub(self.parameters().window);
-        seq > self.delivered && seq.0 > floor && seq <= self.stable().plus(self.parameters().look_ahead())
+        let floor = self.foundation.stable().0.saturating_sub(self.foundation.parameters().window);
+        seq > self.foundation.delivered
+            && seq.0 > floor
+            && seq <= self.foundation.stable().plus(self.foundation.parameters().look_ahead())
     }
 
     pub(super) fn advance_all(&mut self, now: Now) {
-        let seqs: Vec<Seq> = self.slots.range(self.delivered.next()..).map(|(seq, _)| *seq).collect();
+        let seqs: Vec<Seq> = self.slots.range(self.foundation.delivered.next()..).map(|(seq, _)| *seq).collect();
         for seq in seqs {
             self.advance(now, seq);
         }
@@ -350,26 +265,20 @@ impl Replica {
     /// either.
     fn available(&self, ballot: &Ballot) -> Option<Proposal> {
         let proposal = self.slots.get(&ballot.seq)?.proposals.get(&ballot.digest)?;
-        self.bodies_held(proposal).then(|| proposal.clone())
-    }
-
-    /// The byte limit of a batch, which every replica judges alike once it holds the bodies. A single request always
-    /// fits: its own limit is lower.
-    fn fits_a_batch(&self, proposal: &Proposal) -> bool {
-        let bytes: usize =
-            proposal.requests().iter().filter_map(|digest| self.bodies.get(digest)).map(|body| body.weight()).sum();
-        proposal.requests().len() <= 1 || bytes <= self.parameters().batch_bytes_max
+        self.foundation.bodies_held(proposal).then(|| proposal.clone())
     }
 
     fn may_sign(&self, ballot: &Ballot) -> bool {
-        let Some(slot) = self.slots.get(&ballot.seq).filter(|_| self.may_sign_about(ballot.seq)) else { return false };
+        let Some(slot) = self.slots.get(&ballot.seq).filter(|_| self.foundation.may_sign_about(ballot.seq)) else {
+            return false;
+        };
         let accepted = slot.rounds.get(&ballot.view).and_then(Round::ballot).map(|ballot| ballot.digest);
         let decided = slot.decided().map(|ballot| ballot.digest);
         safety::may_accept(
             ballot,
             self.entered.then_some(self.view),
-            self.stable(),
-            self.parameters().window,
+            self.foundation.stable(),
+            self.foundation.parameters().window,
             accepted.as_ref(),
             decided.as_ref(),
         )
@@ -383,34 +292,34 @@ impl Replica {
         if self.leads() || !self.may_sign(&ballot) {
             return;
         }
-        let own = self.id();
+        let own = self.foundation.id();
         let Some(round) = self.slots.get(&seq).and_then(|slot| slot.rounds.get(&ballot.view)) else { return };
         let Some(pre_prepare) = round.pre_prepare else { return };
         if !round.time_accepted || round.prepares.contains_key(&own) {
             return;
         }
         let Some(proposal) = self.available(&ballot) else { return };
-        if !self.fits_a_batch(&proposal) {
+        if !self.foundation.fits_a_batch(&proposal) {
             return;
         }
         self.record_bodies(seq, &proposal);
-        let record = self.record(Record::PrePrepare(PrePrepare { signed: pre_prepare, proposal }));
+        let record = self.foundation.record(Record::PrePrepare(PrePrepare { signed: pre_prepare, proposal }));
         self.slot(seq).rests_on(record);
         let prepare = Prepare {
-            signed: self.sign(StatementBody::Prepare(ballot)),
+            signed: self.foundation.sign(StatementBody::Prepare(ballot)),
             primary_incarnation: pre_prepare.statement.incarnation,
             primary_signature: pre_prepare.signature,
         };
-        let record = self.record(Record::Prepare(prepare));
+        let record = self.foundation.record(Record::Prepare(prepare));
         let round = self.slot(seq).rounds.entry(ballot.view).or_default();
         round.prepares.insert(own, prepare);
         round.vote_record = Some(record);
-        self.send(Recipients::Others, Message::Prepare(prepare), Some(record));
+        self.foundation.send(Recipients::Others, Message::Prepare(prepare), Some(record));
     }
 
     fn try_commit(&mut self, seq: Seq) {
         let Some(ballot) = self.current_ballot(seq) else { return };
-        let own = self.id();
+        let own = self.foundation.id();
         if !self.may_sign(&ballot) {
             return;
         }
@@ -419,12 +328,13 @@ impl Replica {
         if round.commits.contains_key(&own) {
             return;
         }
-        let Some(prepares) = safety::prepared(&ballot, &round.prepares, self.committee()) else { return };
+        let Some(prepares) = safety::prepared(&ballot, &round.prepares, self.foundation.committee()) else { return };
         let Some(prepares) = Certificate::collect(prepares.iter().map(|prepare| &prepare.signed)) else { return };
         let Some(proposal) = self.available(&ballot) else { return };
         self.record_bodies(seq, &proposal);
-        let commit = self.sign(StatementBody::Commit(ballot));
-        let record = self.record(Record::Prepared { pre_prepare, prepares: prepares.clone(), proposal, commit });
+        let commit = self.foundation.sign(StatementBody::Commit(ballot));
+        let record =
+            self.foundation.record(Record::Prepared { pre_prepare, prepares: prepares.clone(), proposal, commit });
         let slot = self.slot(seq);
         slot.rests_on(record);
         slot.keep_prepared(PreparedCertificate { ballot, pre_prepare, prepares });
@@ -432,12 +342,12 @@ impl Replica {
         slot.own_commit_record = Some(record);
         slot.rounds.entry(ballot.view).or_default().commits.insert(own, commit);
         let after = (!alive(Mutant::VoteBeforeRecord)).then_some(record);
-        self.send(Recipients::Others, Message::Commit(commit), after);
+        self.foundation.send(Recipients::Others, Message::Commit(commit), after);
     }
 
     fn try_decide(&mut self, now: Now, seq: Seq) {
         let Some(slot) = self.slots.get(&seq) else { return };
-        if slot.committed.is_some() || seq <= self.delivered {
+        if slot.committed.is_some() || seq <= self.foundation.delivered {
             return;
         }
         let ballots = slot.rounds.values().flat_map(|round| {
@@ -448,7 +358,7 @@ impl Replica {
         ballots.dedup();
         let certificate = ballots.iter().find_map(|ballot| {
             let round = slot.rounds.get(&ballot.view)?;
-            safety::committed(ballot, &round.commits, self.committee())
+            safety::committed(ballot, &round.commits, self.foundation.committee())
         });
         if certificate.is_some() {
             self.slot(seq).committed = certificate;
@@ -460,76 +370,41 @@ impl Replica {
     /// vote must survive a power cut before anyone is told of what it decided.
     fn deliver(&mut self) {
         loop {
-            let seq = self.delivered.next();
+            let seq = self.foundation.delivered.next();
             let Some(slot) = self.slots.get(&seq) else { return };
             let Some(certificate) = slot.committed.clone() else { return };
             let Some(ballot) = slot.decided().copied() else { return };
             let Some(proposal) = self.available(&ballot) else { return };
             let after = slot.own_commit_record.filter(|_| !alive(Mutant::DecisionBeforeRecord));
             self.record_bodies(seq, &proposal);
-            let record = self.record(Record::Committed(Committed { certificate, proposal: proposal.clone() }));
+            let record =
+                self.foundation.record(Record::Committed(Committed { certificate, proposal: proposal.clone() }));
             self.slot(seq).rests_on(record);
             self.slot(seq).fetch = None;
-            let requests =
-                proposal.requests().iter().filter_map(|digest| self.bodies.get(digest).cloned()).collect::<Vec<_>>();
-            assert_eq!(requests.len(), proposal.requests().len(), "every body of a delivered batch is held");
-            self.delivered = seq;
+            self.foundation.decide(proposal, after);
             self.hasten_fetch(seq.next());
             if self.next_seq <= seq {
                 self.next_seq = seq.next();
             }
-            self.out.decided.push(Decided { seq, proposal, requests, after });
         }
     }
 
     pub(super) fn handle_executed(&mut self, now: Now, seq: Seq, results: Digest, next_deadline: Option<u64>) {
-        if seq < self.executed {
+        if !self.foundation.note_executed(seq, next_deadline) {
             return;
         }
-        self.next_deadline = next_deadline;
-        if seq == self.executed {
-            // The driver tells what a state that was loaded or fetched waits for.
-            return;
-        }
-        self.executed = seq;
         let digests: Vec<Digest> = self
             .slots
             .get(&seq)
             .and_then(|slot| slot.decided_proposal())
             .map(|proposal| proposal.requests().to_vec())
             .unwrap_or_default();
-        let mut bytes = 0;
-        for digest in &digests {
-            let Some(body) = self.bodies.get(digest) else { continue };
-            bytes += body.weight();
-            let number = number_of(body);
-            for gone in self.pending.ordered(digest, &number) {
-                self.bodies.not_pending(&gone);
-            }
-        }
+        let bytes = self.foundation.leave_pending(&digests);
         self.release_losers(seq);
-        if let Some(before) = self.own_executed.get(&seq) {
-            // Signed before a restart: never anew. Another root now means this replica's state is damaged.
-            if *before.body() != (StatementBody::Executed { seq, results }) {
-                let StatementBody::Executed { results: certified, .. } = *before.body() else { return };
-                self.halt(Halt::Diverged { seq, own: results, certified });
-                return;
-            }
-        } else if self.may_sign_about(seq) {
-            let signed = self.sign(StatementBody::Executed { seq, results });
-            let record = self.record(Record::Executed(signed));
+        if let Some(record) = self.foundation.state_executed(seq, results) {
             self.slot(seq).rests_on(record);
-            self.own_executed.insert(seq, signed);
         }
-        let waiting = self.pending.unproposed() > 0;
-        self.throughput.executed(now.monotonic, digests.len(), waiting);
-        self.byte_throughput.executed(now.monotonic, bytes, waiting);
+        self.foundation.measure(now, digests.len(), bytes);
         self.note_progress(now);
-    }
-
-    /// The service wants an empty batch: its deadline passed by more than the clocks may differ.
-    pub(super) fn deadline_is_due(&self, now: Now) -> bool {
-        self.next_deadline
-            .is_some_and(|deadline| now.wall > deadline.saturating_add(self.parameters().proposal_time_bound))
     }
 }

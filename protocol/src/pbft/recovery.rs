@@ -1,11 +1,10 @@
 //! From records back to a replica: it resumes, re-sends the same bytes, and never contradicts what it signed (rule P10).
 
-use std::collections::BTreeMap;
-
 use quorate_crypto::mutant::{Mutant, alive};
-use quorate_crypto::{Certificate, Digest, Seq, Verified};
+use quorate_crypto::{Certificate, Seq, Signed};
 
 use crate::engine::{Now, RecordIndex};
+use crate::foundation::RecoveredBodies;
 use crate::message::{Committed, PrePrepare, Prepare};
 use crate::pbft::safety;
 use crate::pbft::slot::{PreparedCertificate, Slot, ballot_of};
@@ -13,14 +12,7 @@ use crate::pbft::view_change_message::{NewView, ViewChange};
 use crate::pbft::{KeptNewView, Replica, Setup};
 use crate::proposal::Proposal;
 use crate::record::Record;
-use crate::rejoin::attempt::Attempt;
-use crate::rejoin::{Rejoined, Rejoining};
-use crate::request::Request;
 use crate::state::Snapshot;
-use quorate_crypto::Signed;
-
-/// Bodies read back from the log, with the record each stood in.
-type RecoveredBodies = BTreeMap<Digest, (Verified<Request>, RecordIndex)>;
 
 impl Replica {
     /// Rebuilds a replica from the records of its log, in order, and the newest durable snapshot. Bodies are verified
@@ -34,34 +26,24 @@ impl Replica {
         trusted: bool,
     ) -> Replica {
         let mut replica = Replica::new(setup);
-        replica.recover_life(&records, trusted);
-        let mut bodies = RecoveredBodies::new();
-        let mut last = RecordIndex(0);
+        replica.foundation.recover_life(&records, trusted);
+        let mut bodies = RecoveredBodies::default();
         for (index, record) in records {
-            last = index;
-            replica.apply_record(index, record, &mut bodies);
-        }
-        replica.next_record = last.0 + 1;
-        let decided = replica.slots.iter().rev().find(|(_, slot)| slot.committed.is_some()).map(|(seq, _)| *seq);
-        replica.lives.replayed = decided.unwrap_or(Seq(0));
-        if let Some(snapshot) = snapshot {
-            replica.delivered = snapshot.seq;
-            replica.executed = snapshot.seq;
-            replica.learn_lives(now, Rejoined::of_snapshot(&snapshot), false);
-            let stable = replica.stable();
-            replica.transfer.hold(now, snapshot, stable);
-        }
-        if replica.is_rejoining() {
-            replica.follow_newest_view();
-        }
-        for (digest, (request, record)) in bodies {
-            if replica.bodies.is_wanted(&digest) {
-                replica.bodies.insert(digest, request, false);
-                replica.bodies.set_recorded(&digest, record);
+            if let Some(record) = replica.foundation.recover_record(index, record, &mut bodies) {
+                replica.apply_record(index, record);
             }
         }
+        let decided = replica.slots.iter().rev().find(|(_, slot)| slot.committed.is_some()).map(|(seq, _)| *seq);
+        replica.foundation.lives.replayed = decided.unwrap_or(Seq(0));
+        if let Some(snapshot) = snapshot {
+            replica.foundation.recover_snapshot(now, snapshot);
+            replica.forget_old_lives();
+        }
+        if replica.foundation.is_rejoining() {
+            replica.follow_newest_view();
+        }
+        replica.foundation.recover_bodies(bodies);
         replica.rest_on_bodies();
-        replica.bodies_came = true;
         replica.collect_garbage();
         let reproposed = replica
             .new_views
@@ -69,47 +51,23 @@ impl Replica {
             .and_then(|kept| kept.new_view.body().reproposals.last().map(|reproposal| reproposal.seq));
         replica.next_seq = replica
             .next_seq
-            .max(replica.stable().next())
-            .max(replica.delivered.next())
+            .max(replica.foundation.stable().next())
+            .max(replica.foundation.delivered.next())
             .max(reproposed.unwrap_or(Seq(0)).next())
             .max(replica.last_assigned().unwrap_or(Seq(0)).next());
-        replica.entered_at = replica.executed;
-        let seqs: Vec<Seq> = replica.slots.range(replica.delivered.next()..).map(|(seq, _)| *seq).collect();
+        replica.entered_at = replica.foundation.executed;
+        let seqs: Vec<Seq> = replica.slots.range(replica.foundation.delivered.next()..).map(|(seq, _)| *seq).collect();
         for seq in seqs {
             replica.want_missing(now, seq, 0);
         }
         replica
     }
 
-    /// Which life the log tells of: the last that is complete, or one that is to begin.
-    fn recover_life(&mut self, records: &[(RecordIndex, Record)], trusted: bool) {
-        let mut asked: Option<Attempt> = None;
-        let incarnation = |statement: &Signed| statement.statement.incarnation;
-        for (index, record) in records {
-            match record {
-                Record::Rejoin(statement) => asked = Some(Attempt { statement: *statement, record: *index }),
-                Record::Rejoined { statement, above } => self.lives.began = Some((*statement, *above)),
-                _ => {}
-            }
-        }
-        let lived = self.lives.began.as_ref().map_or(self.setup.incarnation, |(statement, _)| incarnation(statement));
-        self.setup.incarnation = lived;
-        let open = asked.filter(|attempt| incarnation(&attempt.statement) > lived);
-        if !trusted || open.is_some() {
-            self.lives.rejoining = Some(Rejoining::new(lived, open));
-        }
-    }
-
-    /// Whether something in the log was signed in the life that goes on.
-    fn is_of_this_life(&self, signed: &Signed) -> bool {
-        signed.signer() != self.id() || (signed.statement.incarnation == self.setup.incarnation && !self.is_rejoining())
-    }
-
     /// A slot rests on the records of its bodies, too: the next cut must leave them.
     fn rest_on_bodies(&mut self) {
         for slot in self.slots.values_mut() {
             let bodies = slot.proposals.values().flat_map(Proposal::requests);
-            let lowest = bodies.filter_map(|digest| self.bodies.recorded(digest)).min();
+            let lowest = bodies.filter_map(|digest| self.foundation.bodies.recorded(digest)).min();
             if let Some(record) = lowest {
                 slot.rests_on(record);
             }
@@ -123,63 +81,43 @@ impl Replica {
         self.slots.iter().rev().find(|(_, slot)| assigned(slot)).map(|(seq, _)| *seq)
     }
 
-    fn apply_record(&mut self, index: RecordIndex, record: Record, bodies: &mut RecoveredBodies) {
+    fn apply_record(&mut self, index: RecordIndex, record: Record) {
         match record {
-            Record::Requests(requests) => {
-                let verifier = self.setup.verifier.clone();
-                for request in verifier.verify_all(requests, self.committee(), &()).into_iter().flatten() {
-                    bodies.insert(request.digest(), (request, index));
-                }
-            }
             Record::PrePrepare(message) if self.forgets_assignment(&message) => {}
             Record::Prepare(_) if alive(Mutant::ForgetsVotes) => {}
             Record::Prepared { .. } if alive(Mutant::ForgetsPrepared) => {}
             Record::LeftView(_) if alive(Mutant::ForgetsViewChange) => {}
-            Record::PrePrepare(message) if self.is_of_this_life(&message.signed) => {
+            Record::PrePrepare(message) if self.foundation.is_of_this_life(&message.signed) => {
                 self.apply_pre_prepare(index, message);
             }
-            Record::Prepare(prepare) if self.is_of_this_life(&prepare.signed) => self.apply_prepare(index, prepare),
-            Record::Prepared { pre_prepare, prepares, proposal, commit } if self.is_of_this_life(&commit) => {
+            Record::Prepare(prepare) if self.foundation.is_of_this_life(&prepare.signed) => {
+                self.apply_prepare(index, prepare);
+            }
+            Record::Prepared { pre_prepare, prepares, proposal, commit }
+                if self.foundation.is_of_this_life(&commit) =>
+            {
                 self.apply_prepared(index, pre_prepare, prepares, proposal, commit);
             }
             Record::Committed(committed) => self.apply_committed(index, committed),
-            Record::LeftView(message) if self.is_of_this_life(&message.signed) => {
+            Record::LeftView(message) if self.foundation.is_of_this_life(&message.signed) => {
                 self.view = message.view();
                 self.entered = false;
                 self.own_view_change_record = Some(index);
                 self.view_changes.insert(message.author(), message.clone());
                 self.own_view_change = Some(message);
             }
-            Record::NewView { new_view, view_changes } if self.is_of_this_life(&new_view.signed) => {
+            Record::NewView { new_view, view_changes } if self.foundation.is_of_this_life(&new_view.signed) => {
                 self.apply_new_view(index, new_view, view_changes);
             }
-            Record::Checkpoint(signed) if self.is_of_this_life(&signed) => {
-                if let Some((seq, _)) = crate::checkpoint::parts(signed.body()) {
-                    self.checkpoints.add_own(seq, signed);
-                }
-            }
-            Record::Stable(certificate) => self.checkpoints.restore(certificate),
-            Record::Executed(signed) => self.apply_executed(signed),
             Record::Base { view, entered, stable, view_change, new_views, checkpoints, executed } => {
-                if let Some(certificate) = stable {
-                    self.checkpoints.restore(certificate);
-                }
-                for signed in checkpoints.into_iter().filter(|signed| self.is_of_this_life(signed)).collect::<Vec<_>>()
-                {
-                    if let Some((seq, _)) = crate::checkpoint::parts(signed.body()) {
-                        self.checkpoints.add_own(seq, signed);
-                    }
-                }
-                for signed in executed {
-                    self.apply_executed(signed);
-                }
+                self.foundation.recover_base(stable, checkpoints, executed);
                 for (new_view, view_changes) in new_views {
-                    if !self.is_of_this_life(&new_view.signed) {
+                    if !self.foundation.is_of_this_life(&new_view.signed) {
                         continue;
                     }
                     self.apply_new_view(index, new_view, view_changes);
                 }
-                if let Some(message) = view_change.filter(|message| self.is_of_this_life(&message.signed)) {
+                if let Some(message) = view_change.filter(|message| self.foundation.is_of_this_life(&message.signed)) {
                     self.own_view_change_record = Some(index);
                     if !entered {
                         self.view_changes.insert(message.author(), message.clone());
@@ -189,13 +127,16 @@ impl Replica {
                 self.view = view;
                 self.entered = entered;
             }
-            // Of a life that is over; or read before, for what they say of lives; Reserve is not written by this version.
-            Record::PrePrepare(_)
+            // Of a life that is over; or what the foundation took.
+            Record::Requests(_)
+            | Record::PrePrepare(_)
             | Record::Prepare(_)
             | Record::Prepared { .. }
             | Record::LeftView(_)
             | Record::NewView { .. }
             | Record::Checkpoint(_)
+            | Record::Stable(_)
+            | Record::Executed(_)
             | Record::Rejoin(_)
             | Record::Rejoined { .. }
             | Record::Reserve { .. } => {}
@@ -203,16 +144,16 @@ impl Replica {
     }
 
     fn forgets_assignment(&self, message: &PrePrepare) -> bool {
-        let own = message.signed.signer() == self.id();
+        let own = message.signed.signer() == self.foundation.id();
         own && alive(Mutant::ForgetsAssignments) || !own && alive(Mutant::ForgetsVotes)
     }
 
     fn apply_pre_prepare(&mut self, index: RecordIndex, message: PrePrepare) {
         let Some(ballot) = ballot_of(message.signed.body()).copied() else { return };
-        let own = message.signed.signer() == self.id();
+        let own = message.signed.signer() == self.foundation.id();
         if own {
             self.next_seq = self.next_seq.max(ballot.seq.next());
-            self.last_time = self.last_time.max(message.proposal.time);
+            self.foundation.last_time = self.foundation.last_time.max(message.proposal.time);
         }
         let slot = self.slot(ballot.seq);
         slot.rests_on(index);
@@ -263,19 +204,10 @@ impl Replica {
         self.learn_proposal(ballot.seq, committed.proposal);
     }
 
-    fn apply_executed(&mut self, signed: Signed) {
-        if !self.is_of_this_life(&signed) {
-            return;
-        }
-        if let quorate_crypto::StatementBody::Executed { seq, .. } = signed.body() {
-            self.own_executed.insert(*seq, signed);
-        }
-    }
-
     fn apply_new_view(&mut self, index: RecordIndex, new_view: NewView, view_changes: Vec<ViewChange>) {
         let choice = safety::choose(&view_changes);
         if let Some(certificate) = choice.stable.clone() {
-            self.checkpoints.restore(certificate);
+            self.foundation.checkpoints.restore(certificate);
         }
         let view = new_view.view();
         if view >= self.view {
@@ -286,7 +218,7 @@ impl Replica {
                 slot.rests_on(index);
             }
         }
-        let stable = self.checkpoints.stable_seq();
+        let stable = self.foundation.checkpoints.stable_seq();
         self.new_views.insert(view, KeptNewView { new_view, view_changes, stable, record: Some(index) });
     }
 }

@@ -39,11 +39,11 @@ impl Scarce {
 }
 
 impl Replica {
-    /// A peer asked for these requests, and this replica has them.
-    pub(super) fn note_scarce<'a>(&mut self, now: Now, clients: impl Iterator<Item = &'a PublicKey>) {
+    /// A peer asked for requests of these clients, and this replica had them.
+    pub(super) fn note_scarce(&mut self, now: Now, clients: &[PublicKey]) {
         if self.leads() {
-            let span = self.parameters().view_timeout;
-            for client in clients.take(CLIENTS_MAX) {
+            let span = self.foundation.parameters().view_timeout;
+            for client in clients.iter().take(CLIENTS_MAX) {
                 self.scarce.note(now.monotonic, *client, span);
             }
         }
@@ -54,7 +54,7 @@ impl Replica {
         if self.scarce.until.is_empty() {
             return;
         }
-        let bodies = batch.iter().filter_map(|digest| self.bodies.get(digest));
+        let bodies = batch.iter().filter_map(|digest| self.foundation.bodies.get(digest));
         let mut bytes = 0;
         let scarce = bodies.filter(|body| self.scarce.contains(now.monotonic, &body.content().client));
         let few = scarce.take_while(|body| {
@@ -63,7 +63,7 @@ impl Replica {
         });
         let requests: Vec<_> = few.map(|body| (***body).clone()).collect();
         if !requests.is_empty() {
-            self.send(Recipients::Others, Message::Requests(requests), None);
+            self.foundation.send(Recipients::Others, Message::Requests(requests), None);
         }
     }
 }

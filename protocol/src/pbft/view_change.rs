@@ -33,7 +33,7 @@ impl Replica {
 
     /// Leaves every view below `view`: nothing new is signed there from now on.
     pub(super) fn start_view_change(&mut self, now: Now, view: View, why: Departure) {
-        if view <= self.view || self.is_rejoining() {
+        if view <= self.view || self.foundation.is_rejoining() {
             return;
         }
         let failed = !self.entered || (self.view > View(0) && self.no_progress_in_view());
@@ -46,36 +46,42 @@ impl Replica {
         self.view = view;
         self.entered = false;
         // A view change that ends in time costs no relays.
-        self.next_moving_relay = now.monotonic + self.parameters().view_timeout;
+        self.next_moving_relay = now.monotonic + self.foundation.parameters().view_timeout;
         self.timer = None;
         // Above the window there can only be what others decided; a VIEW-CHANGE that named it would be refused.
-        let window = self.stable().next()..=self.stable().plus(self.parameters().window);
+        let window =
+            self.foundation.stable().next()..=self.foundation.stable().plus(self.foundation.parameters().window);
         let hidden = |slot: &crate::pbft::slot::Slot| {
             alive(Mutant::HidesDecided) && slot.committed.is_some()
                 || alive(Mutant::HidesPrepared) && slot.committed.is_none()
         };
         let shown = self.slots.range(window).filter(|(_, slot)| !hidden(slot));
         let slots = shown.filter_map(|(_, slot)| slot.proof(view)).collect();
-        let body = ViewChangeBody { view, stable: self.checkpoints.stable().cloned(), slots };
-        let message = ViewChange::sign(body, self.header(), self.committee().cluster(), self.setup.signer.as_ref());
-        let record = self.record(Record::LeftView(message.clone()));
+        let body = ViewChangeBody { view, stable: self.foundation.checkpoints.stable().cloned(), slots };
+        let message = ViewChange::sign(
+            body,
+            self.foundation.header(),
+            self.foundation.committee().cluster(),
+            self.foundation.setup.signer.as_ref(),
+        );
+        let record = self.foundation.record(Record::LeftView(message.clone()));
         self.own_view_change = Some(message.clone());
         self.own_view_change_record = Some(record);
-        self.view_changes.insert(self.id(), message.clone());
-        self.send(Recipients::Others, Message::ViewChange(message), Some(record));
+        self.view_changes.insert(self.foundation.id(), message.clone());
+        self.foundation.send(Recipients::Others, Message::ViewChange(message), Some(record));
         self.try_new_view(now);
         self.try_awaited(now);
     }
 
     /// Whether nothing was executed since this view was entered.
     fn no_progress_in_view(&self) -> bool {
-        self.entered_at >= self.executed
+        self.entered_at >= self.foundation.executed
     }
 
     pub(super) fn handle_view_change(&mut self, now: Now, message: ViewChange) {
         let author = message.author();
         let digest = message.digest();
-        if author == self.id() {
+        if author == self.foundation.id() {
             self.handle_own_statements(now, &[message.signed]);
         } else {
             self.check_view_change(&message);
@@ -86,7 +92,7 @@ impl Replica {
                 awaited.collected.insert(author, message.clone());
             }
         }
-        if author == self.id() || self.is_superseded(&message) {
+        if author == self.foundation.id() || self.is_superseded(&message) {
             return self.try_awaited(now);
         }
         let newness = |message: &ViewChange| (message.signed.statement.incarnation, message.view());
@@ -96,10 +102,10 @@ impl Replica {
         let views: BTreeMap<ReplicaId, View> = self
             .view_changes
             .iter()
-            .filter(|(author, _)| **author != self.id())
+            .filter(|(author, _)| **author != self.foundation.id())
             .map(|(author, message)| (*author, message.view()))
             .collect();
-        if let Some(view) = safety::join_view(&views, self.view, self.committee()) {
+        if let Some(view) = safety::join_view(&views, self.view, self.foundation.committee()) {
             self.start_view_change(now, view, Departure::Joined);
         }
         self.try_new_view(now);
@@ -109,13 +115,17 @@ impl Replica {
     /// As the primary of the view: opens it once q VIEW-CHANGEs are there and every body they carry is held.
     pub(super) fn try_new_view(&mut self, now: Now) {
         // A NEW-VIEW contains its author's own VIEW-CHANGE, in every life.
-        if self.is_rejoining() || self.entered || !self.leads() || !self.view_changes.contains_key(&self.id()) {
+        if self.foundation.is_rejoining()
+            || self.entered
+            || !self.leads()
+            || !self.view_changes.contains_key(&self.foundation.id())
+        {
             return;
         }
         let view = self.view;
         let chosen: Vec<ViewChange> =
             self.view_changes.values().filter(|message| message.view() == view).cloned().collect();
-        if chosen.len() < self.committee().quorum() {
+        if chosen.len() < self.foundation.committee().quorum() {
             return;
         }
         let choice = safety::choose(&chosen);
@@ -127,13 +137,13 @@ impl Replica {
             view,
             named,
             &choice.slots,
-            self.header(),
-            self.committee().cluster(),
-            self.setup.signer.as_ref(),
+            self.foundation.header(),
+            self.foundation.committee().cluster(),
+            self.foundation.setup.signer.as_ref(),
         );
         self.enter_view(now, new_view.clone(), chosen, &choice);
         let record = self.new_views.get(&view).and_then(|kept| kept.record);
-        self.send(Recipients::Others, Message::NewView(new_view), record);
+        self.foundation.send(Recipients::Others, Message::NewView(new_view), record);
         self.advance_all(now);
     }
 
@@ -141,12 +151,12 @@ impl Replica {
     fn hold_everything(&mut self, now: Now, choice: &Choice) -> bool {
         let mut complete = true;
         for (seq, digest) in &choice.slots {
-            if *seq <= self.stable().max(choice.stable_seq()) {
+            if *seq <= self.foundation.stable().max(choice.stable_seq()) {
                 continue;
             }
             let proposal = self.find_proposal(*seq, digest);
             match proposal {
-                Some(proposal) if self.bodies_held(&proposal) => {}
+                Some(proposal) if self.foundation.bodies_held(&proposal) => {}
                 Some(proposal) => {
                     // Names the bodies, so that they are asked for and kept when they come.
                     self.learn_wanted(*seq, proposal);
@@ -183,7 +193,7 @@ impl Replica {
 
     pub(super) fn handle_new_view(&mut self, now: Now, message: NewView) {
         let author = message.author();
-        if author == self.id() {
+        if author == self.foundation.id() {
             return self.handle_own_statements(now, &[message.signed]);
         }
         self.check_new_view(&message);
@@ -229,7 +239,12 @@ impl Replica {
                 continue;
             }
             let Some(awaited) = self.awaited.remove(&author).filter(|_| entrance == Entrance::Open) else { continue };
-            match safety::new_view_holds(&awaited.new_view, &view_changes, self.committee(), self.parameters().window) {
+            match safety::new_view_holds(
+                &awaited.new_view,
+                &view_changes,
+                self.foundation.committee(),
+                self.foundation.parameters().window,
+            ) {
                 Ok(choice) => {
                     self.enter_view(now, awaited.new_view, view_changes, &choice);
                     self.advance_all(now);
@@ -259,13 +274,13 @@ impl Replica {
             .copied()
             .collect();
         // Whoever entered the view holds them all: the two that made them may be faulty or gone.
-        let anyone = self.peers.keys().copied().nth(attempts % self.peers.len());
+        let anyone = self.foundation.others().nth(attempts % self.foundation.others().count());
         for (missing_author, body) in missing {
             let mut sources: BTreeSet<ReplicaId> = [author, missing_author].into_iter().chain(anyone).collect();
-            sources.remove(&self.id());
+            sources.remove(&self.foundation.id());
             for source in sources {
                 let ask = Message::FetchViewChange { view, author: missing_author, body };
-                self.send(Recipients::One(source), ask, None);
+                self.foundation.send(Recipients::One(source), ask, None);
             }
         }
     }
@@ -285,7 +300,7 @@ impl Replica {
         author: ReplicaId,
         body: Digest,
     ) {
-        if !self.may_answer_bulk(now, from) {
+        if !self.foundation.may_answer_bulk(now, from) {
             return;
         }
         let kept = self.new_views.get(&view).into_iter().flat_map(|kept| kept.view_changes.iter());
@@ -296,9 +311,9 @@ impl Replica {
             .find(|message| message.author() == author && message.view() == view && message.digest() == body)
             .cloned();
         if let Some(message) = found {
-            self.charge(from, message.bytes());
-            let after = if author == self.id() { self.own_view_change_record } else { None };
-            self.send(Recipients::One(from), Message::ViewChange(message), after);
+            self.foundation.charge(from, message.bytes());
+            let after = if author == self.foundation.id() { self.own_view_change_record } else { None };
+            self.foundation.send(Recipients::One(from), Message::ViewChange(message), after);
         }
     }
 
@@ -308,7 +323,7 @@ impl Replica {
             self.take_stable(certificate);
         }
         let view = new_view.view();
-        let own = new_view.author() == self.id();
+        let own = new_view.author() == self.foundation.id();
         self.install_view(&new_view, choice);
         if own {
             // The PRE-PREPAREs inside are this replica's votes: what they name becomes durable with them.
@@ -316,7 +331,8 @@ impl Replica {
                 self.record_reproposal(signed);
             }
         }
-        let record = self.record(Record::NewView { new_view: new_view.clone(), view_changes: view_changes.clone() });
+        let record =
+            self.foundation.record(Record::NewView { new_view: new_view.clone(), view_changes: view_changes.clone() });
         for reproposal in &new_view.body().reproposals {
             if let Some(slot) = self.slots.get_mut(&reproposal.seq) {
                 slot.rests_on(record);
@@ -325,16 +341,16 @@ impl Replica {
                 }
             }
         }
-        let stable = self.stable();
+        let stable = self.foundation.stable();
         self.new_views.insert(view, KeptNewView { new_view, view_changes, stable, record: Some(record) });
         self.forget_old_views();
         // PRE-PREPAREs of this view that came before its NEW-VIEW were not kept: say at once what is missing.
-        self.next_status = now.monotonic;
+        self.foundation.next_status = now.monotonic;
         for (seq, digest) in &choice.slots {
             if self.in_look_ahead(*seq) && self.find_proposal(*seq, digest).is_none() {
                 self.wanted_proposals.entry(*digest).or_default().insert(*seq);
             }
-            if *seq > self.delivered {
+            if *seq > self.foundation.delivered {
                 self.want_missing(now, *seq, 0);
             }
         }
@@ -355,7 +371,7 @@ impl Replica {
             return;
         };
         self.record_bodies(ballot.seq, &proposal);
-        let record = self.record(Record::PrePrepare(PrePrepare { signed, proposal }));
+        let record = self.foundation.record(Record::PrePrepare(PrePrepare { signed, proposal }));
         self.slot(ballot.seq).rests_on(record);
     }
 
@@ -365,8 +381,8 @@ impl Replica {
         self.view = view;
         self.entered = true;
         self.timer = None;
-        self.monitor.begin_view(self.last_step);
-        self.entered_at = self.executed;
+        self.monitor.begin_view(self.foundation.last_step);
+        self.entered_at = self.foundation.executed;
         let reproposed: BTreeMap<Seq, Signed> =
             new_view.pre_prepares().filter_map(|signed| Some((ballot_of(signed.body())?.seq, signed))).collect();
         let seqs: Vec<Seq> = self.slots.keys().copied().collect();
@@ -397,9 +413,9 @@ impl Replica {
             .filter_map(|(seq, signed)| self.slots.get(seq)?.proposals.get(&ballot_of(signed.body())?.digest))
             .flat_map(|proposal| proposal.requests().iter().copied())
             .collect();
-        self.pending.reset_proposed(|digest| named.contains(digest));
+        self.foundation.pending.reset_proposed(|digest| named.contains(digest));
         let last = choice.slots.last().map_or(choice.stable_seq(), |(seq, _)| *seq);
-        self.next_seq = last.max(self.stable()).max(self.delivered).next();
+        self.next_seq = last.max(self.foundation.stable()).max(self.foundation.delivered).next();
         self.last_batch = 1;
         self.view_changes.retain(|_, message| message.view() > view);
         self.awaited.retain(|_, awaited| awaited.new_view.view() > view);

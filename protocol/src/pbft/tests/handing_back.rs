@@ -40,7 +40,7 @@ fn the_step_that_finds_the_log_lost_says_nothing_but_rejoin() {
     let replica = cluster.replicas.get_mut(&ReplicaId(2)).expect("it runs");
     let step = replica.step(now, Input::Message { from: ReplicaId(1), message: message.expect("its own") });
     assert!(step.distrust_log && step.sends.is_empty() && step.halt.is_none());
-    assert!(replica.is_rejoining());
+    assert!(replica.foundation.is_rejoining());
     let step = replica.step(now, Input::TurnEnd);
     assert!(matches!(step.records.as_slice(), [Record::Rejoin(_)]), "{:?}", step.records);
     let waits = |send: &crate::engine::Send| matches!(send.message, Message::Status(_)) || send.after.is_some();
@@ -66,7 +66,7 @@ fn a_complete_log_is_not_taken_for_a_lost_one() {
         cluster.settle();
     }
     assert!(cluster.halts.is_empty(), "{:?}", cluster.halts);
-    assert!(cluster.replicas.values().all(|replica| !replica.is_rejoining()));
+    assert!(cluster.replicas.values().all(|replica| !replica.foundation.is_rejoining()));
 }
 
 /// Replicas 1 to 3 in view 1, which replica 1 opened, with something decided in it.
@@ -114,7 +114,7 @@ fn tell(cluster: &mut Cluster, to: u16, body: StatementBody) -> bool {
     let statement = Statement { epoch: Epoch(0), signer: ReplicaId(to), incarnation: Incarnation(0), body };
     let signed = statement.sign(cluster.committee.cluster(), &key(to));
     cluster.deliver(ReplicaId(2), ReplicaId(to), Message::YourStatements(vec![signed]));
-    cluster.replicas[&ReplicaId(to)].is_rejoining()
+    cluster.replicas[&ReplicaId(to)].foundation.is_rejoining()
 }
 
 /// Each kind of statement that a log may lack, told to a replica alone: it rejoins on exactly those that its log lacks.
@@ -167,7 +167,7 @@ fn a_new_view_that_the_log_lacks_is_noticed() {
     let opened = statements.into_iter().find(|signed| matches!(signed.body(), StatementBody::NewView { .. }));
     let told = Message::YourStatements(vec![opened.expect("handed back")]);
     cluster.deliver(ReplicaId(2), ReplicaId(1), told);
-    assert!(cluster.replicas[&ReplicaId(1)].is_rejoining());
+    assert!(cluster.replicas[&ReplicaId(1)].foundation.is_rejoining());
 }
 
 /// The same after views changed: whoever restarts with its whole log goes on in the same life, whatever is handed back.
@@ -190,7 +190,10 @@ fn a_complete_log_of_several_views_is_not_taken_for_a_lost_one() {
             cluster.link(ReplicaId(id));
             cluster.settle();
         }
-        assert!(cluster.replicas.values().all(|replica| !replica.is_rejoining()), "after replica {leader} led");
+        assert!(
+            cluster.replicas.values().all(|replica| !replica.foundation.is_rejoining()),
+            "after replica {leader} led"
+        );
     }
     assert!(cluster.view(3) >= 4);
     cluster.assert_agreement();

@@ -13,7 +13,7 @@ use quorate_crypto::{Digest, Incarnation, ReplicaId, Seq, Signed, StatementBody,
 
 /// What a VIEW-CHANGE of `id` says that holds nothing but the certificate of its stable checkpoint, or not even that.
 fn empty_view_change(cluster: &Cluster, id: u16, incarnation: u32, view: u64, with_stable: bool) -> ViewChange {
-    let stable = cluster.replicas[&ReplicaId(id)].checkpoints.stable().cloned().filter(|_| with_stable);
+    let stable = cluster.replicas[&ReplicaId(id)].foundation.checkpoints.stable().cloned().filter(|_| with_stable);
     let body = ViewChangeBody { view: View(view), stable, slots: vec![] };
     ViewChange::sign(body, header(cluster, id, incarnation), cluster.committee.cluster(), &key(id))
 }
@@ -146,7 +146,8 @@ fn votes_of_the_wrong_life_are_refused() {
         assert_eq!(prepares(&cluster), expected, "incarnation {incarnation}");
     }
     let next = stable.plus(parameters().checkpoint_interval);
-    let vote = |cluster: &Cluster| cluster.replicas[&ReplicaId(0)].checkpoints.vote(next, ReplicaId(3)).is_some();
+    let vote =
+        |cluster: &Cluster| cluster.replicas[&ReplicaId(0)].foundation.checkpoints.vote(next, ReplicaId(3)).is_some();
     for (incarnation, counts) in [(0, false), (1, true)] {
         let body = StatementBody::Checkpoint { seq: next, digest: quorate_crypto::Digest([5; 32]) };
         let signed = sign(&cluster, 3, incarnation, body);
@@ -211,7 +212,7 @@ fn whoever_fetches_a_state_knows_its_lives_with_it() {
     let seen = std::rc::Rc::new(std::cell::Cell::new(false));
     let said = std::rc::Rc::clone(&seen);
     cluster.installed = Box::new(move |replica| {
-        said.set(replica.lives.rejoined.incarnation(ReplicaId(6)) == Incarnation(1));
+        said.set(replica.foundation.lives.rejoined.incarnation(ReplicaId(6)) == Incarnation(1));
     });
     cluster.run(3_000);
     assert_eq!(cluster.executed(2), cluster.executed(0));
@@ -228,7 +229,7 @@ fn a_life_that_is_over_when_it_begins_is_not_lived() {
     cluster.wipe(3, &parameters());
     cluster.run(2_000);
     assert!(!is_back(&cluster, 3) && cluster.untrusted.contains(&ReplicaId(3)));
-    assert!(cluster.replicas[&ReplicaId(3)].lives.began.is_some(), "it waits for the mark alone");
+    assert!(cluster.replicas[&ReplicaId(3)].foundation.lives.began.is_some(), "it waits for the mark alone");
     let seq = cluster.replicas[&ReplicaId(3)].status().executed;
     let over = lives(&cluster, 3, &[91, 92]);
     cluster.input(ReplicaId(3), Input::Rejoined(over));
@@ -266,8 +267,12 @@ fn assignments_of_the_wrong_life_are_refused() {
 /// The VIEW-CHANGE that replica `id` would send now, as it is honest.
 fn honest_view_change(cluster: &Cluster, id: u16, incarnation: u32, view: u64) -> ViewChange {
     let replica = &cluster.replicas[&ReplicaId(id)];
-    let stable = replica.checkpoints.stable().cloned();
-    let slots = replica.slots.range(replica.stable().next()..).filter_map(|(_, slot)| slot.proof(View(view))).collect();
+    let stable = replica.foundation.checkpoints.stable().cloned();
+    let slots = replica
+        .slots
+        .range(replica.foundation.stable().next()..)
+        .filter_map(|(_, slot)| slot.proof(View(view)))
+        .collect();
     let body = ViewChangeBody { view: View(view), stable, slots };
     ViewChange::sign(body, header(cluster, id, incarnation), cluster.committee.cluster(), &key(id))
 }
@@ -313,7 +318,7 @@ fn who_has_not_executed_enough_to_know_all_lives_waits() {
         cluster.submit(&request(1, number));
         cluster.settle();
     }
-    let stable = cluster.replicas[&ReplicaId(0)].checkpoints.stable().cloned().expect("there");
+    let stable = cluster.replicas[&ReplicaId(0)].foundation.checkpoints.stable().cloned().expect("there");
     cluster.replicas.insert(ReplicaId(2), sleeper);
     cluster.filter = Box::new(|_, to, message| {
         to != ReplicaId(2) || matches!(message, Message::PrePrepare(_) | Message::Prepare(_) | Message::Commit(_))
@@ -362,8 +367,8 @@ fn own_statements(cluster: &Cluster, id: u16) -> Vec<Signed> {
             all.extend(round.commits.values());
         }
     }
-    all.extend(replica.checkpoints.all_own());
-    all.extend(replica.own_executed.values());
+    all.extend(replica.foundation.checkpoints.all_own());
+    all.extend(replica.foundation.own_executed.values());
     all.extend(replica.own_view_change.iter().map(|message| message.signed));
     all.extend(replica.new_views.values().map(|kept| kept.new_view.signed));
     all.retain(|signed| signed.signer() == ReplicaId(id));
@@ -427,7 +432,8 @@ fn no_backup_is_ready_for_a_rejoin_that_the_primary_holds_back() {
         let mut later = cluster.now;
         later.monotonic += timeouts * parameters().view_timeout;
         let replica = cluster.replicas.get_mut(&ReplicaId(id)).expect("runs");
-        replica.admits_rejoin(later, &statement, digest)
+        let leads = replica.leads();
+        replica.foundation.admits_rejoin(later, &statement, digest, leads)
     };
     assert!(!admits(&mut cluster, 0, 15) && admits(&mut cluster, 0, 21), "the primary");
     assert!(!admits(&mut cluster, 1, 35) && admits(&mut cluster, 1, 41), "a backup");

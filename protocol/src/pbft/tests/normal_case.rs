@@ -72,7 +72,7 @@ fn checkpoints_become_stable_and_cut_the_log() {
     for replica in cluster.replicas.values() {
         assert!(replica.status().stable >= Seq(36));
         assert!(replica.slots.len() <= 16, "slots are forgotten");
-        assert!(replica.bodies.len() <= 16, "bodies are forgotten");
+        assert!(replica.foundation.bodies.len() <= 16, "bodies are forgotten");
     }
     for records in cluster.records.values() {
         assert!(records.len() < 120, "{} records left", records.len());

@@ -133,6 +133,6 @@ fn nothing_verified_is_needed_to_read_records_back() {
     }
     let setup = cluster.setup(ReplicaId(1), &parameters());
     let replica = Replica::recover(setup, cluster.now, records, None, true);
-    assert!(replica.bodies.is_empty());
+    assert!(replica.foundation.bodies.is_empty());
     let _: fn(&Replica) -> Option<&Verified<crate::request::Request>> = |_| None;
 }

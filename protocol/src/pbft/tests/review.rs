@@ -84,7 +84,7 @@ fn proposals_of_a_primary_to_come_cost_nothing() {
         cluster.deliver(ReplicaId(1), ReplicaId(2), message);
     }
     let replica = &cluster.replicas[&ReplicaId(2)];
-    assert!(!replica.bodies.is_wanted(&Digest([3; 32])));
+    assert!(!replica.foundation.bodies.is_wanted(&Digest([3; 32])));
     assert!(replica.slots.values().all(|slot| slot.proposals.is_empty() && slot.fetch.is_none()));
 }
 
@@ -103,7 +103,7 @@ fn a_request_named_before_it_arrives_survives_the_batch_that_named_it() {
     cluster.stop(0);
     cluster.submit(&request);
     for replica in cluster.replicas.values() {
-        assert!(replica.pending.contains(&request.digest()), "only the batch holds it");
+        assert!(replica.foundation.pending.contains(&request.digest()), "only the batch holds it");
     }
     cluster.run(1_500);
     for id in 1..4 {
@@ -301,16 +301,20 @@ fn a_client_whose_share_is_full_at_the_primary_causes_no_view_change() {
     let verified = cluster.verified(&elsewhere);
     let now = cluster.now;
     let primary = cluster.replicas.get_mut(&ReplicaId(0)).expect("runs");
-    assert!(!primary.pending.contains(&elsewhere.digest()));
+    assert!(!primary.foundation.pending.contains(&elsewhere.digest()));
     primary.step(now, Input::Requests { from: Some(ReplicaId(2)), requests: vec![verified] });
-    assert!(primary.pending.contains(&elsewhere.digest()), "a backup's timer runs on it");
+    assert!(primary.foundation.pending.contains(&elsewhere.digest()), "a backup's timer runs on it");
     for number in 200..240 {
         let verified = cluster.verified(&request(1, number));
         let primary = cluster.replicas.get_mut(&ReplicaId(0)).expect("runs");
         primary.step(now, Input::Requests { from: Some(ReplicaId(3)), requests: vec![verified] });
     }
     let primary = &cluster.replicas[&ReplicaId(0)];
-    assert!(primary.pending.len() <= 4 + 2 * VOUCHED_MAX, "a lying peer wins few places: {}", primary.pending.len());
+    assert!(
+        primary.foundation.pending.len() <= 4 + 2 * VOUCHED_MAX,
+        "a lying peer wins few places: {}",
+        primary.foundation.pending.len()
+    );
 }
 
 /// An engine behind a box is the same engine: the driver must hear of every pending request to judge it again.
@@ -518,7 +522,7 @@ fn rule_p11_a_replica_that_slept_waits_for_its_links() {
         cluster.input(ReplicaId(peer), Input::LinkUp(ReplicaId(3)));
     }
     cluster.settle();
-    assert!(cluster.replicas[&ReplicaId(3)].is_behind(), "it was told without having asked");
+    assert!(cluster.replicas[&ReplicaId(3)].foundation.is_behind(), "it was told without having asked");
     cluster.run(1_000);
     assert_eq!(cluster.replicas[&ReplicaId(3)].status().view_changes, 0);
 }

@@ -249,7 +249,7 @@ fn what_a_losing_proposal_named_waits_again() {
     }
     let lie = super::review::pre_prepare(&cluster, 0, 0, 1, &lie);
     cluster.deliver(ReplicaId(0), deceived, lie);
-    assert_eq!(cluster.replicas[&deceived].pending.unproposed(), 1, "the other one");
+    assert_eq!(cluster.replicas[&deceived].foundation.pending.unproposed(), 1, "the other one");
     // The others decide the truth, with the votes of the liar.
     let ballot = Ballot { view: View(0), seq: Seq(1), digest: truth.digest() };
     let commits = super::review::votes(&cluster, &[0, 2, 3], StatementBody::Commit(ballot));
@@ -257,8 +257,8 @@ fn what_a_losing_proposal_named_waits_again() {
     let committed = Message::CommitCertificate(Committed { certificate, proposal: truth });
     cluster.deliver(ReplicaId(2), deceived, committed);
     assert_eq!(cluster.executed(1), 1);
-    assert_eq!(cluster.replicas[&deceived].pending.unproposed(), 1, "the victim waits again");
-    assert!(cluster.replicas[&deceived].pending.contains(&victim.digest()));
+    assert_eq!(cluster.replicas[&deceived].foundation.pending.unproposed(), 1, "the victim waits again");
+    assert!(cluster.replicas[&deceived].foundation.pending.contains(&victim.digest()));
 }
 
 /// After a view change only what the new view proposes counts as proposed, not what lost to it and is still held.
@@ -281,12 +281,12 @@ fn what_lost_to_a_new_view_is_not_proposed_there() {
     }
     replica.slot(Seq(1)).keep_prepared(PreparedCertificate { ballot, pre_prepare, prepares });
     let choice = Choice { stable: None, slots: vec![(Seq(1), chosen.digest())] };
-    let (header, signer) = (replica.header(), key(2));
+    let (header, signer) = (replica.foundation.header(), key(2));
     let new_view = NewView::sign(View(2), vec![], &choice.slots, header, cluster.committee.cluster(), &signer);
     replica.install_view(&new_view, &choice);
     assert!(replica.slots[&Seq(1)].proposals.contains_key(&lost.digest()), "its certificate is kept");
-    assert_eq!(replica.pending.unproposed(), 1);
-    assert_eq!(replica.pending.unproposed_among(&[victim.digest()]).0, 1);
+    assert_eq!(replica.foundation.pending.unproposed(), 1);
+    assert_eq!(replica.foundation.pending.unproposed_among(&[victim.digest()]).0, 1);
 }
 
 /// What a peer urges goes first in the next batch; it does not make that batch small, else a liar would make all of them.

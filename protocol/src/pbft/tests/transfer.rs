@@ -242,11 +242,11 @@ fn rule_p13_what_f_vouch_for_is_not_followed() {
     let mut cluster = Cluster::new(7);
     for (liar, seq) in [(5, 8), (6, 8), (6, 12)] {
         let body = StatementBody::Checkpoint { seq: Seq(seq), digest: Digest([9; 32]) };
-        let header = cluster.replicas[&ReplicaId(liar)].header();
+        let header = cluster.replicas[&ReplicaId(liar)].foundation.header();
         let signed = Statement { body, ..header }.sign(cluster.committee.cluster(), &key(liar));
         cluster.deliver(ReplicaId(liar), ReplicaId(1), Message::Checkpoint(signed));
     }
-    let checkpoints = &cluster.replicas[&ReplicaId(1)].checkpoints;
+    let checkpoints = &cluster.replicas[&ReplicaId(1)].foundation.checkpoints;
     assert_eq!(checkpoints.vouched(3), None);
     assert_eq!(checkpoints.vouched(2), Some((Seq(8), Digest([9; 32]))), "the votes were heard");
 }

@@ -34,3 +34,37 @@ impl ChunkBudget {
         self.left = self.left.saturating_sub(bytes);
     }
 }
+
+/// Bytes of answers to fetches per peer and refill; the last answer may go beyond.
+const BULK_BUDGET: usize = 1024 * 1024;
+/// What an answer costs at least: the question was looked at.
+const BULK_LEAST: usize = 32 * 1024;
+/// The budget is refilled this often.
+const BULK_REFILL: Micros = 10_000;
+
+/// The budget of one peer for all else that it fetches.
+#[derive(Debug, Default)]
+pub struct BulkBudget {
+    left: usize,
+    refilled: Micros,
+}
+
+impl BulkBudget {
+    /// Whether one more question is answered; it is charged the least that an answer costs.
+    pub fn allows(&mut self, now: Micros) -> bool {
+        if now >= self.refilled + BULK_REFILL || self.refilled == 0 {
+            self.refilled = now.max(1);
+            self.left = BULK_BUDGET;
+        }
+        if self.left == 0 {
+            return false;
+        }
+        self.left = self.left.saturating_sub(BULK_LEAST);
+        true
+    }
+
+    /// Counts the bytes of an answer as well.
+    pub const fn charge(&mut self, bytes: usize) {
+        self.left = self.left.saturating_sub(bytes);
+    }
+}

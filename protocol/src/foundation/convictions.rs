@@ -8,7 +8,7 @@
 //! A primary that equivocates and still gets its numbers decided is neither slow nor silent: only its signatures give it
 //! away (threats.md, L2: the view is left). One conviction moves nobody alone: as with a slow primary, a replica leaves
 //! together with f others who suspect it, so that a liar who shows its two faces to a single backup does not part that
-//! backup from the others ([`super::monitor::may_evict`]).
+//! backup from the others ([`crate::pbft::monitor::may_evict`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 

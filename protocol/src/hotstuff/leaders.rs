@@ -1,0 +1,135 @@
+//! Who leads a view: members take turns, but for those whose recent views failed, as the committed chain tells.
+//!
+//! ```text
+//!   standing(x) = standing(parent of x), a failure for the leader of each view between the two but the first of several,
+//!                 none for x's author
+//!   leader(v | b) = the members that standing(c(b)) does not pass over, ascending, the (v mod their number)-th;
+//!                 or all members, if v is more than n views after c(b)
+//!   c(b)        = the newest block that the certificates inside b's own chain commit
+//! ```
+//!
+//! A commit needs three living leaders in a row: two blocks, and one who certifies the second. Of n = 3f + 1 members in turn
+//! with f dead some three follow each other, but not of the 2f + 1 that are left when f living ones are passed over; then
+//! nothing commits, and the standing that says so does not change either. So after n views without a commit everybody has
+//! turns again.
+//!
+//! The first of several failed views is not its leader's fault. The votes for the parent, of view u, went to the leader of
+//! u + 1, so that the parent is certified at all shows that this leader was there; what it proposed then was lost because the
+//! leader of u + 2 did not deliver the certificate. A dead leader always costs two views, the one before its own and its own,
+//! and were both leaders blamed alike, the f places of those passed over would go to the living and the dead in turn, for ever.
+//! A row of one failed view is its leader's fault, or a lie of the next one, who built over it: nobody can tell.
+//!
+//! b is the block that the certificate entering v rests on. All of it is a function of the chain that ends in b, so whoever
+//! holds b names the same leader; every block carries its standing, which its voters recompute (`standing` in
+//! [`crate::hotstuff::block::BlockContent`] says why). At most f members are passed over: a liar who leads next can blame the
+//! honest leader before it, by keeping that one's certificate back, and must not gain more than a turn by it.
+//! (Carousel and DiemBFT version 4 elect from the committed chain for the same reasons.)
+
+use bincode::{Decode, Encode};
+use quorate_crypto::{Committee, ReplicaId, View};
+
+/// A member is passed over for so many turns of the whole committee after its first failure.
+const TURNS: u64 = 4;
+/// The time out doubles with every further failure, so often at most.
+const DOUBLINGS_MAX: u32 = 8;
+/// Of a row of failed views so many are blamed on their leaders, the latest: the rest is long ago, and a block must not cost
+/// more to judge than this.
+const BLAMED_MAX: u64 = 256;
+
+/// What is held against one member.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Encode, Decode)]
+pub struct Failure {
+    /// The member.
+    pub replica: ReplicaId,
+    /// Its views that failed since a block of it was last on the chain.
+    pub count: u32,
+    /// It is passed over in views below this one.
+    pub out_until: View,
+}
+
+/// Every member with a failure, ascending by id.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Encode, Decode)]
+pub struct Standing(Vec<Failure>);
+
+/// What the leaders of the views after a block follow from: the newest block that its chain commits.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Counted {
+    /// View of that block.
+    pub view: View,
+    /// Its standing.
+    pub standing: Standing,
+}
+
+impl Counted {
+    /// The leader of `view`.
+    pub fn leader(&self, view: View, committee: &Committee) -> ReplicaId {
+        if view.0.saturating_sub(self.view.0) > committee.size() as u64 {
+            return committee.primary(view);
+        }
+        self.standing.leader(view, committee)
+    }
+}
+
+impl Standing {
+    /// What is held against whom, ascending by id.
+    pub fn failures(&self) -> &[Failure] {
+        &self.0
+    }
+
+    /// Who is passed over in `view`, at most f: those with the most failures, then those out longest, then by id.
+    pub fn passed_over(&self, view: View, committee: &Committee) -> Vec<ReplicaId> {
+        let mut out: Vec<&Failure> = self.0.iter().filter(|failure| failure.out_until > view).collect();
+        out.sort_by(|left, right| {
+            let by_blame = (right.count, right.out_until).cmp(&(left.count, left.out_until));
+            by_blame.then(left.replica.cmp(&right.replica))
+        });
+        out.truncate(committee.faults());
+        out.into_iter().map(|failure| failure.replica).collect()
+    }
+
+    fn leader(&self, view: View, committee: &Committee) -> ReplicaId {
+        let out = self.passed_over(view, committee);
+        let turns: Vec<ReplicaId> = committee.ids().filter(|id| !out.contains(id)).collect();
+        // Never empty: at most f of n members are passed over.
+        turns[(view.0 % turns.len() as u64) as usize]
+    }
+
+    /// The standing of a block of `view` by `author`, whose parent has this one and the view `parent_view`. `counted` says
+    /// who led the views after the parent.
+    #[must_use]
+    pub fn after(
+        &self,
+        counted: &Counted,
+        parent_view: View,
+        view: View,
+        author: ReplicaId,
+        committee: &Committee,
+    ) -> Standing {
+        let mut next = self.clone();
+        let first = parent_view.0.saturating_add(1);
+        let excused = u64::from(first.saturating_add(1) < view.0);
+        let first = first.saturating_add(excused).max(view.0.saturating_sub(BLAMED_MAX));
+        for failed in (first..view.0).map(View) {
+            next.blame(counted.leader(failed, committee), failed, committee);
+        }
+        next.0.retain(|failure| failure.replica != author);
+        next
+    }
+
+    fn blame(&mut self, leader: ReplicaId, view: View, committee: &Committee) {
+        let place = match self.0.binary_search_by_key(&leader, |failure| failure.replica) {
+            Ok(place) => place,
+            Err(place) => {
+                self.0.insert(place, Failure { replica: leader, count: 0, out_until: View(0) });
+                place
+            }
+        };
+        let failure = &mut self.0[place];
+        failure.count = failure.count.saturating_add(1);
+        let out = (TURNS * committee.size() as u64) << (failure.count - 1).min(DOUBLINGS_MAX);
+        failure.out_until = View(view.0.saturating_add(out));
+    }
+}
+
+#[cfg(test)]
+mod tests;

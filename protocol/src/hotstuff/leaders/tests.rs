@@ -1,0 +1,108 @@
+use std::collections::BTreeSet;
+
+use super::*;
+use crate::hotstuff::testing::committee;
+
+fn leaders(standing: &Standing, views: std::ops::Range<u64>, n: u16) -> Vec<u16> {
+    views.map(|view| standing.leader(View(view), &committee(n)).0).collect()
+}
+
+#[test]
+fn members_take_turns_while_none_has_failed() {
+    assert_eq!(leaders(&Standing::default(), 0..9, 4), [0, 1, 2, 3, 0, 1, 2, 3, 0]);
+    assert_eq!(leaders(&Standing::default(), 5..12, 7), [5, 6, 0, 1, 2, 3, 4]);
+}
+
+#[test]
+fn the_leader_of_a_failed_view_is_passed_over_for_a_while() {
+    let committee = committee(4);
+    let (before, start) = (Standing::default(), Counted::default());
+    // A block of view 3 on one of view 1: the leader of view 2 brought nothing.
+    let standing = before.after(&start, View(1), View(3), ReplicaId(3), &committee);
+    assert_eq!(standing.failures(), [Failure { replica: ReplicaId(2), count: 1, out_until: View(18) }]);
+    assert!(!leaders(&standing, 4..18, 4).contains(&2));
+    assert!(leaders(&standing, 18..22, 4).contains(&2), "it comes back");
+}
+
+#[test]
+fn the_time_out_doubles_and_a_block_ends_the_count() {
+    let committee = committee(4);
+    let (none, start) = (Standing::default(), Counted::default());
+    let once = none.after(&start, View(1), View(3), ReplicaId(3), &committee);
+    let twice = once.after(&start, View(3), View(7), ReplicaId(3), &committee);
+    assert_eq!(twice.failures().iter().map(|failure| failure.replica.0).collect::<Vec<_>>(), [1, 2]);
+    let of_two = twice.failures().iter().find(|failure| failure.replica == ReplicaId(2)).expect("failed again");
+    assert_eq!((of_two.count, of_two.out_until), (2, View(6 + 32)));
+    let cleared = twice.after(&start, View(7), View(8), ReplicaId(2), &committee);
+    assert!(cleared.failures().iter().all(|failure| failure.replica != ReplicaId(2)));
+    let mut often = none.clone();
+    for _ in 0..40 {
+        often.blame(ReplicaId(1), View(100), &committee);
+    }
+    assert_eq!(often.failures()[0].out_until, View(100 + (16 << DOUBLINGS_MAX)));
+}
+
+/// A liar that leads next can have the honest leader before it blamed: it must never get more than f members passed over.
+#[test]
+fn at_most_f_are_passed_over() {
+    for n in [4, 5, 6, 7, 10] {
+        let committee = committee(n);
+        let (none, start) = (Standing::default(), Counted::default());
+        let all_failed = none.after(&start, View(0), View(2 + u64::from(n)), ReplicaId(0), &committee);
+        let out = all_failed.passed_over(View(3 + u64::from(n)), &committee);
+        assert_eq!(out.len(), committee.faults(), "n = {n}");
+        let next = 3 + u64::from(n);
+        let turns: BTreeSet<u16> = leaders(&all_failed, next..next + u64::from(n), n).into_iter().collect();
+        assert_eq!(turns.len(), n as usize - committee.faults());
+    }
+}
+
+#[test]
+fn those_with_the_most_failures_are_out_then_the_latest_then_by_id() {
+    let failure = |id: u16, count: u32, until: u64| Failure { replica: ReplicaId(id), count, out_until: View(until) };
+    let committee = committee(7);
+    let out = |list: Vec<Failure>| Standing(list).passed_over(View(10), &committee);
+    assert_eq!(out(vec![failure(1, 1, 50), failure(2, 3, 20), failure(4, 2, 30)]), [ReplicaId(2), ReplicaId(4)]);
+    assert_eq!(out(vec![failure(1, 1, 20), failure(2, 1, 50), failure(4, 1, 30)]), [ReplicaId(2), ReplicaId(4)]);
+    assert_eq!(out(vec![failure(1, 1, 20), failure(2, 1, 20), failure(4, 1, 20)]), [ReplicaId(1), ReplicaId(2)]);
+    assert_eq!(out(vec![failure(1, 9, 10), failure(2, 1, 11)]), [ReplicaId(2)], "until the view, not in it");
+}
+
+/// A chain may skip many views; judging a block must not cost more for it, and never overflows.
+#[test]
+fn a_long_row_of_failed_views_costs_no_more_than_its_end() {
+    let committee = committee(4);
+    let (none, start) = (Standing::default(), Counted::default());
+    let far = none.after(&start, View(1), View(u64::MAX), ReplicaId(0), &committee);
+    assert_eq!(far.failures().len(), 3, "all but the author, who brought a block at last");
+    assert!(far.failures().iter().all(|failure| u64::from(failure.count) <= BLAMED_MAX));
+}
+
+/// A dead leader costs the view before its own as well; only the dead one is blamed for the two.
+#[test]
+fn of_several_failed_views_the_first_is_excused() {
+    let committee = committee(7);
+    let (none, start) = (Standing::default(), Counted::default());
+    let blamed = |parent: u64, view: u64| {
+        let standing = none.after(&start, View(parent), View(view), ReplicaId(6), &committee);
+        standing.failures().iter().map(|failure| failure.replica.0).collect::<Vec<_>>()
+    };
+    assert_eq!(blamed(7, 8), [0; 0]);
+    assert_eq!(blamed(7, 9), [1], "alone");
+    assert_eq!(blamed(7, 10), [2], "view 8 was lost with the certificate that the leader of view 9 kept");
+    assert_eq!(blamed(7, 11), [2, 3]);
+}
+
+/// With the wrong member passed over and another one dead no three living leaders may follow each other. Then nothing commits
+/// that could say so, and everybody has turns again.
+#[test]
+fn after_n_views_without_a_commit_everybody_has_turns() {
+    let committee = committee(4);
+    let failure = Failure { replica: ReplicaId(2), count: 4, out_until: View(900) };
+    let counted = Counted { view: View(100), standing: Standing(vec![failure]) };
+    let leaders = |views: std::ops::Range<u64>| -> BTreeSet<u16> {
+        views.map(|view| counted.leader(View(view), &committee).0).collect()
+    };
+    assert_eq!(leaders(101..105), BTreeSet::from([0, 1, 3]));
+    assert_eq!(leaders(105..109), BTreeSet::from([0, 1, 2, 3]));
+}

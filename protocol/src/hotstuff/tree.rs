@@ -1,0 +1,353 @@
+//! The tree of blocks: what is certified or proposed above the lowest block kept, and the one committed chain in it.
+//!
+//! ```text
+//!   lowest ── … ── committed ── b ── c      the uncommitted path to the highest QC
+//!                       │        └── d       another branch: gone as soon as c or d is committed
+//!                       └ everything below is committed and has been handed on, oldest first, once (rule H7)
+//! ```
+//!
+//! Blocks come in three ways: proposed on a parent that is here; fetched from the top down, so that they are orphans until
+//! they reach a block that is here; read back from the log. Who inserts an orphan has checked that its digest is one that a
+//! verified certificate vouches for.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use quorate_crypto::mutant::{Mutant, alive};
+use quorate_crypto::{Digest, View};
+
+use crate::hotstuff::block::Block;
+use crate::hotstuff::leaders::Counted;
+
+/// Fetched blocks that are held before they reach one that is here. Who is further behind fetches a state.
+pub const ORPHANS_MAX: usize = 4096;
+/// Proposed blocks beyond so many make the tree drop some that nothing certifies.
+pub const BLOCKS_MAX: usize = 4096;
+
+/// A block with what its chain says.
+#[derive(Clone, Debug)]
+struct Node {
+    block: Arc<Block>,
+    /// The newest block that the certificates inside this one's chain commit. `None` if that lies below what is held, and
+    /// nothing said what it is.
+    settled: Option<Arc<Block>>,
+}
+
+/// What became of a block.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Inserted {
+    /// These are in the tree now, parents first: the block and the orphans that waited for it.
+    InTree(Vec<Arc<Block>>),
+    /// It was there.
+    Known,
+    /// Its parent is not here: this block is what lacks.
+    Lacks(Digest),
+    /// It is not above the committed block on its chain: it can never be committed.
+    Abandoned,
+    /// There is no room for another orphan.
+    Full,
+}
+
+/// Why a block cannot be committed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum CommitError {
+    /// This block, it or an ancestor of it, is not here.
+    Lacks(Digest),
+    /// Another block was committed in its place: more than f members lied.
+    Conflict(Arc<Block>),
+}
+
+/// The tree.
+#[derive(Debug)]
+pub struct BlockTree {
+    nodes: BTreeMap<Digest, Node>,
+    by_view: BTreeSet<(View, Digest)>,
+    orphans: BTreeMap<Digest, Arc<Block>>,
+    /// The orphans by the parents they wait for.
+    waiting: BTreeSet<(Digest, Digest)>,
+    lowest: Arc<Block>,
+    /// Every block of a later view in the tree descends from it.
+    committed: Arc<Block>,
+}
+
+impl Default for BlockTree {
+    fn default() -> BlockTree {
+        let genesis = Arc::new(Block::genesis());
+        BlockTree::rooted(Arc::clone(&genesis), Some(genesis))
+    }
+}
+
+impl BlockTree {
+    /// A tree that begins with a committed block. `settled` is the newest block that the certificates inside its chain commit.
+    pub fn rooted(root: Arc<Block>, settled: Option<Arc<Block>>) -> BlockTree {
+        let digest = root.digest();
+        BlockTree {
+            nodes: BTreeMap::from([(digest, Node { block: Arc::clone(&root), settled })]),
+            by_view: BTreeSet::from([(root.view, digest)]),
+            orphans: BTreeMap::new(),
+            waiting: BTreeSet::new(),
+            lowest: Arc::clone(&root),
+            committed: root,
+        }
+    }
+
+    /// The newest committed block.
+    pub const fn committed(&self) -> &Arc<Block> {
+        &self.committed
+    }
+
+    /// The lowest block kept.
+    pub const fn lowest(&self) -> &Arc<Block> {
+        &self.lowest
+    }
+
+    /// The block of this digest, if it is in the tree.
+    pub fn get(&self, digest: &Digest) -> Option<&Arc<Block>> {
+        self.nodes.get(digest).map(|node| &node.block)
+    }
+
+    /// Whether it is in the tree.
+    pub fn contains(&self, digest: &Digest) -> bool {
+        self.nodes.contains_key(digest)
+    }
+
+    /// Whether it is in the tree, or waits for its parent.
+    pub fn holds(&self, digest: &Digest) -> bool {
+        self.nodes.contains_key(digest) || self.orphans.contains_key(digest)
+    }
+
+    /// The parent of a block, if it is in the tree.
+    pub fn parent(&self, block: &Block) -> Option<&Arc<Block>> {
+        self.get(&block.parent)
+    }
+
+    /// The newest block that the certificates inside the chain of `digest` commit.
+    pub fn settled(&self, digest: &Digest) -> Option<&Arc<Block>> {
+        self.nodes.get(digest)?.settled.as_ref()
+    }
+
+    /// What the leaders of the views after block `digest` follow from.
+    pub fn counted(&self, digest: &Digest) -> Option<Counted> {
+        self.settled(digest).map(|settled| Counted { view: settled.view, standing: settled.standing.clone() })
+    }
+
+    /// Whether the chain of `digest` orders something that the certificates inside it do not commit.
+    pub fn is_unfinished(&self, digest: &Digest) -> bool {
+        let Some(node) = self.nodes.get(digest) else { return false };
+        node.settled.as_ref().is_none_or(|settled| settled.seq < node.block.seq)
+    }
+
+    /// All blocks of `view`.
+    pub fn of_view(&self, view: View) -> impl Iterator<Item = &Arc<Block>> {
+        let range = self.by_view.range((view, Digest::ZERO)..=(view, Digest([0xff; 32])));
+        range.filter_map(|(_, digest)| self.get(digest))
+    }
+
+    /// All blocks, lowest view first.
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = &Arc<Block>> {
+        self.by_view.iter().filter_map(|(_, digest)| self.get(digest))
+    }
+
+    /// How many blocks are in the tree.
+    pub fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// Whether there is nothing but the root. A tree is never empty.
+    pub fn is_empty(&self) -> bool {
+        self.nodes.len() <= 1
+    }
+
+    /// How many blocks wait for their parents.
+    pub fn orphans(&self) -> usize {
+        self.orphans.len()
+    }
+
+    /// Adds a block that was proposed or that a certificate vouches for. As an orphan, if its parent is not here.
+    pub fn insert(&mut self, block: Arc<Block>) -> Inserted {
+        let digest = block.digest();
+        if self.nodes.contains_key(&digest) {
+            return Inserted::Known;
+        }
+        if block.view <= self.committed.view {
+            return Inserted::Abandoned;
+        }
+        if !self.nodes.contains_key(&block.parent) {
+            if self.orphans.len() >= ORPHANS_MAX && !self.orphans.contains_key(&digest) {
+                return Inserted::Full;
+            }
+            self.waiting.insert((block.parent, digest));
+            self.orphans.insert(digest, block);
+            return Inserted::Lacks(self.lacks(&digest).unwrap_or(digest));
+        }
+        let mut added = Vec::new();
+        let mut next = vec![block];
+        while let Some(block) = next.pop() {
+            let digest = block.digest();
+            let range = self.waiting.range((digest, Digest::ZERO)..=(digest, Digest([0xff; 32])));
+            for child in range.copied().collect::<Vec<_>>() {
+                self.waiting.remove(&child);
+                next.extend(self.orphans.remove(&child.1));
+            }
+            if self.extends_committed(&block.parent) {
+                self.add(Arc::clone(&block));
+                added.push(block);
+            }
+        }
+        if added.is_empty() { Inserted::Abandoned } else { Inserted::InTree(added) }
+    }
+
+    /// Whether a child of this block extends the committed chain: one that leaves it below its tip can never be committed.
+    fn extends_committed(&self, parent: &Digest) -> bool {
+        let tip = self.committed.digest();
+        *parent == tip || self.get(parent).is_some_and(|parent| parent.view > self.committed.view)
+    }
+
+    fn add(&mut self, block: Arc<Block>) {
+        let settled = self.nodes.get(&block.parent).and_then(|parent| self.settled_by_child_of(parent));
+        self.by_view.insert((block.view, block.digest()));
+        self.nodes.insert(block.digest(), Node { block, settled });
+    }
+
+    /// What the chain of a child of `node` commits: the child carries the certificate of `node`, which commits the parent of
+    /// that if the two are in consecutive views.
+    fn settled_by_child_of(&self, node: &Node) -> Option<Arc<Block>> {
+        match self.parent(&node.block) {
+            Some(parent) if parent.view.next() == node.block.view => Some(Arc::clone(parent)),
+            _ => node.settled.clone(),
+        }
+    }
+
+    /// The block to fetch before the chain of `digest` is complete; `None` if it is.
+    pub fn lacks(&self, digest: &Digest) -> Option<Digest> {
+        let mut at = *digest;
+        while let Some(orphan) = self.orphans.get(&at) {
+            at = orphan.parent;
+        }
+        (!self.nodes.contains_key(&at)).then_some(at)
+    }
+
+    /// Forgets every block that waits for its parent.
+    pub fn drop_orphans(&mut self) {
+        self.orphans.clear();
+        self.waiting.clear();
+    }
+
+    /// The block waiting for its parent under this digest.
+    pub fn orphan(&self, digest: &Digest) -> Option<&Arc<Block>> {
+        self.orphans.get(digest)
+    }
+
+    /// The chain above the committed block up to `digest`, oldest first. `None` if it is not complete, or does not extend
+    /// the committed block.
+    pub fn path(&self, digest: &Digest) -> Option<Vec<Arc<Block>>> {
+        self.walk(digest).ok()
+    }
+
+    fn walk(&self, digest: &Digest) -> Result<Vec<Arc<Block>>, CommitError> {
+        let mut path = Vec::new();
+        let mut at = *digest;
+        while at != self.committed.digest() {
+            let block = self.get(&at).ok_or(CommitError::Lacks(at))?;
+            if block.view <= self.committed.view {
+                return Err(CommitError::Conflict(Arc::clone(block)));
+            }
+            at = block.parent;
+            path.push(Arc::clone(block));
+        }
+        if !alive(Mutant::CommitsNewestFirst) {
+            path.reverse();
+        }
+        Ok(path)
+    }
+
+    /// Commits a block with its uncommitted ancestors and returns them, oldest first; nothing if it was committed before. What
+    /// is left of other branches, orphans included, can never be committed and is dropped: `abandoned` tells of it.
+    pub fn commit(&mut self, digest: &Digest) -> Result<Committing, CommitError> {
+        if self.is_committed(digest) {
+            return Ok(Committing::default());
+        }
+        let committed = self.walk(digest)?;
+        let tip = self.get(digest).map(Arc::clone).ok_or(CommitError::Lacks(*digest))?;
+        let chain: BTreeSet<Digest> = committed.iter().map(|block| block.digest()).collect();
+        let before = self.committed.view;
+        self.committed = tip;
+        let mut kept: BTreeSet<Digest> = BTreeSet::from([self.committed.digest()]);
+        let mut gone = Vec::new();
+        for (view, digest) in self.by_view.iter().filter(|(view, _)| *view > before) {
+            let Some(node) = self.nodes.get(digest) else { continue };
+            let extends = *view > self.committed.view && kept.contains(&node.block.parent);
+            if extends {
+                kept.insert(*digest);
+            } else if !chain.contains(digest) {
+                gone.push(*digest);
+            }
+        }
+        let over = self.committed.view;
+        self.orphans.retain(|_, orphan| orphan.view > over);
+        let orphans = &self.orphans;
+        self.waiting.retain(|(_, orphan)| orphans.contains_key(orphan));
+        Ok(Committing { committed, abandoned: self.remove(gone) })
+    }
+
+    /// Whether a block is on the committed chain, as far down as it is kept.
+    pub fn is_committed(&self, digest: &Digest) -> bool {
+        let Some(view) = self.get(digest).map(|block| block.view) else { return false };
+        let mut at = Some(&self.committed);
+        while let Some(block) = at.filter(|block| block.view > view) {
+            at = self.parent(block);
+        }
+        at.is_some_and(|block| block.digest() == *digest)
+    }
+
+    /// Forgets what lies below `root`, a committed block, and returns it.
+    pub fn prune(&mut self, root: &Digest) -> Vec<Arc<Block>> {
+        if !self.is_committed(root) {
+            return Vec::new();
+        }
+        let Some(root) = self.get(root).map(Arc::clone) else { return Vec::new() };
+        let gone = self.by_view.iter().filter(|(view, _)| *view < root.view).map(|(_, digest)| *digest).collect();
+        self.lowest = root;
+        self.remove(gone)
+    }
+
+    /// Drops leaves that `is_needed` does not speak for, lowest view first, until the tree is no larger than
+    /// [`BLOCKS_MAX`]: what is proposed and never certified must not fill the memory.
+    pub fn shed(&mut self, is_needed: impl Fn(&Block) -> bool) -> Vec<Arc<Block>> {
+        let mut dropped = Vec::new();
+        while self.nodes.len() > BLOCKS_MAX {
+            let parents: BTreeSet<Digest> = self.nodes.values().map(|node| node.block.parent).collect();
+            let loose = |block: &&Arc<Block>| {
+                block.view > self.committed.view && !parents.contains(&block.digest()) && !is_needed(block)
+            };
+            let excess = self.nodes.len() - BLOCKS_MAX;
+            let gone: Vec<Digest> = self.iter().filter(loose).take(excess).map(|block| block.digest()).collect();
+            if gone.is_empty() {
+                break;
+            }
+            dropped.extend(self.remove(gone));
+        }
+        dropped
+    }
+
+    fn remove(&mut self, digests: Vec<Digest>) -> Vec<Arc<Block>> {
+        let removed = digests.into_iter().filter_map(|digest| {
+            let node = self.nodes.remove(&digest)?;
+            self.by_view.remove(&(node.block.view, digest));
+            Some(node.block)
+        });
+        removed.collect()
+    }
+}
+
+/// What a commit changed.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Committing {
+    /// Committed now, oldest first.
+    pub committed: Vec<Arc<Block>>,
+    /// Dropped from other branches.
+    pub abandoned: Vec<Arc<Block>>,
+}
+
+#[cfg(test)]
+mod tests;
