@@ -509,8 +509,12 @@ fn weight(record: &Record) -> usize {
         Record::Committed(committed) => {
             200 + 32 * committed.proposal.requests().len() + 80 * committed.certificate.endorsements.len()
         }
+        Record::Block(block) => 600 + 32 * block.proposal.requests().len() + 160 * block.justify.signers(),
+        Record::HotStuff(promise) => 600 + 160 * promise.high_qc.signers(),
         // Rare, and anything between a kilobyte and the frame cap times the quorum.
-        Record::NewView { .. } | Record::Base { .. } | Record::LeftView(_) => encode(record).len(),
+        Record::NewView { .. } | Record::Base { .. } | Record::LeftView(_) | Record::HotStuffBase { .. } => {
+            encode(record).len()
+        }
         _ => 256,
     }
 }

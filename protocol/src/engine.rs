@@ -200,6 +200,13 @@ pub enum Halt {
         /// What a quorum signed.
         certified: Digest,
     },
+    /// HotStuff: a quorum certified a block in a later view that does not extend what was committed: more than f lied.
+    Forked {
+        /// The block committed here.
+        committed: Digest,
+        /// The block certified beside it.
+        certified: Digest,
+    },
 }
 
 impl std::fmt::Display for Halt {
@@ -209,6 +216,12 @@ impl std::fmt::Display for Halt {
                 f,
                 "the state at checkpoint {seq} is {} here but a quorum certified {}: this replica's state is damaged",
                 own.short(),
+                certified.short()
+            ),
+            Halt::Forked { committed, certified } => write!(
+                f,
+                "block {} is committed here but a quorum certified {} beside it: more than f replicas lied",
+                committed.short(),
                 certified.short()
             ),
         }

@@ -8,6 +8,7 @@
 //! | [`Message::Requests`] | by the clients | one by one, so that a bad one never hides good ones | relaying, bodies |
 //! | [`Status`] and fetches | no: only the link's peer is affected by them | limits | recovery from loss |
 //! | [`Message::CommitCertificate`], [`Message::StableCheckpoint`] | inside | q distinct signatures | catching up |
+//! | HotStuff's | `hotstuff::message` says | `hotstuff::message` | blocks, votes, TIMEOUTs and their certificates |
 //! | state transfer | no: checked against the certified state root | `merkle_map` | catching up further |
 
 use bincode::{Decode, Encode};
@@ -20,7 +21,9 @@ use quorate_crypto::{
 };
 use thiserror::Error;
 
-use crate::hotstuff::block::BlockError;
+use crate::hotstuff::block::{Block, BlockError};
+use crate::hotstuff::certificate::{QuorumCertificate, TimeoutCertificate};
+use crate::hotstuff::message::{self, BlockProposal, FetchBlocks, HotStuffStatus, Timeout};
 use crate::pbft::safety::{NewViewError, ProofError};
 use crate::pbft::view_change_message::{NewView, ViewChange};
 use crate::proposal::Proposal;
@@ -178,6 +181,22 @@ pub enum Message {
     },
     /// The newest statements the sender holds that the receiver itself signed, handed back on every new link.
     YourStatements(Vec<Signed>),
+    /// HotStuff: a leader's block.
+    BlockProposal(BlockProposal),
+    /// HotStuff: a vote, for the leader of the next view.
+    BlockVote(Signed),
+    /// HotStuff: the sender gives up on a view.
+    Timeout(Timeout),
+    /// HotStuff: a block is certified.
+    QuorumCertificate(QuorumCertificate),
+    /// HotStuff: a view was given up.
+    TimeoutCertificate(TimeoutCertificate),
+    /// HotStuff: asks for blocks.
+    FetchBlocks(FetchBlocks),
+    /// HotStuff: blocks asked for, each the parent of the one before; checked against the digest asked for.
+    Blocks(Vec<Block>),
+    /// HotStuff: where the sender stands.
+    HotStuffStatus(HotStuffStatus),
 }
 
 /// Why a message is refused. The sender is not thereby convicted; the link may be.
@@ -288,6 +307,14 @@ impl Verify for Message {
                 at_most(statements.len(), STATUS_SLOTS_MAX)?;
                 statements.iter().try_for_each(|signed| Ok(signed.claims(committee, &(), claims)?))
             }
+            Message::BlockProposal(proposal) => proposal.claims_of(committee, claims),
+            Message::BlockVote(signed) => message::vote_claims(signed, committee, claims),
+            Message::Timeout(timeout) => timeout.claims_of(committee, claims),
+            Message::QuorumCertificate(certificate) => Ok(certificate.claims_of(committee, claims)?),
+            Message::TimeoutCertificate(certificate) => Ok(certificate.claims_of(committee, claims)?),
+            Message::FetchBlocks(fetch) => fetch.check(),
+            Message::Blocks(blocks) => message::check_blocks(blocks, committee),
+            Message::HotStuffStatus(status) => status.check(),
             Message::FetchViewChange { .. }
             | Message::FetchState { .. }
             | Message::State { .. }

@@ -3,6 +3,9 @@
 use bincode::{Decode, Encode};
 use quorate_crypto::{Certificate, Digest, Seq, Signed, View};
 
+use crate::hotstuff::block::Block;
+use crate::hotstuff::certificate::QuorumCertificate;
+use crate::hotstuff::promise::Promise;
 use crate::message::{Committed, PrePrepare, Prepare};
 use crate::pbft::view_change_message::{NewView, ViewChange};
 use crate::proposal::Proposal;
@@ -79,5 +82,31 @@ pub enum Record {
         statement: Signed,
         /// The certified checkpoint that showed it.
         above: Seq,
+    },
+    /// HotStuff: everything promised, before the vote, TIMEOUT or proposal that it newly holds is sent.
+    HotStuff(Box<Promise>),
+    /// HotStuff: a block, before the vote for it or its proposal is sent; its bodies stand before it.
+    Block(Box<Block>),
+    /// HotStuff: a block committed with its ancestors.
+    BlockCommitted {
+        /// The block.
+        block: Digest,
+        /// The certificate of its child in the next view.
+        certificate: QuorumCertificate,
+    },
+    /// HotStuff: everything still needed that is not tied to a block above `root`: written when the log is about to be cut.
+    HotStuffBase {
+        /// Everything promised.
+        promise: Box<Promise>,
+        /// Certificate of the stable checkpoint; none for the genesis state.
+        stable: Option<Certificate>,
+        /// The lowest block kept: it is committed.
+        root: Box<Block>,
+        /// The newest block that the certificates inside its chain commit: whom leaders after it follow from.
+        settled: Option<Box<Block>>,
+        /// This replica's CHECKPOINTs still kept.
+        checkpoints: Vec<Signed>,
+        /// This replica's EXECUTEDs still kept.
+        executed: Vec<Signed>,
     },
 }

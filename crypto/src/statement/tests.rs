@@ -54,6 +54,27 @@ fn golden_bytes_of_a_prepare() {
 }
 
 #[test]
+fn golden_bytes_of_hotstuff_statements() {
+    let header = |kind: &str| [kind, "01", &"09".repeat(32), "0000000000000005", "0006", "00000007"].concat();
+    let block = Digest([3; 32]);
+    let three = "03".repeat(32);
+    let (view_4, view_2) = ("0000000000000004", "0000000000000002");
+    let golden = [
+        (StatementBody::Proposal { view: View(4), block }, [&header("09"), view_4, &three].concat()),
+        // The parent's view stands before the block.
+        (
+            StatementBody::BlockVote { view: View(4), block, parent_view: View(2) },
+            [&header("0a"), view_4, view_2, &three].concat(),
+        ),
+        (StatementBody::Timeout { view: View(4), high_view: View(2) }, [&header("0b"), view_4, view_2].concat()),
+    ];
+    for (body, expected) in golden {
+        let statement = Statement { epoch: Epoch(5), signer: ReplicaId(6), incarnation: Incarnation(7), body };
+        assert_eq!(hex::encode(statement.bytes(ClusterId(Digest([9; 32])))), expected);
+    }
+}
+
+#[test]
 fn no_two_kinds_share_bytes() {
     let cluster = ClusterId(Digest([9; 32]));
     let all: Vec<Vec<u8>> = every_body().into_iter().map(|body| statement(body).bytes(cluster)).collect();

@@ -2,9 +2,9 @@
 //!
 //! | class | messages |
 //! |---|---|
-//! | vote | PREPARE, COMMIT, CHECKPOINT, EXECUTED, STATUS, questions |
-//! | proposal | PRE-PREPARE, VIEW-CHANGE, NEW-VIEW, a few requests |
-//! | bulk | many requests, state, proposals and certificates for those who lag |
+//! | vote | PREPARE, COMMIT, block votes, TIMEOUTs, CHECKPOINT, EXECUTED, STATUS, questions |
+//! | proposal | PRE-PREPARE, VIEW-CHANGE, NEW-VIEW, blocks, quorum and timeout certificates, a few requests |
+//! | bulk | many requests, state, proposals, blocks and certificates for those who lag |
 //!
 //! A view change must not wait behind megabytes of state transfer, so its messages go with proposals. What is too long
 //! for its class goes with the next that takes it.
@@ -36,14 +36,23 @@ fn class_of(message: &Message, length: usize) -> Class {
         | Message::FetchProposals(_)
         | Message::FetchViewChange { .. }
         | Message::FetchState { .. }
-        | Message::FetchChunk { .. } => Class::Vote,
-        Message::PrePrepare(_) | Message::ViewChange(_) | Message::NewView(_) | Message::YourStatements(_) => {
-            Class::Proposal
-        }
+        | Message::FetchChunk { .. }
+        | Message::BlockVote(_)
+        | Message::Timeout(_)
+        | Message::FetchBlocks(_)
+        | Message::HotStuffStatus(_) => Class::Vote,
+        Message::PrePrepare(_)
+        | Message::ViewChange(_)
+        | Message::NewView(_)
+        | Message::YourStatements(_)
+        | Message::BlockProposal(_)
+        | Message::QuorumCertificate(_)
+        | Message::TimeoutCertificate(_) => Class::Proposal,
         Message::Requests(_) if length <= FEW_REQUESTS_BYTES => Class::Proposal,
         Message::Requests(_)
         | Message::Proposals(_)
         | Message::CommitCertificate(_)
+        | Message::Blocks(_)
         | Message::StableCheckpoint(_)
         | Message::State { .. }
         | Message::Chunk { .. }

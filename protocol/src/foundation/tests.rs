@@ -86,7 +86,7 @@ fn giving_up_a_log_keeps_what_others_certified_and_no_statement_of_its_own() {
     let mut foundation = foundation(WINDOW);
     let body = StatementBody::Checkpoint { seq: Seq(4), digest: Digest([9; 32]) };
     for id in [1, 2] {
-        let vote = signed(&foundation, id, 0, body.clone());
+        let vote = signed(&foundation, id, 0, body);
         assert!(foundation.take_checkpoint(vote).is_none());
     }
     let third = signed(&foundation, 3, 0, body);

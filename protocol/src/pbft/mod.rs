@@ -221,6 +221,15 @@ impl Replica {
             Message::State { .. } | Message::Chunk { .. } | Message::StateGone { .. } => {
                 self.handle_transfer(now, from, message);
             }
+            // Of the other engine.
+            Message::BlockProposal(_)
+            | Message::BlockVote(_)
+            | Message::Timeout(_)
+            | Message::QuorumCertificate(_)
+            | Message::TimeoutCertificate(_)
+            | Message::FetchBlocks(_)
+            | Message::Blocks(_)
+            | Message::HotStuffStatus(_) => {}
         }
     }
 }

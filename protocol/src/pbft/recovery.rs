@@ -140,6 +140,8 @@ impl Replica {
             | Record::Rejoin(_)
             | Record::Rejoined { .. }
             | Record::Reserve { .. } => {}
+            // Of the other engine: its promises are none of this one's.
+            Record::HotStuff(_) | Record::Block(_) | Record::BlockCommitted { .. } | Record::HotStuffBase { .. } => {}
         }
     }
 

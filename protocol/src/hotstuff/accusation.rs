@@ -1,0 +1,35 @@
+//! Finding signed contradictions. Every find is checked as an outsider would check it before it is reported.
+
+use quorate_crypto::{Signed, StatementBody};
+
+use crate::evidence::Evidence;
+use crate::hotstuff::Replica;
+use crate::hotstuff::message::BlockProposal;
+use crate::request::Request;
+
+impl Replica {
+    /// A proposal against those that are held of its view.
+    pub(super) fn check_proposal(&mut self, signed: &Signed) {
+        let StatementBody::Proposal { view, .. } = *signed.body() else { return };
+        let in_tree = self.tree.of_view(view).filter_map(|block| self.signed.get(&block.digest())).copied();
+        let waiting = self.waiting.get(&signed.signer()).map(|(_, proposal)| proposal.signed);
+        let held: Vec<Signed> = in_tree.chain(waiting).collect();
+        for held in held {
+            self.foundation.accuse_pair(Some(held), signed);
+        }
+    }
+
+    /// A body whose client signature does not hold: whoever proposed it is guilty, whoever sent it is not.
+    pub(super) fn handle_invalid_request(&mut self, request: Request) {
+        let digest = request.digest();
+        if !self.foundation.bodies.is_wanted(&digest) {
+            return;
+        }
+        let mut naming = self.tree.iter().rev().filter(|block| block.proposal.requests().contains(&digest));
+        let guilty = naming.find_map(|block| Some((self.signed.get(&block.digest())?, block)));
+        let guilty = guilty.map(|(signed, block)| BlockProposal { signed: *signed, block: (**block).clone() });
+        if let Some(proposal) = guilty {
+            self.foundation.accuse(Evidence::InvalidBlockRequest(Box::new(proposal), Box::new(request)));
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! A replica whose disk is gone comes back without ever contradicting its old self.
+
+use quorate_crypto::{Incarnation, ReplicaId};
+
+use super::cluster::{Cluster, parameters, request};
+use crate::engine::Engine as _;
+
+fn rejoined(cluster: &Cluster, id: u16, life: u32) -> bool {
+    let status = cluster.replicas[&ReplicaId(id)].status();
+    !status.rejoining && status.incarnation == Incarnation(life) && !cluster.untrusted.contains(&ReplicaId(id))
+}
+
+#[test]
+fn a_wiped_replica_comes_back_in_a_new_life() {
+    let mut cluster = Cluster::new(4);
+    for number in 1..=6 {
+        cluster.submit(&request(1, number));
+        cluster.run(20);
+    }
+    cluster.wipe(2, &parameters());
+    cluster.run(4_000);
+    assert!(rejoined(&cluster, 2, 1), "{:?}", cluster.replicas[&ReplicaId(2)].status());
+    // It takes part: without another it is needed for a quorum.
+    cluster.stop(0);
+    for number in 7..=9 {
+        cluster.submit(&request(1, number));
+        cluster.run(2_500);
+    }
+    assert!((1..4).all(|id| (7..=9).all(|number| cluster.has_decided(id, &request(1, number)))));
+    cluster.assert_agreement();
+    cluster.assert_no_contradiction();
+}
+
+#[test]
+fn a_wiped_replica_comes_back_after_fetching_a_state() {
+    let mut cluster = Cluster::new(4);
+    for client in 1..=6 {
+        for number in 1..=9 {
+            cluster.submit(&request(client, number));
+            cluster.run(10);
+        }
+    }
+    cluster.wipe(1, &parameters());
+    cluster.run(5_000);
+    assert!(rejoined(&cluster, 1, 1), "{:?}", cluster.replicas[&ReplicaId(1)].status());
+    cluster.restart(ReplicaId(1), &parameters());
+    cluster.run(1_000);
+    assert!(rejoined(&cluster, 1, 1), "the new life outlives a restart");
+    cluster.stop(3);
+    cluster.submit(&request(20, 1));
+    cluster.run(4_000);
+    assert!((0..3).all(|id| cluster.has_decided(id, &request(20, 1))));
+    cluster.assert_agreement();
+    cluster.assert_no_contradiction();
+}
+
+#[test]
+fn a_second_wipe_makes_a_third_life() {
+    let mut cluster = Cluster::new(4);
+    cluster.submit(&request(1, 1));
+    cluster.run(20);
+    for life in 1..=2 {
+        cluster.wipe(3, &parameters());
+        cluster.run(20_000);
+        assert!(rejoined(&cluster, 3, life), "life {life}");
+    }
+    cluster.submit(&request(1, 2));
+    cluster.run(1_000);
+    assert!((0..4).all(|id| cluster.has_decided(id, &request(1, 2))));
+    cluster.assert_no_contradiction();
+}
+
+/// A log that is not the newest: others hand back what it lacks, and it rejoins.
+#[test]
+fn an_older_log_is_found_out_and_rejoins() {
+    let mut cluster = Cluster::new(4);
+    cluster.submit(&request(1, 1));
+    cluster.run(20);
+    let old = cluster.records[&ReplicaId(2)].clone();
+    for number in 2..=3 {
+        cluster.submit(&request(1, number));
+        cluster.run(20);
+    }
+    cluster.records.insert(ReplicaId(2), old);
+    cluster.restart(ReplicaId(2), &parameters());
+    cluster.link(ReplicaId(2));
+    cluster.settle();
+    assert!(cluster.untrusted.contains(&ReplicaId(2)), "it found out");
+    cluster.run(4_000);
+    assert!(rejoined(&cluster, 2, 1));
+    cluster.assert_no_contradiction();
+}
+
+/// While it rejoins a replica signs nothing else.
+#[test]
+fn who_rejoins_says_nothing_in_its_own_name() {
+    let mut cluster = Cluster::new(4);
+    cluster.submit(&request(1, 1));
+    cluster.run(20);
+    let before = cluster.said[&ReplicaId(2)].len();
+    cluster.filter =
+        Box::new(|from, _, message| from != ReplicaId(2) || !matches!(message, crate::message::Message::Requests(_)));
+    cluster.wipe(2, &parameters());
+    for number in 2..=6 {
+        cluster.submit(&request(1, number));
+        cluster.run(500);
+    }
+    assert_eq!(cluster.said[&ReplicaId(2)].len(), before);
+    assert!([0, 1, 3].iter().all(|id| cluster.has_decided(*id, &request(1, 6))));
+    cluster.filter = Box::new(|_, _, _| true);
+    cluster.run(3_000);
+    assert!(rejoined(&cluster, 2, 1));
+}
