@@ -16,11 +16,11 @@ const LOG_BYTES_MAX: u64 = 24 << 20;
 
 /// The caps of a run.
 pub(in crate::sim) struct BoundedMemory {
-    /// Requests in no proposal.
+    /// Requests in no proposal. A place that a peer vouched for is free again when its request is proposed, and a view change
+    /// gives back what was proposed and not decided: at most what is named by the proposals of the numbers that are kept, from
+    /// L below the stable checkpoint to the look-ahead above it.
     unproposed: usize,
-    /// All of them. A place that a peer vouched for is free again when its request is proposed, so what is proposed comes on
-    /// top: at most what is named by the proposals of the numbers that are kept, from L below the stable checkpoint to the
-    /// look-ahead above it.
+    /// All of them: the new view's proposals name as many again.
     pending: usize,
     look_ahead: u64,
 }
@@ -30,7 +30,7 @@ impl BoundedMemory {
         let unproposed = parameters.pending_requests_max + CLIENTS + VOUCHED;
         let look_ahead = parameters.look_ahead();
         let named = (look_ahead + parameters.window) as usize * parameters.batch_requests_max;
-        BoundedMemory { unproposed, pending: unproposed + named, look_ahead }
+        BoundedMemory { unproposed: unproposed + named, pending: unproposed + 2 * named, look_ahead }
     }
 
     pub(super) fn check(&self, replica: ReplicaId, status: &EngineStatus, log_bytes: u64) -> Result<(), Violation> {
