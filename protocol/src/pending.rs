@@ -212,9 +212,10 @@ impl Pending {
     }
 
     fn leave_unproposed(&mut self, ticket: Ticket) {
-        self.unproposed.remove(&ticket);
-        // A place counts until its request is proposed: the peer's next one must find room while this one executes.
-        if let Some(peer) = self.queue.get_mut(&ticket).and_then(|admitted| admitted.vouched_by.take())
+        // A place counts until its request is proposed: the peer's next one must find room while this one executes. It
+        // counts again if the proposal loses: else a few more would wait with every failed view.
+        if self.unproposed.remove(&ticket)
+            && let Some(peer) = self.queue.get(&ticket).and_then(|admitted| admitted.vouched_by)
             && let Some(count) = self.vouched.get_mut(&peer)
         {
             *count -= 1;
@@ -303,6 +304,9 @@ impl Pending {
             && self.unproposed.insert(ticket)
         {
             admitted.relayed = Relayed::No;
+            if let Some(peer) = admitted.vouched_by {
+                *self.vouched.entry(peer).or_insert(0) += 1;
+            }
         }
     }
 
@@ -310,6 +314,10 @@ impl Pending {
     pub fn reset_proposed(&mut self, still: impl Fn(&Digest) -> bool) {
         self.unproposed =
             self.queue.iter().filter(|(_, admitted)| !still(&admitted.digest)).map(|(ticket, _)| *ticket).collect();
+        self.vouched.clear();
+        for peer in self.unproposed.iter().filter_map(|ticket| self.queue.get(ticket)?.vouched_by) {
+            *self.vouched.entry(peer).or_insert(0) += 1;
+        }
         self.urgent.clear();
         self.urgent_share.clear();
         for admitted in self.queue.values_mut() {

@@ -35,7 +35,8 @@ pub struct Heard {
 pub enum RequestEnding {
     /// It executed, at one place in the order.
     Executed {
-        /// The reply that at least f + 1 replicas gave. Its outcome is `Results` or `ExecutedEarlier`.
+        /// The reply that at least f + 1 replicas gave. Its outcome is `Results` or `ExecutedEarlier`; the latter also where
+        /// f + 1 name the place, and not enough of them still have the results.
         reply: Reply,
         /// How many replicas had given it by then.
         matching: usize,
@@ -101,6 +102,8 @@ pub(super) struct Submission {
     pub(super) give_up_at: Micros,
     /// Set while the role asks replicas for the agreed time, to sign again.
     pub(super) asking_time_since: Option<Micros>,
+    /// Whether f + 1 said that it executed, and where, when it was sent last.
+    placed: bool,
 }
 
 /// How a refusal is treated once f + 1 replicas agree on it.
@@ -145,6 +148,7 @@ impl Submission {
             interval: interval.saturating_mul(2),
             give_up_at,
             asking_time_since: None,
+            placed: false,
         };
         for request in requests {
             submission.add(request);
@@ -223,6 +227,28 @@ impl Submission {
         self.busy.clear();
         self.resend_at = now.saturating_add(self.interval);
         self.interval = self.interval.saturating_mul(2).min(interval_max);
+    }
+
+    /// It is about to be sent again. Returns what is known without the results: f + 1 replicas say that it executed, at one
+    /// place, knew so when it was sent last, too, and still no f + 1 give equal results. Some lost theirs: they drop what was
+    /// acknowledged or is too large to keep, and a fetched state brings none of a read. All were asked again and had their
+    /// time, so waiting on might last for ever: replicas that said "executed" and drop the session later say "forgotten".
+    pub(super) fn executed_without_results(&mut self, committee: &Committee) -> Option<(Reply, usize)> {
+        let place = self.place(committee.one_honest());
+        let knew = std::mem::replace(&mut self.placed, place.is_some());
+        place.filter(|_| knew)
+    }
+
+    /// The place in the order that at least `needed` replicas name, whatever results they give.
+    fn place(&self, needed: usize) -> Option<(Reply, usize)> {
+        self.attempts.iter().find_map(|attempt| {
+            let mut places = Candidates::default();
+            for (reply, replicas) in attempt.replies.iter() {
+                let place = Reply { outcome: Outcome::ExecutedEarlier, ..reply.clone() };
+                replicas.iter().for_each(|replica| places.put(*replica, place.clone()));
+            }
+            places.agreed(needed).map(|(place, matching)| (place.clone(), matching))
+        })
     }
 
     /// What the answers so far amount to.

@@ -47,7 +47,10 @@ impl Foundation {
                 Admission::Known => {}
                 Admission::Busy if wanted => self.bodies.insert(digest, request, false),
                 Admission::Busy => {
-                    if let Some(peer) = from.filter(|peer| self.pending.may_vouch(*peer)) {
+                    // Who has to fetch a state cannot tell what executed: each proposal that passes by would make room
+                    // for another request, and none would leave.
+                    let behind = self.executed < self.stable();
+                    if let Some(peer) = from.filter(|peer| !behind && self.pending.may_vouch(*peer)) {
                         let weight = request.weight();
                         self.bodies.insert(digest, request, true);
                         self.pending.admit_for(peer, digest, number, weight, now.monotonic);

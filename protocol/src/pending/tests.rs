@@ -154,6 +154,36 @@ fn what_a_peer_waits_for_is_proposed_first() {
     assert_eq!(batch.iter().position(|held| *held == digest(1, 1)), Some(URGENT_MAX), "its places are its own again");
 }
 
+/// Simulator, seed 15024: places that were free by the time a view failed were not counted again when it gave them back.
+#[test]
+fn a_place_counts_again_when_its_proposal_is_lost() {
+    let peer = ReplicaId(3);
+    let mut pending = Pending::new(1, 1);
+    let vouch = |pending: &mut Pending, from: u64| {
+        let mut admitted = 0;
+        while pending.may_vouch(peer) {
+            let which = from + admitted;
+            pending.admit_for(peer, digest(1, which), number(1, which), 10, 0);
+            admitted += 1;
+        }
+        admitted as usize
+    };
+    assert_eq!(vouch(&mut pending, 1), VOUCHED_MAX);
+    assert_eq!(pending.take_batch(100, 1_000).len(), VOUCHED_MAX);
+    assert_eq!(vouch(&mut pending, 100), VOUCHED_MAX, "what is proposed takes no place");
+    pending.reset_proposed(|_| false);
+    assert_eq!(vouch(&mut pending, 200), 0, "what a view change gave back takes its place again");
+    pending.take_batch(VOUCHED_MAX, 1_000);
+    assert_eq!(vouch(&mut pending, 300), 0);
+    pending.take_batch(VOUCHED_MAX, 1_000);
+    assert_eq!(vouch(&mut pending, 400), VOUCHED_MAX);
+    pending.not_proposed(&digest(1, 1));
+    assert!(!pending.may_vouch(peer));
+    pending.remove(&digest(1, 1));
+    pending.remove(&digest(1, 400));
+    assert_eq!(vouch(&mut pending, 500), 1);
+}
+
 #[test]
 fn few_are_relayed_at_a_time() {
     let mut pending = Pending::new(1_000, 1_000);

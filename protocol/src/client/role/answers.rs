@@ -88,7 +88,7 @@ impl ClientRole {
         }
     }
 
-    fn executed(&mut self, now: Now, ticket: Ticket, reply: Reply, matching: usize) {
+    pub(super) fn executed(&mut self, now: Now, ticket: Ticket, reply: Reply, matching: usize) {
         let Some(submission) = self.submissions.get(&ticket) else { return };
         let own = submission.number.is_some();
         for replica in submission.contradicting(&reply) {

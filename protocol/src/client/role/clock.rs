@@ -66,6 +66,10 @@ impl ClientRole {
         if now.monotonic < submission.resend_at {
             return;
         }
+        if let Some((reply, matching)) = submission.executed_without_results(&self.committee) {
+            self.executed(now, ticket, reply, matching);
+            return;
+        }
         submission.resent(now.monotonic, self.parameters.resend_after_max);
         let asking = submission.asking_time_since.is_some();
         let requests = submission.requests();

@@ -37,6 +37,28 @@ fn a_replica_far_behind_fetches_the_state() {
     assert!(cluster.halts.is_empty());
 }
 
+/// Simulator, seed 15024: each proposal that a laggard saw go by made room for one more request on a peer's word.
+#[test]
+fn a_replica_that_has_to_fetch_the_state_takes_no_requests_on_a_peers_word() {
+    let mut shared = parameters();
+    shared.pending_requests_max = 1;
+    let relay = |cluster: &mut Cluster, number: u64| {
+        let requests = vec![cluster.verified(&request(1, number))];
+        cluster.input(ReplicaId(3), Input::Requests { from: Some(ReplicaId(0)), requests });
+        cluster.replicas[&ReplicaId(3)].status().pending
+    };
+    let mut cluster = Cluster::with_parameters(4, shared);
+    assert_eq!((relay(&mut cluster, 100), relay(&mut cluster, 101)), (1, 2), "one beyond its client's share");
+    fall_behind(&mut cluster);
+    cluster.filter = Box::new(|_, to, message| {
+        to != ReplicaId(3) || !matches!(message, Message::State { .. } | Message::Chunk { .. })
+    });
+    cluster.run(500);
+    let status = cluster.replicas[&ReplicaId(3)].status();
+    assert!(status.stable > status.executed, "{status:?}");
+    assert_eq!(relay(&mut cluster, 102), 2);
+}
+
 /// Rule P13 (BFT-SMaRt #62): a state is what a certificate names, never what one peer claims.
 #[test]
 fn rule_p13_a_forged_state_header_is_refused() {

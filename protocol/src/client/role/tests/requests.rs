@@ -262,6 +262,39 @@ fn forgotten_results_do_not_push_out_those_that_were_given() {
     assert!(accused(&outputs).is_empty());
 }
 
+/// Soak, seed 1026056: one replica kept the results, one remembers the place only, the others lost the session.
+#[test]
+fn results_that_too_few_still_have_end_a_request_where_it_executed() {
+    let mut role = role(4);
+    let (_, request) = submit(&mut role, at(0));
+    let earlier = Reply { outcome: Outcome::ExecutedEarlier, ..reply(&request, "") };
+    hear(&mut role, at(1), 0, ReplicaMessage::Reply(reply(&request, "ok")));
+    assert!(hear(&mut role, at(2), 1, ReplicaMessage::Reply(earlier.clone())).is_empty());
+    for from in 0..3 {
+        assert!(hear(&mut role, at(3), from, refused(&request, Refusal::Forgotten)).is_empty());
+    }
+    role.timer(at(300));
+    assert_eq!(ending(&drain(&mut role)), None, "all are asked once more: somebody may have the results");
+    role.timer(at(900));
+    assert_eq!(ending(&drain(&mut role)), Some(&RequestEnding::Executed { reply: earlier, matching: 2 }));
+}
+
+#[test]
+fn two_places_end_no_request() {
+    let mut role = role(4);
+    let (_, request) = submit(&mut role, at(0));
+    let earlier = Reply { outcome: Outcome::ExecutedEarlier, ..reply(&request, "") };
+    let elsewhere = Reply { seq: earlier.seq.plus(1), ..earlier.clone() };
+    hear(&mut role, at(1), 0, ReplicaMessage::Reply(reply(&request, "ok")));
+    hear(&mut role, at(1), 1, ReplicaMessage::Reply(elsewhere));
+    for millis in [300, 900, 2_100, 4_500] {
+        role.timer(at(millis));
+        assert_eq!(ending(&drain(&mut role)), None);
+    }
+    hear(&mut role, at(4_600), 2, ReplicaMessage::Reply(reply(&request, "ok")));
+    assert_eq!(role.in_flight(), 0);
+}
+
 #[test]
 fn a_full_session_table_is_waited_out() {
     let mut role = role(4);
