@@ -5,6 +5,7 @@
 //! | module | what it is |
 //! |---|---|
 //! | [`digest`] | SHA-256 with a domain tag for every use |
+//! | [`protocol`] | PBFT or HotStuff |
 //! | [`keys`] | ed25519 keys and signatures as fixed-width bytes, the [`keys::Signer`] seam |
 //! | [`signature_scheme`] | one ZIP-215 acceptance predicate, single and batch |
 //! | [`identity`] | cluster, replica, epoch, incarnation, view, sequence number |
@@ -25,6 +26,7 @@ pub mod keys;
 pub mod merkle_map;
 pub mod merkle_tree;
 pub mod mutant;
+pub mod protocol;
 pub mod signature_scheme;
 pub mod statement;
 pub mod verified;
@@ -34,6 +36,7 @@ pub use committee::{Committee, CommitteeError, FaultModel, Member};
 pub use digest::{Digest, Domain};
 pub use identity::{ClusterId, Epoch, Incarnation, ReplicaId, Seq, View};
 pub use keys::{PublicKey, SecretKey, Signature, Signer};
+pub use protocol::Protocol;
 pub use signature_scheme::{Ed25519, RememberingEd25519, SignatureScheme};
 pub use statement::{Signed, Statement, StatementBody, StatementKind};
 pub use verified::{Claim, Verified, Verifier, Verify};

@@ -13,7 +13,9 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use quorate_crypto::{ClusterId, Committee, CommitteeError, Digest, Epoch, FaultModel, Member, PublicKey, ReplicaId};
+use quorate_crypto::{
+    ClusterId, Committee, CommitteeError, Digest, Epoch, FaultModel, Member, Protocol, PublicKey, ReplicaId,
+};
 
 use crate::private_key_block::fill_random;
 use crate::protected_file::{self, KeyFileProblem};
@@ -41,39 +43,6 @@ pub const ADMINS_MAX: usize = 64;
 
 /// Longest name of a client or admin, in bytes.
 pub const NAME_BYTES_MAX: usize = 64;
-
-/// The agreement protocol of a cluster.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Protocol {
-    /// PBFT (Castro and Liskov 1999, 2002).
-    Pbft,
-    /// Two-phase HotStuff as Jolteon has it (Gelashvili and others, 2021).
-    HotStuff,
-}
-
-impl Protocol {
-    /// Every protocol.
-    pub const ALL: [Protocol; 2] = [Protocol::Pbft, Protocol::HotStuff];
-
-    /// The name in files and on the command line.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Protocol::Pbft => "pbft",
-            Protocol::HotStuff => "hotstuff",
-        }
-    }
-
-    /// The protocol of that name.
-    pub fn from_name(name: &str) -> Option<Protocol> {
-        Protocol::ALL.into_iter().find(|protocol| protocol.name() == name)
-    }
-}
-
-impl fmt::Display for Protocol {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
 
 /// One replica of the first committee.
 #[derive(Clone, PartialEq, Eq, Debug)]

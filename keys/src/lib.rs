@@ -22,9 +22,10 @@ pub mod private_key_block;
 pub mod protected_file;
 pub mod public_file;
 
-pub use genesis::{Genesis, GenesisContents, GenesisError, Parameters, Protocol};
+pub use genesis::{Genesis, GenesisContents, GenesisError, Parameters};
 pub use identity_file::{ClientKey, Identity, SecretFile};
 pub use passphrase::{Passphrase, PassphraseError, PassphraseSource};
 pub use private_key_block::{Encryption, ScryptCost};
 pub use protected_file::{KeyFileError, KeyFileProblem};
 pub use public_file::{PublicClientKey, PublicFile, PublicIdentity};
+pub use quorate_crypto::Protocol;

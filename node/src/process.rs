@@ -30,8 +30,9 @@ use quorate_crypto::ReplicaId;
 use quorate_keys::genesis::Address;
 use quorate_keys::{Genesis, Identity, PassphraseSource};
 use quorate_protocol::engine::Engine;
+use quorate_protocol::foundation::Setup;
 use quorate_protocol::message::MessageLimits;
-use quorate_protocol::pbft::{Replica, Setup};
+use quorate_protocol::replica::Replica;
 use quorate_transport::client_port::Admit;
 use quorate_transport::limits::SHUTDOWN_BOUND;
 use quorate_transport::{

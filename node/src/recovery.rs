@@ -17,7 +17,8 @@ use quorate_crypto::merkle_map::MerkleMap;
 use quorate_crypto::{ClusterId, ReplicaId, Seq};
 use quorate_protocol::engine::{Engine, Now};
 use quorate_protocol::execution::{Execution, RestoreError};
-use quorate_protocol::pbft::{Replica, Setup};
+use quorate_protocol::foundation::Setup;
+use quorate_protocol::replica::Replica;
 use quorate_protocol::state::{Snapshot, StateHeader};
 use thiserror::Error;
 

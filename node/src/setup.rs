@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use quorate_crypto::{Committee, Incarnation, PublicKey, RememberingEd25519, ReplicaId, Verifier};
-use quorate_keys::{Genesis, Identity, Protocol};
+use quorate_keys::{Genesis, Identity};
 use quorate_protocol::execution::{Execution, InitialConfiguration};
+use quorate_protocol::foundation::Setup;
 use quorate_protocol::parameters::Parameters;
-use quorate_protocol::pbft::Setup;
 use quorate_transport::limits::FRAME_CAP_BYTES;
 
 use crate::failure::NodeError;
@@ -67,6 +67,7 @@ pub fn genesis_state(genesis: &Genesis) -> Execution<KeyValue> {
 /// What a replica is given once.
 pub fn replica_setup(genesis: &Genesis, id: ReplicaId, identity: &Identity) -> Setup {
     Setup {
+        protocol: genesis.protocol(),
         id,
         incarnation: Incarnation(0),
         rejoin_seed: LogKey::random().0,
@@ -83,12 +84,6 @@ pub fn replica_setup(genesis: &Genesis, id: ReplicaId, identity: &Identity) -> S
 /// [`NodeError::Refused`] with one sentence.
 pub fn check(genesis: &Genesis, id: ReplicaId, identity: &Identity) -> Result<(), NodeError> {
     let refused = |reason: String| Err(NodeError::Refused(reason));
-    if genesis.protocol() != Protocol::Pbft {
-        return refused(format!(
-            "the genesis file names the protocol {}, but this program runs pbft only",
-            genesis.protocol()
-        ));
-    }
     if genesis.parameters().frame_bytes_max > FRAME_CAP_BYTES as u64 {
         return refused(format!(
             "the genesis file sets frame_bytes_max to {}, but links of this program carry at most {FRAME_CAP_BYTES}",

@@ -9,6 +9,7 @@
 //! | [`foundation`] | what a replica stands on whichever protocol orders |
 //! | [`pbft`] | Practical Byzantine Fault Tolerance with signatures (Castro and Liskov 1999) |
 //! | [`hotstuff`] | two-phase HotStuff as Jolteon has it (Gelashvili and others 2021) |
+//! | [`replica`] | whichever of the two a cluster runs |
 //! | [`pending`], [`bodies`], [`throughput`] | requests admitted and waiting; request bodies held; how many fit |
 //! | [`checkpoint`], [`transfer`] | stable checkpoints; fetching a certified state |
 //! | [`evidence`] | signed contradictions and their offline check |
@@ -31,6 +32,7 @@ pub mod pending;
 pub mod proposal;
 pub mod record;
 pub mod rejoin;
+pub mod replica;
 pub mod reply;
 pub mod request;
 pub mod state;

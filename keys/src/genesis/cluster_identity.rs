@@ -17,9 +17,9 @@
 //! cluster that moves is the same cluster.
 
 use quorate_crypto::digest::Domain;
-use quorate_crypto::{ClusterId, Digest};
+use quorate_crypto::{ClusterId, Digest, Protocol};
 
-use super::{FORMAT_VERSION, GenesisClient, GenesisContents, Protocol};
+use super::{FORMAT_VERSION, GenesisClient, GenesisContents};
 
 /// Every list is capped far below 2^16 by validation.
 fn put_count(out: &mut Vec<u8>, count: usize) {

@@ -3,12 +3,11 @@
 
 use std::fmt::Write as _;
 
-use quorate_crypto::{PublicKey, ReplicaId};
+use quorate_crypto::{Protocol, PublicKey, ReplicaId};
 use serde::Deserialize;
 
 use super::{
     Address, FORMAT_VERSION, GenesisClient, GenesisContents, GenesisError, GenesisReplica, KeyHolder, Parameters,
-    Protocol,
 };
 
 /// Read first and alone: a file of another version may have any other form.

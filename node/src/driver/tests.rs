@@ -4,8 +4,9 @@ use quorate_crypto::{
     ClusterId, Committee, Ed25519, Epoch, FaultModel, Incarnation, Member, SecretKey, Signer as _, Verifier,
 };
 use quorate_protocol::execution::{ExecutionParameters, InitialConfiguration};
+use quorate_protocol::foundation::Setup;
 use quorate_protocol::parameters::Parameters;
-use quorate_protocol::pbft::{Replica, Setup};
+use quorate_protocol::replica::Replica;
 use quorate_protocol::request::{Operation, RequestContent, SessionId};
 
 use super::*;
@@ -37,6 +38,7 @@ fn driver() -> (Driver<MemoryDisk, Replica>, Arc<Committee>, Verifier) {
     let (log, snapshots) = (MemoryDisk::new(), MemoryDisk::new());
     create_replica_storage(log.clone(), snapshots.clone(), &settings).expect("created");
     let setup = Setup {
+        protocol: quorate_crypto::Protocol::Pbft,
         id: ReplicaId(1),
         incarnation: Incarnation(0),
         rejoin_seed: [0; 32],

@@ -5,7 +5,8 @@ use std::time::Instant;
 
 use prometheus_client::metrics::histogram::Histogram;
 use quorate_protocol::engine::Engine;
-use quorate_protocol::pbft::{Replica, Setup};
+use quorate_protocol::foundation::Setup;
+use quorate_protocol::replica::Replica;
 
 use super::{LOG_DIRECTORY, NodeSettings, SNAPSHOT_DIRECTORY};
 use crate::disk::{DEFAULT_RESERVE_BYTES, FileDisk};

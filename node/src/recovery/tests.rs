@@ -42,6 +42,7 @@ impl Storage {
         let members = (0..4).map(|id| Member { id: ReplicaId(id), key: key(id).public_key() }).collect();
         let committee = Committee::new(cluster, Epoch(0), FaultModel::Byzantine, members).unwrap();
         let setup = Setup {
+            protocol: quorate_crypto::Protocol::Pbft,
             id: OWN,
             incarnation: Incarnation(0),
             rejoin_seed: [0; 32],

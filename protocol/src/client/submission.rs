@@ -245,7 +245,9 @@ impl Submission {
             let mut places = Candidates::default();
             for (reply, replicas) in attempt.replies.iter() {
                 let place = Reply { outcome: Outcome::ExecutedEarlier, ..reply.clone() };
-                replicas.iter().for_each(|replica| places.put(*replica, place.clone()));
+                for replica in replicas {
+                    places.put(*replica, place.clone());
+                }
             }
             places.agreed(needed).map(|(place, matching)| (place.clone(), matching))
         })

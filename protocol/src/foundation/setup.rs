@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use quorate_crypto::{Committee, Incarnation, ReplicaId, Signed, Signer, Statement, StatementBody, Verifier};
+use quorate_crypto::{Committee, Incarnation, Protocol, ReplicaId, Signed, Signer, Statement, StatementBody, Verifier};
 
 use crate::foundation::Foundation;
 use crate::parameters::Parameters;
@@ -10,6 +10,8 @@ use crate::parameters::Parameters;
 /// Everything a replica is given once.
 #[derive(Clone)]
 pub struct Setup {
+    /// What the cluster agrees by.
+    pub protocol: Protocol,
     /// Who this replica is.
     pub id: ReplicaId,
     /// The incarnation it begins in: 0. Its log says in which one it goes on.

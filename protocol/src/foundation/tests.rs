@@ -24,6 +24,7 @@ fn foundation(rejoin_gap: u64) -> Foundation {
     let members = (0..4).map(|id| Member { id: ReplicaId(id), key: key(id).public_key() }).collect();
     let committee = Committee::new(ClusterId(Digest([7; 32])), Epoch(0), FaultModel::Byzantine, members);
     let setup = Setup {
+        protocol: quorate_crypto::Protocol::Pbft,
         id: ReplicaId(0),
         incarnation: Incarnation(0),
         rejoin_seed: [1; 32],

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use quorate_crypto::Protocol;
 use thiserror::Error;
 
 /// What a behaviour attacks.
@@ -185,6 +186,29 @@ impl Behaviour {
     /// What it attacks.
     pub fn group(self) -> Group {
         self.entry().group
+    }
+
+    /// Whether it means anything under `protocol`: the others attack messages that only the other protocol has.
+    pub const fn is_of(self, protocol: Protocol) -> bool {
+        match protocol {
+            Protocol::Pbft => true,
+            Protocol::HotStuff => !matches!(
+                self,
+                Behaviour::WithholdPrepares
+                    | Behaviour::WithholdCommits
+                    | Behaviour::ForgedCertificate
+                    | Behaviour::ViewChangeSpam
+                    | Behaviour::SeveralViewChanges
+                    | Behaviour::FalseCertificates
+                    | Behaviour::OmitCertificates
+                    | Behaviour::NewViewTooFew
+                    | Behaviour::NewViewWrongValues
+                    | Behaviour::NewViewLowerView
+                    | Behaviour::NewViewToSome
+                    | Behaviour::EarlyViewChange
+                    | Behaviour::FalseSuspicion
+            ),
+        }
     }
 
     /// Whether what it signs convicts it.

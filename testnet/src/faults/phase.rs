@@ -1,5 +1,7 @@
 //! What the cluster was busy with when a behaviour acted, as the simulator sees it, and which pairs cannot meet.
 
+use quorate_crypto::Protocol;
+
 use super::catalogue::{Behaviour, CATALOGUE, Group};
 use super::client::ClientBehaviour;
 
@@ -67,12 +69,13 @@ pub fn impossible(behaviour: Behaviour, phase: Phase) -> Option<&'static str> {
     }
 }
 
-/// Every pair that a large campaign must see: names of behaviours of replicas and clients, and of phases.
-pub fn possible_pairs() -> Vec<(&'static str, &'static str)> {
+/// Every pair that a large campaign of these protocols must see: names of behaviours of replicas and clients, and of phases.
+pub fn possible_pairs(runs: impl Fn(Protocol) -> bool) -> Vec<(&'static str, &'static str)> {
     let mut pairs = Vec::new();
     for phase in Phase::ALL {
         for entry in CATALOGUE {
-            if impossible(entry.behaviour, phase).is_none() {
+            let meant = Protocol::ALL.into_iter().any(|protocol| runs(protocol) && entry.behaviour.is_of(protocol));
+            if meant && impossible(entry.behaviour, phase).is_none() {
                 pairs.push((entry.name, phase.name()));
             }
         }

@@ -10,10 +10,11 @@ use quorate_crypto::encoding::decode;
 use quorate_crypto::merkle_map::MerkleMap;
 use quorate_crypto::{Committee, Digest, Incarnation, ReplicaId, Seq, Verifier};
 use quorate_protocol::engine::{Decided, Engine as _, Input, Now, Recipients, RecordIndex, Step};
+use quorate_protocol::foundation::Setup;
 use quorate_protocol::message::{Message, MessageLimits};
 use quorate_protocol::parameters::Parameters;
-use quorate_protocol::pbft::{Replica, Setup};
 use quorate_protocol::record::Record;
+use quorate_protocol::replica::Replica;
 use quorate_protocol::request::{Operation, Request, RequestContent, SessionId};
 use quorate_protocol::state::{Snapshot, TableId};
 use rand::SeedableRng as _;
@@ -88,6 +89,7 @@ impl Schedule {
 
     fn setup(&self, index: usize) -> Setup {
         Setup {
+            protocol: quorate_crypto::Protocol::Pbft,
             id: ReplicaId(index as u16),
             incarnation: Incarnation(0),
             committee: self.committee(),

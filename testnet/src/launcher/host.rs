@@ -11,7 +11,8 @@ use quorate_node::config::Config;
 use quorate_node::failure::NodeError;
 use quorate_node::process::{Node, NodeSettings};
 use quorate_protocol::engine::Engine;
-use quorate_protocol::pbft::{Replica, Setup};
+use quorate_protocol::foundation::Setup;
+use quorate_protocol::replica::Replica;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::control::{self, Server};

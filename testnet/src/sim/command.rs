@@ -7,13 +7,13 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
-use quorate_crypto::ReplicaId;
 use quorate_crypto::mutant::Mutant;
+use quorate_crypto::{Protocol, ReplicaId};
 use serde_json::json;
 
 use super::campaign::{Extent, Summary, power_cuts, seeds};
 use super::crash_points::crash_points;
-use super::plan::{CrashPoint, Options, Plan, Sabotage};
+use super::plan::{Choice, CrashPoint, Options, Plan, Sabotage};
 use super::report::SimulationReport;
 use super::shrink::shrink;
 use crate::faults::Misbehaviour;
@@ -46,6 +46,9 @@ pub struct Simulate {
     /// The first seed of a campaign.
     #[arg(long, default_value_t = 1)]
     pub start: u64,
+    /// What the cluster runs: `pbft`, `hotstuff`, or `both`: PBFT under even seeds and HotStuff under odd ones.
+    #[arg(long, default_value = "pbft")]
+    pub protocol: Choice,
     /// Replicas: 4 to 7, or `all` to let each seed decide.
     #[arg(short = 'n', long = "replicas", value_parser = replicas, default_value = "all")]
     pub replicas: Replicas,
@@ -188,6 +191,7 @@ impl Simulate {
             }
         }
         Ok(Options {
+            protocol: self.protocol,
             crash_point: self.crash_point,
             beyond_f: self.beyond_f,
             calm: self.calm,
@@ -342,7 +346,7 @@ impl Simulate {
     }
 
     fn tell_coverage(&self, summary: &Summary) -> anyhow::Result<u8> {
-        let missing = summary.counters.never_happened();
+        let missing = summary.counters.never_happened(self.protocol);
         if missing.is_empty() || !self.must_cover(summary) {
             return Ok(0);
         }
@@ -390,6 +394,7 @@ fn replicas_of(seed: u64, given: Option<usize>) -> usize {
 /// The one line that replays a run.
 fn replay_line(report: &SimulationReport, options: &Options) -> String {
     let mut words = vec![format!("quorate-testnet simulate --seed {}", report.seed)];
+    words.extend((report.protocol != Protocol::Pbft).then(|| format!("--protocol {}", report.protocol)));
     words.extend(options.replicas.map(|replicas| format!("-n {replicas}")));
     words.extend(options.client_faults.iter().map(|behaviour| format!("--client-fault {behaviour}")));
     words.extend(options.faults.iter().map(|(replica, behaviour)| format!("--fault {replica}={behaviour}")));
@@ -477,7 +482,7 @@ mod tests {
     fn a_large_campaign_must_have_seen_every_pair() {
         let nothing = |runs| Summary { runs, ..Summary::default() };
         let mut everything = nothing(COVERAGE_RUNS);
-        for (behaviour, phase) in possible_pairs() {
+        for (behaviour, phase) in possible_pairs(|protocol| protocol == Protocol::Pbft) {
             everything.counters.acted_in(behaviour, phase, 1);
         }
         let free = simulate(&["--seeds", "5000"]);

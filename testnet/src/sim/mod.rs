@@ -78,6 +78,7 @@ pub fn run(seed: u64, options: &Options) -> SimulationReport {
             .or_else(|| panic.downcast_ref::<&str>().copied())
             .unwrap_or("without a message");
         SimulationReport {
+            protocol: options.protocol.of(seed),
             seed,
             replicas: options.replicas.unwrap_or(0),
             trace_hash: quorate_crypto::Digest::ZERO,

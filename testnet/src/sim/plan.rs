@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use quorate_crypto::ReplicaId;
+use quorate_crypto::{Protocol, ReplicaId};
 use quorate_protocol::parameters::{Micros, Parameters};
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha12Rng;
@@ -70,6 +70,8 @@ pub struct CrashPoint {
 /// What the caller decides instead of the seed.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
+    /// What the cluster runs.
+    pub protocol: Choice,
     /// n; by the seed (4 to 7) if none.
     pub replicas: Option<usize>,
     /// Replicas that lie, with what; by the seed if empty.
@@ -209,10 +211,53 @@ pub(super) enum Breakage {
     Damage { replica: usize, damage: Damage, in_log: bool, choice: u64, downtime: Micros },
 }
 
+/// Which protocol the clusters of a campaign run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Choice {
+    /// PBFT: what seeds without another word mean.
+    #[default]
+    Pbft,
+    /// HotStuff.
+    HotStuff,
+    /// PBFT under even seeds, HotStuff under odd ones.
+    Both,
+}
+
+impl Choice {
+    /// What the cluster of `seed` runs.
+    pub const fn of(self, seed: u64) -> Protocol {
+        match self {
+            Choice::Pbft => Protocol::Pbft,
+            Choice::HotStuff => Protocol::HotStuff,
+            Choice::Both if seed.is_multiple_of(2) => Protocol::Pbft,
+            Choice::Both => Protocol::HotStuff,
+        }
+    }
+
+    /// Whether a campaign of this choice runs it at all.
+    pub fn includes(self, protocol: Protocol) -> bool {
+        self == Choice::Both || self.of(0) == protocol
+    }
+}
+
+impl std::str::FromStr for Choice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Choice, String> {
+        match text {
+            "pbft" => Ok(Choice::Pbft),
+            "hotstuff" => Ok(Choice::HotStuff),
+            "both" => Ok(Choice::Both),
+            _ => Err("pbft, hotstuff or both".to_owned()),
+        }
+    }
+}
+
 /// Everything a seed decides.
 #[derive(Debug, Clone)]
 pub(super) struct Plan {
     pub(super) seed: u64,
+    pub(super) protocol: Protocol,
     pub(super) replicas: usize,
     pub(super) parameters: Parameters,
     pub(super) compaction_retention: u64,
@@ -277,6 +322,7 @@ fn pick<T: Copy>(random: &mut ChaCha12Rng, from: &[T]) -> T {
 impl Plan {
     /// The plan of `seed`, but for what `options` decide.
     pub(super) fn new(seed: u64, options: &Options) -> Plan {
+        let protocol = options.protocol.of(seed);
         let random = &mut ChaCha12Rng::seed_from_u64(seed);
         let by_seed = if random.random_bool(0.5) { 4 } else { random.random_range(4..=7) };
         let meetings = &mut ChaCha12Rng::seed_from_u64(seed ^ MEETINGS);
@@ -293,7 +339,7 @@ impl Plan {
         // Drawn whether they are wanted or not, so that everything after them is as it was.
         let first = draw::first_liars(random, replicas);
         let lies = &mut ChaCha12Rng::seed_from_u64(seed ^ LIES);
-        let by_seed = if options.first_behaviours { first } else { draw::liars(lies, replicas) };
+        let by_seed = if options.first_behaviours { first } else { draw::liars(lies, replicas, protocol) };
         if !options.first_behaviours && lies.random_bool(0.4) {
             draw::fall_behind(lies, replicas, heals_at, &mut parameters, &mut breakages);
         }
@@ -346,7 +392,7 @@ impl Plan {
         }
         if meeting {
             heals_at = heals_at.max(MEETING_HEALS_AT);
-            (liars, breakages) = draw::meeting(meetings, replicas, &mut parameters);
+            (liars, breakages) = draw::meeting(meetings, replicas, protocol, &mut parameters);
             clocks.clear();
             faulty = liars.keys().map(|id| id.index()).collect();
         }
@@ -357,6 +403,7 @@ impl Plan {
         let garbling = draw::garbling(random);
         let mut plan = Plan {
             seed,
+            protocol,
             replicas,
             parameters,
             compaction_retention: pick(random, &[0, 0, 5, 50]),

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use quorate_crypto::{Committee, Digest, Domain, PublicKey, ReplicaId, SignatureScheme, Signed, Verified, Verifier};
+use quorate_crypto::{
+    Committee, Digest, Domain, Protocol, PublicKey, ReplicaId, SignatureScheme, Signed, Verified, Verifier,
+};
 use quorate_node::disk::MemoryDisk;
 use quorate_node::driver::{Driver, DriverError, Published};
 use quorate_node::key_value::KeyValue;
@@ -14,8 +16,9 @@ use quorate_node::snapshot_store::{SnapshotError, SnapshotStore};
 use quorate_protocol::client::message::ReplicaMessage;
 use quorate_protocol::engine::{Decided, Engine, EngineStatus, Input, Now, Step};
 use quorate_protocol::execution::Execution;
+use quorate_protocol::foundation::Setup;
 use quorate_protocol::parameters::{Micros, Parameters};
-use quorate_protocol::pbft::{Replica, Setup};
+use quorate_protocol::replica::Replica;
 use quorate_protocol::request::Request;
 use quorate_protocol::state::Snapshot;
 
@@ -99,6 +102,7 @@ pub(super) struct Cluster {
     pub(super) seed: u64,
     pub(super) committee: Arc<Committee>,
     pub(super) parameters: Parameters,
+    pub(super) protocol: Protocol,
     pub(super) genesis: Execution<KeyValue>,
     pub(super) scheme: Arc<dyn SignatureScheme>,
     pub(super) clients: Vec<PublicKey>,
@@ -322,6 +326,7 @@ impl Process {
     pub(super) fn start(&mut self, cluster: &Cluster, at: Micros) -> Result<(), OpenReplicaError> {
         let verifier = Verifier::new(Arc::clone(&cluster.scheme));
         let setup = Setup {
+            protocol: cluster.protocol,
             id: self.id(),
             incarnation: quorate_crypto::Incarnation(0),
             rejoin_seed: cluster.random_bytes(b"rejoin", self.index, self.life),

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use quorate_crypto::Digest;
+use quorate_crypto::{Digest, Protocol};
 use serde_json::{Value, json};
 
+use super::plan::Choice;
 use super::script::Story;
 use crate::faults::phase::possible_pairs;
 
@@ -128,8 +129,8 @@ impl Counters {
     }
 
     /// Pairs of behaviour and phase that are possible and never happened.
-    pub fn never_happened(&self) -> Vec<(&'static str, &'static str)> {
-        let mut pairs = possible_pairs();
+    pub fn never_happened(&self, choice: Choice) -> Vec<(&'static str, &'static str)> {
+        let mut pairs = possible_pairs(|protocol| choice.includes(protocol));
         pairs.retain(|pair| self.phases.get(pair).is_none_or(|acted| *acted == 0));
         pairs
     }
@@ -173,6 +174,8 @@ impl Counters {
 pub struct SimulationReport {
     /// The seed.
     pub seed: u64,
+    /// What the cluster ran.
+    pub protocol: Protocol,
     /// n.
     pub replicas: usize,
     /// Digest over every event, to the byte.
@@ -208,6 +211,7 @@ impl SimulationReport {
         json!({
             "v": 1,
             "seed": self.seed,
+            "protocol": self.protocol.name(),
             "replicas": self.replicas,
             "trace_hash": self.trace_hash.to_hex(),
             "verdict": self.verdict(),

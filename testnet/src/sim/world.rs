@@ -121,6 +121,7 @@ impl World {
             seed,
             committee: Arc::new(committee.clone()),
             parameters: plan.parameters.clone(),
+            protocol: plan.protocol,
             genesis,
             scheme: keys.scheme(),
             clients: client_keys.clone(),
@@ -525,6 +526,7 @@ impl World {
         let story = self.story();
         let (trace_hash, trace) = self.trace.finish();
         SimulationReport {
+            protocol: self.plan.protocol,
             seed: self.plan.seed,
             replicas: self.plan.replicas,
             trace_hash,

@@ -143,6 +143,7 @@ impl Cluster {
 
     pub fn setup(&self, id: ReplicaId, parameters: &Parameters) -> Setup {
         Setup {
+            protocol: quorate_crypto::Protocol::Pbft,
             id,
             incarnation: Incarnation(0),
             rejoin_seed: quorate_crypto::Digest::of(quorate_crypto::Domain::Fingerprint, &[&self.lives.to_be_bytes()])

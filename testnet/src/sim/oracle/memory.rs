@@ -35,7 +35,9 @@ impl BoundedMemory {
         let broken = |what: String| Err(Violation::new("bounded-memory", format!("replica {replica} {what}")));
         if status.pending > self.pending {
             let (pending, unproposed, most) = (status.pending, status.unproposed, self.pending);
-            return broken(format!("holds {pending} pending requests, {unproposed} not proposed, where {most} are the most"));
+            return broken(format!(
+                "holds {pending} pending requests, {unproposed} not proposed, where {most} are the most"
+            ));
         }
         if status.decided > status.stable.plus(self.look_ahead) {
             return broken(format!("decided {} above its stable checkpoint {}", status.decided, status.stable));

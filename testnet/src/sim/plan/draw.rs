@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use quorate_crypto::ReplicaId;
+use quorate_crypto::{Protocol, ReplicaId};
 use quorate_protocol::parameters::{Micros, Parameters};
 use rand::RngExt as _;
 use rand_chacha::ChaCha12Rng;
@@ -70,7 +70,11 @@ pub(super) fn first_liars(random: &mut ChaCha12Rng, replicas: usize) -> BTreeMap
 }
 
 /// Who lies in what way: from the whole catalogue, with every kind of trigger.
-pub(super) fn liars(random: &mut ChaCha12Rng, replicas: usize) -> BTreeMap<ReplicaId, Vec<Misbehaviour>> {
+pub(super) fn liars(
+    random: &mut ChaCha12Rng,
+    replicas: usize,
+    protocol: Protocol,
+) -> BTreeMap<ReplicaId, Vec<Misbehaviour>> {
     let faults = (replicas - 1) / 3;
     let mut liars: BTreeMap<ReplicaId, Vec<Misbehaviour>> = BTreeMap::new();
     if !random.random_bool(0.7) {
@@ -80,7 +84,8 @@ pub(super) fn liars(random: &mut ChaCha12Rng, replicas: usize) -> BTreeMap<Repli
         // Low ids lead the first views, where most happens.
         let replica =
             if random.random_bool(0.6) { random.random_range(0..2) } else { random.random_range(0..replicas) };
-        let behaviours: Vec<Misbehaviour> = (0..random.random_range(1..=4)).map(|_| misbehaviour(random)).collect();
+        let behaviours: Vec<Misbehaviour> =
+            (0..random.random_range(1..=4)).map(|_| misbehaviour(random, protocol)).collect();
         // Who says nothing has no occasion for anything else.
         let silent = behaviours.iter().find(|one| one.behaviour == Behaviour::Silent).cloned();
         liars.insert(ReplicaId(replica as u16), silent.map_or(behaviours, |silent| vec![silent]));
@@ -111,12 +116,13 @@ pub(super) fn fall_behind(
 pub(super) fn meeting(
     random: &mut ChaCha12Rng,
     replicas: usize,
+    protocol: Protocol,
     parameters: &mut Parameters,
 ) -> (BTreeMap<ReplicaId, Vec<Misbehaviour>>, Vec<(Micros, Breakage)>) {
     parameters.checkpoint_interval = 4;
     parameters.window = 8;
     parameters.batch_requests_max = pick(random, &[1, 3]);
-    let Entry { behaviour, group, .. } = CATALOGUE[random.random_range(0..CATALOGUE.len())];
+    let Entry { behaviour, group, .. } = *entry(random, protocol);
     let in_view_change = group == Group::ViewChange;
     // The liar leads the first view, or the one that follows when the first primary is cut off.
     let liar = usize::from(in_view_change);
@@ -140,8 +146,14 @@ pub(super) fn meeting(
     (BTreeMap::from([(ReplicaId(liar as u16), Vec::new())]), breakages)
 }
 
-fn misbehaviour(random: &mut ChaCha12Rng) -> Misbehaviour {
-    let Entry { behaviour, acts_as_primary, .. } = CATALOGUE[random.random_range(0..CATALOGUE.len())];
+/// One of those that mean something under `protocol`. What was added for the other one changes no draw.
+fn entry(random: &mut ChaCha12Rng, protocol: Protocol) -> &'static Entry {
+    let possible: Vec<&Entry> = CATALOGUE.iter().filter(|entry| entry.behaviour.is_of(protocol)).collect();
+    possible[random.random_range(0..possible.len())]
+}
+
+fn misbehaviour(random: &mut ChaCha12Rng, protocol: Protocol) -> Misbehaviour {
+    let Entry { behaviour, acts_as_primary, .. } = *entry(random, protocol);
     let when = match random.random_range(0..8) {
         0 if acts_as_primary => Trigger::WhilePrimary,
         1 => Trigger::Percent(random.random_range(5..95)),
