@@ -17,8 +17,9 @@ use quorate_node::process::{EVIDENCE_DIRECTORY, Node};
 use quorate_protocol::client::message::ReplicaMessage;
 use quorate_protocol::engine::{Engine, EngineStatus, Input, Now, Step};
 use quorate_protocol::evidence::{EVIDENCE_BYTES_MAX, Evidence};
+use quorate_protocol::foundation::Setup;
 use quorate_protocol::message::Message;
-use quorate_protocol::pbft::{Replica, Setup};
+use quorate_protocol::replica::Replica;
 use quorate_protocol::request::Request;
 
 /// Votes twice: each COMMIT is followed by another for a digest of its own.
