@@ -132,9 +132,9 @@ pub enum Command {
         after_long_help = "Examples:\n  quorate-testnet gauntlet\n  quorate-testnet gauntlet --only equivocate,flood --for 5s\n  quorate-testnet gauntlet --resume\n\nResults go to a file, one JSON line each; with --resume what stands there already is not run again.\nBars: no acknowledged write lost, no wrong answer to a reader or a watcher, equal checkpoints, evidence against\nexactly the liar or nobody; no panic, no process lost; and, only with --strict, memory, descriptors, throughput and\nthe longest time that a client went without an answer."
     )]
     Gauntlet(Gauntlet),
-    /// Measure a fresh testnet beside a fresh etcd cluster, round by round, on this machine.
+    /// Measure fresh testnets of both protocols beside a fresh etcd cluster, round by round, on this machine.
     #[command(
-        after_long_help = "Examples:\n  quorate-testnet compare\n  quorate-testnet compare --etcd ./etcd --duration 5s --rounds 5 --json\n\nBoth keep their data in one temporary directory (TMPDIR says where), which is removed in the end. What does not run\nin a round is paused, so that each has the machine to itself while it is measured."
+        after_long_help = "Examples:\n  quorate-testnet compare\n  quorate-testnet compare --etcd ./etcd --duration 5s --rounds 5 --json\n\nAll keep their data in one temporary directory (TMPDIR says where), which is removed in the end. What does not run\nin a round is paused, so that each has the machine to itself while it is measured."
     )]
     Compare(Compare),
     /// Play a scenario file: what goes wrong from when to when, and what must come of it.
@@ -353,7 +353,8 @@ impl Replica {
     }
 }
 
-fn protocol(text: &str) -> Result<Protocol, String> {
+/// `pbft`, `hotstuff`.
+pub(crate) fn protocol(text: &str) -> Result<Protocol, String> {
     Protocol::from_name(text).ok_or_else(|| "there are pbft and hotstuff".to_owned())
 }
 

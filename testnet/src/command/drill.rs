@@ -19,7 +19,7 @@ pub(super) const EXIT_MISSED: u8 = 5;
 
 /// Runs a drill; `named` is where its testnet is to be kept.
 pub(super) async fn run(drill: &Drill, named: Option<PathBuf>, output: Output) -> Result<(), Failure> {
-    let place = Place::new(named);
+    let place = Place::new(named, drill.common().protocol);
     let progress = spinner();
     let mut tell = |what: String| progress.set_message(what);
     let work = async { drill.run(&place, &mut tell).await.map_err(failure) };

@@ -17,7 +17,7 @@ use crate::gauntlet::verdict::{self, Column, FaultFree, Miss};
 
 /// Runs the gauntlet; `named` is where its testnets are to be kept.
 pub(super) async fn run(gauntlet: &Gauntlet, named: Option<PathBuf>, output: Output) -> Result<(), Failure> {
-    let place = Place::new(named);
+    let place = Place::new(named, gauntlet.common.protocol);
     let progress = spinner();
     let mut tell = |what: String| progress.set_message(what);
     let work = async { gauntlet.run(&place, &mut tell).await.map_err(failure) };

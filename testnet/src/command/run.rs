@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use quorate_client::command::failure::Failure;
 use quorate_client::command::report::Report;
+use quorate_keys::Protocol;
 use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -24,6 +25,9 @@ pub struct Run {
     /// Play it on real processes of this machine, on a testnet that is fresh and goes away again.
     #[arg(long)]
     pub real: bool,
+    /// What the replicas run, whatever the file says: pbft or hotstuff.
+    #[arg(long, value_parser = super::arguments::protocol)]
+    pub protocol: Option<Protocol>,
     /// Another seed than the file's.
     #[arg(long, conflicts_with = "real")]
     pub seed: Option<u64>,
@@ -35,7 +39,8 @@ pub struct Run {
 impl Run {
     pub(super) async fn run(&self, named: Option<PathBuf>, report: Report) -> Result<(), Failure> {
         let mistaken = |mistake: crate::scenario::Mistake| Failure::configuration(mistake.to_string());
-        let scenario = Scenario::read(&self.file).map_err(mistaken)?;
+        let mut scenario = Scenario::read(&self.file).map_err(mistaken)?;
+        scenario.protocol = self.protocol.unwrap_or(scenario.protocol);
         if !self.real {
             return self.simulate(&scenario, report);
         }
@@ -83,7 +88,7 @@ async fn play(scenario: &Scenario, named: Option<PathBuf>) -> Result<Observed, F
     let mut interrupt = signal(SignalKind::interrupt()).map_err(unusable)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(unusable)?;
     let mut hangup = signal(SignalKind::hangup()).map_err(unusable)?;
-    let place = Place::new(named);
+    let place = Place::new(named, scenario.protocol);
     let progress = drill::spinner();
     let mut tell = |what: String| progress.set_message(what);
     // Whichever ends first, the testnet goes with the future that holds it.

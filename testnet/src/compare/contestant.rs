@@ -40,10 +40,10 @@ impl Contestant {
         Ok(Contestant::Etcd(Cluster::start(program, root).await?))
     }
 
-    /// `quorate`, `etcd`.
-    pub const fn name(&self) -> &'static str {
+    /// `pbft`, `hotstuff`, `etcd`.
+    pub fn name(&self) -> &'static str {
         match self {
-            Contestant::Quorate(_) => "quorate",
+            Contestant::Quorate(testnet) => testnet.protocol().name(),
             Contestant::Etcd(_) => "etcd",
         }
     }

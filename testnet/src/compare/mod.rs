@@ -106,9 +106,9 @@ pub struct Row {
 /// A system that took part.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct System {
-    /// `quorate`, `etcd`.
+    /// `pbft`, `hotstuff`, `etcd`.
     pub name: &'static str,
-    /// What of it: protocol or version, and how many servers.
+    /// Whose it is or its version, and how many servers.
     pub detail: String,
     /// The others are given as ratios to it.
     pub is_baseline: bool,
@@ -204,7 +204,10 @@ pub async fn run(settings: &Settings, mut tell: impl FnMut(Step)) -> Result<Comp
     // Declared before the systems, so that it goes when their processes are gone.
     let place = TempDir::with_prefix("quorate-compare-").map_err(CompareError::Place)?;
     let in_memory = statfs(place.path()).is_ok_and(|found| found.f_type == TMPFS);
-    let mut contestants = vec![Contestant::quorate(&place.path().join("quorate"), Protocol::Pbft).await?];
+    let mut contestants = Vec::new();
+    for protocol in Protocol::ALL {
+        contestants.push(Contestant::quorate(&place.path().join(protocol.name()), protocol).await?);
+    }
     let mut skipped = Vec::new();
     match &settings.etcd {
         Some(program) => contestants.push(Contestant::etcd(program, &place.path().join("etcd")).await?),

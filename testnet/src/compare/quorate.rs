@@ -50,9 +50,14 @@ impl Testnet {
         Ok(())
     }
 
-    /// `pbft, 4 replicas`.
+    /// What its replicas run.
+    pub const fn protocol(&self) -> Protocol {
+        self.description.protocol
+    }
+
+    /// `quorate, 4 replicas`.
     pub fn detail(&self) -> String {
-        format!("{}, {} replicas", self.description.protocol, self.description.replicas.len())
+        format!("quorate, {} replicas", self.description.replicas.len())
     }
 
     /// Freezes all replicas.

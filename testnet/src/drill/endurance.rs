@@ -62,7 +62,7 @@ struct Sample {
     threads: f64,
     log_bytes: f64,
     snapshot_bytes: f64,
-    view: Option<u64>,
+    view_changes: Option<u64>,
 }
 
 /// A quantity that has to be bounded.
@@ -147,7 +147,7 @@ impl Endurance {
 
         // The last answers may come after the time is over, when the load is over as well.
         samples.retain(|sample| sample.at <= self.time);
-        let views = samples.iter().filter_map(|sample| sample.view);
+        let views = samples.iter().filter_map(|sample| sample.view_changes);
         let moved = views.clone().max().unwrap_or(0) - views.min().unwrap_or(0);
         let figures = vec![
             Figure::number("ops_per_s", "throughput", outcome.operations_per_second(), "operations/s"),
@@ -197,7 +197,7 @@ async fn sample(site: &Site, samples: &mut Vec<Sample>) -> Infallible {
                 threads: entries(format!("/proc/{pid}/task").as_ref()) as f64,
                 log_bytes: bytes_in(&data.join(LOG_DIRECTORY)),
                 snapshot_bytes: bytes_in(&data.join(SNAPSHOT_DIRECTORY)),
-                view: status.map(|status| status.view),
+                view_changes: status.map(|status| status.view_changes),
             });
         }
     }
@@ -213,7 +213,7 @@ impl Sample {
             "threads": self.threads as u64,
             "log_bytes": self.log_bytes as u64,
             "snapshot_bytes": self.snapshot_bytes as u64,
-            "view": self.view,
+            "view_changes": self.view_changes,
         })
     }
 }
@@ -273,7 +273,7 @@ mod tests {
             threads: 9.0,
             log_bytes: 0.0,
             snapshot_bytes: 0.0,
-            view: Some(0),
+            view_changes: Some(0),
         };
         (0..600).map(one).collect()
     }

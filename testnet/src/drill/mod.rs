@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 
 use clap::{Args, Subcommand};
 use quorate_client::ClientError;
+use quorate_keys::Protocol;
 
 use crate::bench::BenchError;
 use crate::launcher::LaunchError;
@@ -95,6 +96,9 @@ pub enum Drill {
 /// What every drill takes.
 #[derive(Args, Clone, Debug)]
 pub struct Common {
+    /// What the replicas run: pbft or hotstuff.
+    #[arg(long, value_parser = crate::command::arguments::protocol, default_value = "pbft")]
+    pub protocol: Protocol,
     /// How many replicas; 3f + 1 of them tolerate f that fail.
     #[arg(short = 'n', long = "n", value_name = "N", default_value_t = 4)]
     pub replicas: usize,

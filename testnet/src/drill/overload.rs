@@ -131,11 +131,11 @@ impl Overload {
         tell: &mut Tell<'_>,
     ) -> Result<Phase, DrillError> {
         let loops: Vec<Client> = clients.iter().cycle().take(in_flight).cloned().collect();
-        let (busy, views) = (busy(site).await?, super::site::highest_view(&site.statuses().await));
+        let (busy, views) = (busy(site).await?, super::site::view_changes(&site.statuses().await));
         let mut stage = |stage: bench::Stage| tell(format!("{in_flight} in flight: {stage}"));
         let outcome = bench::measured(&site.description, &loops, &self.plan(), &mut stage).await?;
         site.check_alive()?;
-        let views = super::site::highest_view(&site.statuses().await).saturating_sub(views);
+        let views = super::site::view_changes(&site.statuses().await).saturating_sub(views);
         Ok(Phase { in_flight, outcome, busy: self::busy(site).await?.saturating_sub(busy), views })
     }
 }

@@ -10,7 +10,7 @@ use quorate_crypto::ReplicaId;
 use rustix::process::Signal;
 
 use super::report::{Figure, Kind, Report};
-use super::site::{self, Place};
+use super::site::Place;
 use super::writers::{Writers, Writing};
 use super::{Common, DrillError, Tell};
 use crate::bench::meter;
@@ -72,8 +72,7 @@ impl Pause {
             };
             meter::view_changes(&of(&before), &of(&after))
         };
-        let moved = site::highest_view(&after).saturating_sub(site::highest_view(&before));
-        let changes = moved.max(begun_by(|id, backup| id != backup));
+        let changes = begun_by(|id, backup| id != backup);
         let mut figures = vec![
             Figure::count("missed_writes", "writes acknowledged while it was frozen", missed),
             Figure::time("at_head_ms", "resumption until back at head", at_head).with_bar(

@@ -27,6 +27,7 @@ const PRIMARY_PATIENCE: Duration = Duration::from_mins(1);
 #[derive(Clone, Debug)]
 pub struct Place {
     named: Option<PathBuf>,
+    protocol: Protocol,
     parameters: Vec<(String, u64)>,
 }
 
@@ -45,8 +46,8 @@ pub struct Site {
 
 impl Place {
     /// `named` is kept, and must hold no testnet yet; without it everything is temporary.
-    pub fn new(named: Option<PathBuf>) -> Place {
-        Place { named, parameters: Vec::new() }
+    pub fn new(named: Option<PathBuf>, protocol: Protocol) -> Place {
+        Place { named, protocol, parameters: Vec::new() }
     }
 
     /// The testnets have these parameters in their genesis file.
@@ -84,7 +85,7 @@ impl Place {
             )));
         }
         let plan = Plan {
-            protocol: Protocol::Pbft,
+            protocol: self.protocol,
             endpoints: ports::any_free(replicas)?,
             parameters: self.parameters.clone(),
         };
@@ -135,7 +136,7 @@ impl Site {
         let began = Instant::now();
         loop {
             self.check_alive()?;
-            if let Some(primary) = leader(&self.statuses().await) {
+            if let Some(primary) = leader(&self.statuses().await, self.description.protocol) {
                 return Ok(primary);
             }
             if began.elapsed() > PRIMARY_PATIENCE {
@@ -265,18 +266,25 @@ impl Drop for Site {
     }
 }
 
-/// Who leads the highest view that anyone has entered, if it answers and has entered it itself.
-fn leader(statuses: &[Option<NodeStatus>]) -> Option<ReplicaId> {
+/// Who leads the highest view that anyone has entered, if it answers and, where views last, has entered it itself.
+fn leader(statuses: &[Option<NodeStatus>], protocol: Protocol) -> Option<ReplicaId> {
     let entered = statuses.iter().flatten().filter(|status| status.entered);
     let highest = entered.max_by_key(|status| status.view)?;
     let itself = statuses.get(usize::from(highest.primary))?.as_ref()?;
-    (itself.entered && itself.view == highest.view).then_some(ReplicaId(highest.primary))
+    let views_last = protocol == Protocol::Pbft;
+    (itself.entered && (itself.view == highest.view || !views_last)).then_some(ReplicaId(highest.primary))
 }
 
 fn is_at_head(statuses: &[Option<NodeStatus>], id: ReplicaId, interval: u64) -> bool {
     let head = statuses.iter().flatten().map(|status| status.executed).max().unwrap_or(0);
     let one = statuses.get(usize::from(id.0)).and_then(Option::as_ref);
     one.is_some_and(|status| !status.transferring && status.executed.saturating_add(interval) >= head)
+}
+
+/// How many view changes the replica that saw most of them has seen: views that were given up. Under HotStuff every block has
+/// a view of its own, so that the number of the view says nothing.
+pub fn view_changes(statuses: &[Option<NodeStatus>]) -> u64 {
+    statuses.iter().flatten().map(|status| status.view_changes).max().unwrap_or(0)
 }
 
 /// The highest view that any replica is in or moves to.
@@ -301,12 +309,13 @@ mod tests {
     #[test]
     fn a_leader_is_one_that_has_entered_the_highest_view_and_answers() {
         let mut statuses = [status(0, true, 9, false), status(1, true, 9, false), status(2, false, 9, false), None];
-        assert_eq!(leader(&statuses), Some(ReplicaId(1)));
+        assert_eq!(leader(&statuses, Protocol::Pbft), Some(ReplicaId(1)));
         assert_eq!(highest_view(&statuses), 2);
         statuses[1] = status(0, true, 9, false);
         statuses[2] = status(1, true, 9, false);
-        assert_eq!(leader(&statuses), None, "replica 1 does not know yet that it leads");
-        assert_eq!(leader(&[None, None]), None);
+        assert_eq!(leader(&statuses, Protocol::Pbft), None, "replica 1 does not know yet that it leads");
+        assert_eq!(leader(&statuses, Protocol::HotStuff), Some(ReplicaId(1)), "views pass too fast to ask all in one");
+        assert_eq!(leader(&[None, None], Protocol::HotStuff), None);
     }
 
     #[test]

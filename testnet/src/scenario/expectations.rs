@@ -15,7 +15,8 @@ use super::file::Time;
 pub struct Expectations {
     /// Exactly these replicas are convicted by evidence.
     evidence: Option<Spanned<Vec<u16>>>,
-    /// The highest view of an honest replica is at least this.
+    /// The highest view of an honest replica is at least this; under HotStuff, where every block has a view of its own, it has
+    /// given up so many.
     view_at_least: Option<u64>,
     /// And at most this.
     view_at_most: Option<u64>,
@@ -34,7 +35,7 @@ pub struct Observed {
     pub violation: Option<String>,
     /// Whom evidence convicts.
     pub convicted: BTreeSet<u16>,
-    /// The highest view of an honest replica.
+    /// The highest view of an honest replica; under HotStuff, the most views that one has given up.
     pub view: u64,
     /// Requests of clients.
     pub requests: u64,

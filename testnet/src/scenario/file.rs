@@ -97,14 +97,11 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Scenario, Wrong> {
     if !REPLICAS.contains(&replicas) {
         return Err((at(file.replicas.span().start), format!("{replicas} replicas cannot be played: give 4 to 16")));
     }
-    if let Some(protocol) = &file.protocol {
-        let line = at(protocol.span().start);
-        match Protocol::from_name(protocol.get_ref()) {
-            Some(Protocol::Pbft) => {}
-            Some(other) => return Err((line, format!("scenarios are played with pbft, not with {other}"))),
-            None => return Err((line, format!("there is no protocol {:?}", protocol.get_ref()))),
-        }
-    }
+    let protocol = match &file.protocol {
+        Some(named) => Protocol::from_name(named.get_ref())
+            .ok_or_else(|| (at(named.span().start), format!("there is no protocol {:?}", named.get_ref())))?,
+        None => Protocol::Pbft,
+    };
     let lasts = file.duration.get_ref().0;
     if lasts.is_zero() || lasts > DURATION_MAX {
         return Err((at(file.duration.span().start), "a scenario lasts 1ms to 10m".to_owned()));
@@ -130,6 +127,7 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Scenario, Wrong> {
     Ok(Scenario {
         path: path.to_owned(),
         title: file.title,
+        protocol,
         seed: file.seed,
         script,
         parameters,

@@ -19,6 +19,8 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use quorate_keys::Protocol;
+
 use crate::sim::script::Script;
 
 pub mod expectations;
@@ -36,6 +38,8 @@ pub struct Scenario {
     pub path: PathBuf,
     /// What it is about, one line.
     pub title: String,
+    /// What the replicas run.
+    pub protocol: Protocol,
     /// The seed in the simulator.
     pub seed: u64,
     /// What happens.

@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use quorate_crypto::ReplicaId;
+use quorate_crypto::{Protocol, ReplicaId};
 use rustix::process::Signal;
 use tokio::task::JoinHandle;
 
@@ -110,10 +110,13 @@ impl Watched {
         }
     }
 
-    fn stand(&mut self, statuses: &[Option<NodeStatus>], liars: &BTreeSet<usize>) {
+    fn stand(&mut self, statuses: &[Option<NodeStatus>], liars: &BTreeSet<usize>, protocol: Protocol) {
         let honest = statuses.iter().enumerate().filter(|(replica, _)| !liars.contains(replica));
-        let highest = honest.filter_map(|(_, status)| status.as_ref()).map(|status| status.view).max();
-        self.view = self.view.max(highest.unwrap_or(0));
+        let left = honest.filter_map(|(_, status)| status.as_ref()).map(|status| match protocol {
+            Protocol::Pbft => status.view,
+            Protocol::HotStuff => status.view_changes,
+        });
+        self.view = self.view.max(left.max().unwrap_or(0));
     }
 }
 
@@ -148,7 +151,7 @@ pub async fn play(scenario: &Scenario, place: &Place, tell: &mut Tell<'_>) -> Re
         watched.look(writers.ledger.puts(), !done);
         // A frozen replica lets whoever asks wait: the writers are looked at meanwhile.
         match asking.take_if(|asking| asking.is_finished()) {
-            Some(answered) => watched.stand(&answered.await.unwrap_or_default(), &liars),
+            Some(answered) => watched.stand(&answered.await.unwrap_or_default(), &liars, scenario.protocol),
             None if asking.is_none() && watched.asked.is_none_or(|asked| asked.elapsed() >= ASK) => {
                 watched.asked = Some(Instant::now());
                 let description = site.description.clone();
@@ -227,7 +230,7 @@ async fn afterwards(
     let began = Instant::now();
     loop {
         let statuses = site.statuses().await;
-        watched.stand(&statuses, &liars);
+        watched.stand(&statuses, &liars, scenario.protocol);
         let honest: Option<Vec<&NodeStatus>> =
             honest.iter().map(|id| statuses.get(id.index()).and_then(Option::as_ref)).collect();
         if let Some(honest) = honest {

@@ -47,7 +47,6 @@ fn mistakes_name_their_line() {
         ("[parameters]\nwindows = 3".to_owned(), 5, "there is no parameter \"windows\""),
         ("[parameters]\nview_timeout_ms = 0".to_owned(), 5, "out of bounds"),
         ("protocol = \"raft\"".to_owned(), 4, "there is no protocol"),
-        ("protocol = \"hotstuff\"".to_owned(), 4, "played with pbft"),
         ("[load]\nclients = 0".to_owned(), 5, "0 clients"),
         ("[[event]]\nat = \"soon\"\ndo = \"crash\"".to_owned(), 5, "is not a time"),
         (event("do = \"explode\""), 6, "unknown variant `explode`"),

@@ -64,7 +64,7 @@ mod trace;
 pub mod twins;
 mod world;
 
-pub use plan::{CrashPoint, Options, Sabotage};
+pub use plan::{Choice, CrashPoint, Options, Sabotage};
 pub use report::{Counters, SimulationReport, Violation};
 pub use shrink::{Shrunk, shrink};
 

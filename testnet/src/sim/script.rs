@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use quorate_crypto::ReplicaId;
+use quorate_crypto::{Protocol, ReplicaId};
 use quorate_protocol::parameters::{Micros, Parameters};
 
 use super::plan::{Breakage, Ending, FAIR_WEATHER, Plan, Shape, Weather};
+use super::process::Process;
 use super::world::World;
 use crate::faults::Misbehaviour;
 
@@ -186,6 +187,8 @@ pub struct Story {
     pub succeeded: u64,
     /// The longest time between two answers in which a request waited, microseconds.
     pub gap: Micros,
+    /// The highest view of an honest replica; under HotStuff, the most views that one has given up.
+    pub view: u64,
     /// Replicas that evidence convicts.
     pub convicted: BTreeSet<u16>,
 }
@@ -203,6 +206,12 @@ impl World {
         }
         let succeeded = self.history.all().filter(|asked| asked.is_executed()).count() as u64;
         let convicted = self.oracles.convicted().iter().map(|id| id.0).collect();
-        Story { asked: self.history.count() as u64, succeeded, gap, convicted }
+        let honest = self.processes.iter().filter(|process| !process.liar).filter_map(Process::status);
+        let left = honest.map(|status| match self.plan.protocol {
+            Protocol::Pbft => status.view.0,
+            Protocol::HotStuff => status.view_changes,
+        });
+        let view = left.max().unwrap_or(0);
+        Story { asked: self.history.count() as u64, succeeded, gap, view, convicted }
     }
 }

@@ -49,7 +49,7 @@ fn check_rows(rows: &[Value], systems: &[&str]) {
             assert!(row[figure]["median"].as_f64().is_some_and(|number| number > 0.0), "{figure}: {row:#}");
         }
         assert!(row["server_cpu_us_per_op"]["median"].is_number(), "{row:#}");
-        let has_ratio = systems.len() > 1 && system == "quorate";
+        let has_ratio = systems.len() > 2 && system != "etcd";
         assert_eq!(row["ratio_to_baseline"]["median"].is_number(), has_ratio, "{row:#}");
         assert!(
             row["rounds"].as_array().is_some_and(|rounds| rounds.len() == 1 && rounds[0]["errors"] == 0),
@@ -63,7 +63,7 @@ fn without_etcd_its_rows_are_skipped_and_ours_are_measured() {
     let testnet = Testnet::new();
     let found = object(&testnet, "");
     assert_eq!(found["skipped"][0], "etcd is not on this machine: skipped");
-    check_rows(found["rows"].as_array().expect("rows"), &["quorate"]);
+    check_rows(found["rows"].as_array().expect("rows"), &["pbft", "hotstuff"]);
     assert_nothing_is_left(&testnet);
 }
 
@@ -77,7 +77,7 @@ fn with_etcd_both_are_measured_under_the_same_loads() {
     let testnet = Testnet::new();
     let found = object(&testnet, &path);
     assert_eq!(found["skipped"].as_array().map(Vec::len), Some(0));
-    check_rows(found["rows"].as_array().expect("rows"), &["quorate", "etcd"]);
+    check_rows(found["rows"].as_array().expect("rows"), &["pbft", "hotstuff", "etcd"]);
     assert_nothing_is_left(&testnet);
 }
 
@@ -86,7 +86,7 @@ fn interrupted_it_leaves_neither_processes_nor_files() {
     let testnet = Testnet::new();
     let path = std::env::var("PATH").expect("a PATH");
     let mut child = command(&testnet, &["compare"], &path).spawn().expect("it runs");
-    let replica = |place: &PathBuf| place.join("quorate/node3/pid").exists();
+    let replica = |place: &PathBuf| place.join("hotstuff/node3/pid").exists();
     let began = Instant::now();
     while !std::fs::read_dir(testnet.place()).expect("there").filter_map(Result::ok).any(|made| replica(&made.path())) {
         assert!(began.elapsed() < Duration::from_secs(30), "nothing was started");
