@@ -29,6 +29,7 @@ mod drill;
 mod evidence;
 mod gauntlet;
 mod logs;
+pub(crate) mod measure;
 mod processes;
 pub mod run;
 mod screen;

@@ -11,6 +11,7 @@
 //! | [`drill`] | attacks on real processes, and what clients notice of them |
 //! | [`gauntlet`] | every behaviour in turn on real processes, and a verdict on each |
 //! | [`compare`] | a testnet beside other systems on this machine, in one run |
+//! | [`measure`] | what agreement costs as the cluster grows, counted in virtual time |
 //! | [`command`] | the `quorate-testnet` command |
 //! | [`scenario`] | scenario files, played in the simulator or on real processes |
 //! | [`sim`] | the same replicas in virtual time: one seed decides everything |
@@ -23,5 +24,6 @@ pub mod faults;
 pub mod fuzz;
 pub mod gauntlet;
 pub mod launcher;
+pub mod measure;
 pub mod scenario;
 pub mod sim;

@@ -19,6 +19,7 @@ use super::shrink::shrink;
 use crate::faults::Misbehaviour;
 use crate::faults::client::ClientBehaviour;
 use crate::faults::phase::{Phase, all_names};
+use crate::measure;
 
 /// Exit code when a rule did not hold.
 pub const EXIT_VIOLATION: u8 = 5;
@@ -46,10 +47,17 @@ pub struct Simulate {
     /// The first seed of a campaign.
     #[arg(long, default_value_t = 1)]
     pub start: u64,
+    /// Count messages, bytes, signatures and message delays at every size of -n, fault-free, with f replicas silent and when
+    /// the leader dies.
+    #[arg(long, conflicts_with_all = ["seeds", "minutes", "power_cuts", "crash_points", "mutants", "faults", "beyond_f"])]
+    pub measure: bool,
+    /// Where the plots of --measure go: SVG files, in a directory.
+    #[arg(long, value_name = "DIRECTORY", requires = "measure")]
+    pub plot: Option<PathBuf>,
     /// What the cluster runs: `pbft`, `hotstuff`, or `both`: PBFT under even seeds and HotStuff under odd ones.
     #[arg(long, default_value = "pbft")]
     pub protocol: Choice,
-    /// Replicas: 4 to 7, or `all` to let each seed decide.
+    /// Replicas: 4 to 7, or `all` to let each seed decide; with --measure a list, as in 4,7,16.
     #[arg(short = 'n', long = "replicas", value_parser = replicas, default_value = "all")]
     pub replicas: Replicas,
     /// Make a replica lie: `2=equivocate`, `2=vote-many:view:1-3`. May be given for up to f replicas.
@@ -120,12 +128,14 @@ pub struct Simulate {
 }
 
 /// How many replicas.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Replicas {
     /// The seed decides.
     All,
     /// So many.
     Exactly(usize),
+    /// Each of these, one after the other.
+    Each(Vec<usize>),
 }
 
 fn replicas(text: &str) -> Result<Replicas, String> {
@@ -133,9 +143,15 @@ fn replicas(text: &str) -> Result<Replicas, String> {
         "all" => Ok(Replicas::All),
         _ => match text.parse() {
             Ok(count @ 4..=7) => Ok(Replicas::Exactly(count)),
-            _ => Err("4, 5, 6, 7 or all".to_owned()),
+            _ => each(text).map(Replicas::Each).ok_or_else(|| "4, 5, 6, 7 or all".to_owned()),
         },
     }
+}
+
+/// `4,7,16`.
+fn each(text: &str) -> Option<Vec<usize>> {
+    let sizes: Result<Vec<usize>, _> = text.split(',').map(str::parse).collect();
+    sizes.ok().filter(|sizes| sizes.iter().all(|size| (4..=measure::REPLICAS_MAX).contains(size)))
 }
 
 fn client_fault(text: &str) -> Result<ClientBehaviour, String> {
@@ -165,9 +181,10 @@ fn crash_point(text: &str) -> Result<CrashPoint, String> {
 
 impl Simulate {
     pub(super) fn options(&self) -> anyhow::Result<Options> {
-        let size = match self.replicas {
-            Replicas::Exactly(count) => Some(count),
+        let size = match &self.replicas {
+            Replicas::Exactly(count) => Some(*count),
             Replicas::All => None,
+            Replicas::Each(_) => anyhow::bail!("-n takes 4, 5, 6, 7 or all; a list is for --measure"),
         };
         // A replica named in --fault exists, and no more than f of them lie, whatever the seed chooses.
         let smallest = size.unwrap_or(4);
@@ -206,6 +223,7 @@ impl Simulate {
             rejoin_dies_at: self.rejoin_dies_at,
             twins: None,
             script: None,
+            meter: None,
             sabotage: self.sabotage,
             trace: self.trace.is_some(),
         })
@@ -216,6 +234,9 @@ impl Simulate {
     /// # Errors
     /// A trace file that cannot be written, options that contradict each other.
     pub fn run(&self) -> anyhow::Result<u8> {
+        if self.measure {
+            return self.measure();
+        }
         let options = self.options()?;
         if self.twins.wanted {
             return super::twins::command::run(self, &options);
@@ -230,6 +251,48 @@ impl Simulate {
         };
         let _ = std::panic::take_hook();
         code
+    }
+
+    /// What agreement costs at every size.
+    fn measure(&self) -> anyhow::Result<u8> {
+        let sizes = match &self.replicas {
+            Replicas::All => vec![4, 7, 16, 31, 64],
+            Replicas::Exactly(count) => vec![*count],
+            Replicas::Each(sizes) => sizes.clone(),
+        };
+        let protocols: Vec<Protocol> =
+            Protocol::ALL.into_iter().filter(|protocol| self.protocol.includes(*protocol)).collect();
+        let bar = progress(Extent::Seeds((sizes.len() * protocols.len() * measure::Situation::ALL.len()) as u64));
+        let seed = self.seed.unwrap_or(self.start);
+        let mut rows = Vec::new();
+        for protocol in &protocols {
+            for size in &sizes {
+                for situation in measure::Situation::ALL {
+                    bar.set_message(format!("{protocol}, {size} replicas, {}", situation.name()));
+                    match measure::measure(seed, *protocol, *size, situation) {
+                        Ok(row) => rows.push(row),
+                        Err(sentence) => {
+                            bar.finish_and_clear();
+                            writeln!(anstream::stderr(), "seed {seed}: {sentence}")?;
+                            return Ok(EXIT_VIOLATION);
+                        }
+                    }
+                    bar.inc(1);
+                }
+            }
+        }
+        bar.finish_and_clear();
+        if self.json {
+            writeln!(anstream::stdout(), "{}", measure::to_json(seed, &rows))?;
+        } else {
+            crate::command::measure::say(&rows);
+        }
+        if let Some(directory) = &self.plot {
+            for path in measure::plot::write(directory, &rows)? {
+                writeln!(anstream::stderr(), "wrote {}", path.display())?;
+            }
+        }
+        Ok(0)
     }
 
     fn run_one(&self, seed: u64, options: &Options) -> anyhow::Result<u8> {

@@ -47,6 +47,7 @@ mod faulty;
 mod fingerprint;
 mod history;
 mod low_quorum;
+pub mod meter;
 mod mutants;
 mod network;
 mod oracle;
@@ -78,6 +79,7 @@ pub fn run(seed: u64, options: &Options) -> SimulationReport {
             .or_else(|| panic.downcast_ref::<&str>().copied())
             .unwrap_or("without a message");
         SimulationReport {
+            measured: None,
             protocol: options.protocol.of(seed),
             seed,
             replicas: options.replicas.unwrap_or(0),

@@ -102,6 +102,8 @@ pub struct Options {
     pub twins: Option<twins::Scenario>,
     /// Nothing goes wrong but what this script says.
     pub script: Option<Arc<script::Script>>,
+    /// What the run costs is counted in this window; the run ends with it.
+    pub meter: Option<super::meter::Window>,
     /// A defect to be found.
     pub sabotage: Option<Sabotage>,
     /// Collect a line for every event.

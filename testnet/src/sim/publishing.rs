@@ -100,6 +100,9 @@ impl World {
         if self.trace.wants_lines() {
             self.trace.line(self.now, || format!("{from} -> {recipients:?} {}", describe(message)));
         }
+        if let Some(meter) = &mut self.meter {
+            meter.sent(self.now, message, bytes.len(), recipients.len());
+        }
         let liar = self.processes[from].liar;
         if self.plan.beyond_f
             && liar

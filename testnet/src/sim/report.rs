@@ -6,6 +6,7 @@ use std::fmt;
 use quorate_crypto::{Digest, Protocol};
 use serde_json::{Value, json};
 
+use super::meter::Measured;
 use super::plan::Choice;
 use super::script::Story;
 use crate::faults::phase::possible_pairs;
@@ -174,6 +175,8 @@ impl Counters {
 pub struct SimulationReport {
     /// The seed.
     pub seed: u64,
+    /// What it cost, if that was counted.
+    pub measured: Option<Measured>,
     /// What the cluster ran.
     pub protocol: Protocol,
     /// n.

@@ -23,6 +23,7 @@ use super::conspiracy::Forensics;
 use super::disk::Power;
 use super::faulty;
 use super::history::History;
+use super::meter::{self, Meter};
 use super::network::Network;
 use super::oracle::Oracles;
 use super::plan::{Breakage, ClockFault, Ending, MILLISECOND, Options, Plan};
@@ -96,6 +97,7 @@ pub(super) struct World {
     /// When the last message of a replica's stream to a client, or of a client's to a replica, arrives.
     pub(super) streams: BTreeMap<(usize, usize), Micros>,
     pub(super) forensics: Forensics,
+    pub(super) meter: Option<Meter>,
     /// Agreement broke, as it may beyond f. Nothing that rests on the one order is judged any more.
     pub(super) forked: bool,
     pub(super) healed: bool,
@@ -108,6 +110,7 @@ pub(super) struct World {
 impl World {
     pub(super) fn new(seed: u64, options: &Options) -> World {
         let plan = Plan::new(seed, options);
+        let meter = options.meter.map(Meter::new);
         let registered = plan.clients + plan.faulty_clients.len();
         let keys = Keyring::new(seed, plan.replicas + registered, plan.ed25519);
         let committee = committee(&plan, &keys);
@@ -123,7 +126,7 @@ impl World {
             parameters: plan.parameters.clone(),
             protocol: plan.protocol,
             genesis,
-            scheme: keys.scheme(),
+            scheme: meter::counted_scheme(keys.scheme(), meter.as_ref()),
             clients: client_keys.clone(),
             log_segment_bytes: plan.log_segment_bytes,
             sabotage: plan.sabotage,
@@ -136,7 +139,8 @@ impl World {
             let misbehaviours = plan.liars.get(&identity);
             let switch = Switch::with(misbehaviours.cloned().unwrap_or_default());
             let (liar, skew, clock) = (misbehaviours.is_some(), plan.skews[index], plan.clocks.get(&index).copied());
-            Process::create(&cluster, index, keys.key(identity.index()), switch, liar, skew, clock)
+            let key = meter::counted_key(keys.key(identity.index()), meter.as_ref());
+            Process::create(&cluster, index, key, switch, liar, skew, clock)
                 .unwrap_or_else(|error| panic!("storage of a new replica: {error}"))
         });
         let mut processes: Vec<Process> = processes.collect();
@@ -172,6 +176,7 @@ impl World {
             planned: plan.planned(),
             streams: BTreeMap::new(),
             forensics: Forensics::new(committee.clone(), keys.scheme()),
+            meter,
             forked: false,
             healed: false,
             last_asked: 0,
@@ -205,7 +210,10 @@ impl World {
             self.now = at;
             self.handle(event);
             events += 1;
-            if events > EVENTS_MAX {
+            if self.meter.as_mut().is_some_and(|meter| meter.tick(at)) {
+                break;
+            }
+            if events > EVENTS_MAX && self.meter.is_none() {
                 self.fail(Violation::new("liveness", "events without end"));
             }
             if self.done || self.violation.is_some() {
@@ -362,6 +370,9 @@ impl World {
                 self.trace.line(self.now, || {
                     format!("replica {replica} decided {:?} {:?}", decided.seq, decided.proposal.digest())
                 });
+                if let Some(meter) = &mut self.meter {
+                    meter.decided(self.now, decided.seq, decided.requests.len());
+                }
                 let verdict = self.oracles.decided(ReplicaId(replica as u16), decided);
                 self.check(verdict);
             }
@@ -525,7 +536,9 @@ impl World {
         }
         let story = self.story();
         let (trace_hash, trace) = self.trace.finish();
+        let measured = self.meter.take().map(|meter| meter.finish(&self.history));
         SimulationReport {
+            measured,
             protocol: self.plan.protocol,
             seed: self.plan.seed,
             replicas: self.plan.replicas,
