@@ -47,6 +47,9 @@ fn draw(title: &str, situations: &[Situation], figure: Figure, rows: &[Row]) -> 
     let least = |of: fn(&(f64, f64)) -> f64| all.iter().map(of).fold(f64::INFINITY, f64::min);
     let most = |of: fn(&(f64, f64)) -> f64| all.iter().map(of).fold(0.0, f64::max);
     let (x, y): (fn(&(f64, f64)) -> f64, fn(&(f64, f64)) -> f64) = (|point| point.0, |point| point.1);
+    let mut sizes: Vec<f64> = all.iter().map(x).collect();
+    sizes.sort_by(f64::total_cmp);
+    sizes.dedup();
     let mut svg = String::new();
     if all.is_empty() {
         return Ok(svg);
@@ -59,10 +62,10 @@ fn draw(title: &str, situations: &[Situation], figure: Figure, rows: &[Row]) -> 
             .caption(title, ("sans-serif", 22))
             .margin(16)
             .x_label_area_size(48)
-            .y_label_area_size(86)
+            .y_label_area_size(60)
             .build_cartesian_2d(
-                (least(x) * 0.9..most(x) * 1.1).log_scale(),
-                (least(y) * 0.7..most(y) * 1.5).log_scale(),
+                (least(x) * 0.9..most(x) * 1.1).log_scale().with_key_points(sizes),
+                (least(y) * 0.5..most(y) * 2.0).log_scale().with_key_points(ticks(least(y) * 0.5, most(y) * 2.0)),
             )
             .map_err(failed)?;
         let label = |number: &f64| match *number {
@@ -74,7 +77,6 @@ fn draw(title: &str, situations: &[Situation], figure: Figure, rows: &[Row]) -> 
         chart
             .configure_mesh()
             .x_desc("replicas")
-            .y_desc(title)
             .x_label_formatter(&|replicas| format!("{replicas:.0}"))
             .y_label_formatter(&label)
             .light_line_style(RGBColor(0xee, 0xee, 0xee))
@@ -107,4 +109,11 @@ fn draw(title: &str, situations: &[Situation], figure: Figure, rows: &[Row]) -> 
         area.present().map_err(failed)?;
     }
     Ok(svg)
+}
+
+/// One, two and five times the powers of ten between `least` and `most`.
+fn ticks(least: f64, most: f64) -> Vec<f64> {
+    let powers = least.log10().floor() as i32..=most.log10().ceil() as i32;
+    let all = powers.flat_map(|power| [1.0, 2.0, 5.0].map(|digit| digit * 10_f64.powi(power)));
+    all.filter(|tick| (least..=most).contains(tick)).collect()
 }
