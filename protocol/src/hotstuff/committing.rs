@@ -155,7 +155,10 @@ impl Replica {
         let keep_from = self.foundation.forget_old().min(self.foundation.executed);
         let root =
             self.tree.iter().rev().find(|block| block.seq <= keep_from && self.tree.is_committed(&block.digest()));
-        if let Some(root) = root.map(|block| block.digest()) {
+        let root = root.map(|block| block.digest());
+        // Down to what its chain settles, too: who begins a tree anew at this checkpoint must see whom leaders follow from.
+        let settled = root.and_then(|root| self.tree.settled(&root)).map(|settled| settled.digest());
+        if let Some(root) = settled.filter(|settled| self.tree.contains(settled)).or(root) {
             let gone = self.tree.prune(&root);
             self.forget_blocks(&gone);
         }
@@ -173,12 +176,14 @@ impl Replica {
 
     /// Writes anew what a restart needs besides the blocks.
     pub(super) fn record_base(&mut self) -> RecordIndex {
-        let lowest = self.tree.lowest();
+        let root = self.tree.root();
+        let boxed = |block: &Option<Arc<Block>>| block.as_ref().map(|block| Box::new((**block).clone()));
         let base = Record::HotStuffBase {
             promise: Box::new(self.promise.clone()),
             stable: self.foundation.checkpoints.stable().cloned(),
-            root: Box::new((**lowest).clone()),
-            settled: self.tree.settled(&lowest.digest()).map(|block| Box::new((**block).clone())),
+            settled: boxed(&root.settled),
+            settled_by_child: boxed(&root.settled_by_child),
+            root: Box::new((*root.block).clone()),
             checkpoints: self.foundation.checkpoints.all_own().copied().collect(),
             executed: self.foundation.own_executed.values().copied().collect(),
         };

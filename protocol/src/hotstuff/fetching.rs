@@ -16,7 +16,7 @@ use crate::engine::{Now, Recipients};
 use crate::hotstuff::Replica;
 use crate::hotstuff::block::Block;
 use crate::hotstuff::message::{BLOCKS_MAX, FetchBlocks};
-use crate::hotstuff::tree::BlockTree;
+use crate::hotstuff::tree::{self, BlockTree, Root};
 use crate::message::{FETCH_MAX, Message};
 use crate::parameters::Micros;
 
@@ -200,7 +200,9 @@ impl Replica {
         let Some(root) = root_of(&chain, number) else { return };
         let Some(settled) = settled_of(&chain[root..]) else { return };
         let above: Vec<Arc<Block>> = chain.drain(..root).collect();
-        let new = BlockTree::rooted(Arc::clone(&chain[0]), Some(settled));
+        let below = chain.get(1).and_then(|parent| tree::settled_by_child(&chain[0], parent, Some(&settled)));
+        let new_root = Root { block: Arc::clone(&chain[0]), settled: Some(settled), settled_by_child: below };
+        let new = BlockTree::rooted(new_root, tree::orphans_max(self.foundation.parameters()));
         let old = std::mem::replace(&mut self.tree, new);
         self.undelivered.clear();
         self.candidate = None;

@@ -86,7 +86,7 @@ use fetching::{BlockFetch, BodyFetch};
 use message::BlockProposal;
 use pacemaker::Pacemaker;
 use promise::Promise;
-use tree::BlockTree;
+use tree::{BlockTree, Root};
 
 /// Nobody signs about a number above that of a Rejoin without having executed the Rejoin: numbers are decided one by one here.
 const REJOIN_GAP: u64 = 0;
@@ -144,11 +144,12 @@ impl Replica {
     /// A replica that never signed anything, at the genesis state.
     pub fn new(setup: Setup) -> Replica {
         let epoch = setup.committee.epoch();
+        let tree = BlockTree::rooted(Root::genesis(), tree::orphans_max(&setup.parameters));
         Replica {
             foundation: Foundation::new(setup, REJOIN_GAP),
             promise: Promise::new(epoch),
             promise_record: None,
-            tree: BlockTree::default(),
+            tree,
             records: BTreeMap::new(),
             signed: BTreeMap::new(),
             undelivered: VecDeque::new(),

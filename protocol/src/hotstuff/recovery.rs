@@ -11,8 +11,8 @@ use crate::hotstuff::block::Block;
 use crate::hotstuff::certificate::QuorumCertificate;
 use crate::hotstuff::pacemaker::Pacemaker;
 use crate::hotstuff::promise::Promise;
-use crate::hotstuff::tree::BlockTree;
-use crate::hotstuff::{Candidate, Replica, safety};
+use crate::hotstuff::tree::{BlockTree, Root};
+use crate::hotstuff::{Candidate, Replica, safety, tree};
 use crate::record::Record;
 use crate::state::Snapshot;
 
@@ -22,7 +22,7 @@ struct Log {
     bodies: RecoveredBodies,
     blocks: Vec<(RecordIndex, Block)>,
     committed: Vec<(Digest, QuorumCertificate)>,
-    root: Option<(Block, Option<Block>)>,
+    root: Option<Root>,
     promise: Option<(RecordIndex, Promise)>,
 }
 
@@ -65,9 +65,11 @@ impl Replica {
             Record::HotStuff(promise) => log.promise = Some((index, *promise)),
             Record::Block(block) => log.blocks.push((index, *block)),
             Record::BlockCommitted { block, certificate } => log.committed.push((block, certificate)),
-            Record::HotStuffBase { promise, stable, root, settled, checkpoints, executed } => {
+            Record::HotStuffBase { promise, stable, root, settled, settled_by_child, checkpoints, executed } => {
                 log.promise = Some((index, *promise));
-                log.root = Some((*root, settled.map(|settled| *settled)));
+                let [settled, settled_by_child] =
+                    [settled, settled_by_child].map(|block| block.map(|block| Arc::new(*block)));
+                log.root = Some(Root { block: Arc::new(*root), settled, settled_by_child });
                 self.foundation.recover_base(stable, checkpoints, executed);
             }
             // Taken by the foundation; or of the other engine.
@@ -89,8 +91,8 @@ impl Replica {
     }
 
     fn take_blocks(&mut self, log: &mut Log) {
-        if let Some((root, settled)) = log.root.take() {
-            self.tree = BlockTree::rooted(Arc::new(root), settled.map(Arc::new));
+        if let Some(root) = log.root.take() {
+            self.tree = BlockTree::rooted(root, tree::orphans_max(self.foundation.parameters()));
         }
         for (index, block) in std::mem::take(&mut log.blocks) {
             let block = Arc::new(block);
