@@ -167,11 +167,32 @@ impl Replica {
     /// Everything below can go once the certificate of q and the own snapshot are durable: the certificate's record and the
     /// base are in this step, the snapshot is durable already.
     fn cut_log(&mut self) {
+        if !self.is_state_durable() {
+            // The log still tells how to come as far as this replica has come.
+            return;
+        }
         let base = self.record_base();
+        // Orphans go without anyone being told of it: what rested on their records does not hold the log back.
+        let tree = &self.tree;
+        self.records.retain(|digest, _| tree.holds(digest));
         let lowest = self.tree.lowest().digest();
         let needed = self.records.iter().filter(|(digest, _)| **digest != lowest).map(|(_, record)| *record).min();
         let cut = needed.filter(|_| !alive(Mutant::CutsTooMuch)).map_or(base, |needed| needed.min(base));
         self.foundation.cut(cut);
+    }
+
+    /// Whether a restart finds the state that this replica stands on: what it executed follows from its log, but a state that
+    /// was fetched is nowhere else than in its snapshot, or in that of a later checkpoint. Until then the log must neither say
+    /// that the tree begins there nor count as one that tells everything.
+    pub(super) fn is_state_durable(&self) -> bool {
+        self.installed == Seq(0) || self.foundation.transfer.newest().is_some_and(|held| held.seq >= self.installed)
+    }
+
+    /// Tells the log where the tree begins since a state was fetched: blocks above would find no place after a restart.
+    pub(super) fn tend_base(&mut self) {
+        if self.base_is_due && self.is_state_durable() {
+            self.record_base();
+        }
     }
 
     /// Writes anew what a restart needs besides the blocks.
@@ -188,6 +209,7 @@ impl Replica {
             executed: self.foundation.own_executed.values().copied().collect(),
         };
         let base = self.foundation.record(base);
+        self.base_is_due = false;
         self.foundation.record_life();
         base
     }
