@@ -2,7 +2,7 @@
 
 use quorate_crypto::{ReplicaId, Seq};
 
-use super::cluster::{Cluster, parameters, request};
+use super::cluster::{Cluster, Filter, parameters, request};
 use crate::message::Message;
 use crate::parameters::Parameters;
 
@@ -130,8 +130,8 @@ fn load(cluster: &mut Cluster, number: &mut u64, hops: u64) {
 }
 
 /// Puts replica 2 some hundred blocks behind and lets it come back under a load that never pauses. Returns how far behind it
-/// is after `hops` more of it.
-fn gap_after(cluster: &mut Cluster, hops: u64) -> u64 {
+/// is after `hops` more of it, in which `filter` says what arrives.
+fn gap_after(cluster: &mut Cluster, hops: u64, filter: Filter) -> u64 {
     let mut number = 0;
     cut_off(cluster, 2);
     // So long that it has failed often enough to be passed over until the end: each of its turns would be a pause.
@@ -139,7 +139,7 @@ fn gap_after(cluster: &mut Cluster, hops: u64) -> u64 {
         load(cluster, &mut number, 10);
     }
     assert_eq!(cluster.executed(2), 0);
-    cluster.filter = Box::new(|_, _, _| true);
+    cluster.filter = filter;
     cluster.sent.clear();
     let before = cluster.executed(0);
     load(cluster, &mut number, hops);
@@ -154,16 +154,29 @@ fn gap_after(cluster: &mut Cluster, hops: u64) -> u64 {
 #[test]
 fn a_laggard_of_hundreds_of_blocks_catches_up_under_steady_load() {
     let mut cluster = Cluster::with_parameters(4, far_checkpoints());
-    let gap = gap_after(&mut cluster, 300);
+    let gap = gap_after(&mut cluster, 300, Box::new(|_, _, _| true));
     assert!(gap <= 4, "{gap} behind: {:?}", cluster.sent);
     assert!(cluster.sent.contains_key("blocks") && !cluster.sent.contains_key("chunk"), "{:?}", cluster.sent);
+}
+
+/// Every fifth proposal does not come, so that what is asked for changes while the answer is on its way.
+#[test]
+fn a_laggard_that_misses_proposals_catches_up_under_steady_load() {
+    let mut cluster = Cluster::with_parameters(4, far_checkpoints());
+    let mut came = 0;
+    let misses = move |_, to, message: &Message| {
+        came += u64::from(to == ReplicaId(2) && matches!(message, Message::BlockProposal(_)));
+        to != ReplicaId(2) || !matches!(message, Message::BlockProposal(_)) || came % 5 != 0
+    };
+    let gap = gap_after(&mut cluster, 300, Box::new(misses));
+    assert!(gap <= 8, "{gap} behind: {:?}", cluster.sent);
 }
 
 /// The same where the others have cut what it lacks.
 #[test]
 fn a_laggard_beyond_what_others_keep_catches_up_under_steady_load() {
     let mut cluster = Cluster::new(4);
-    let gap = gap_after(&mut cluster, 300);
+    let gap = gap_after(&mut cluster, 300, Box::new(|_, _, _| true));
     assert!(gap <= 8, "{gap} behind: {:?}", cluster.sent);
     assert!(cluster.sent.contains_key("chunk"), "{:?}", cluster.sent);
 }
