@@ -189,6 +189,9 @@ impl Cluster {
             assert!(replica.tree.holds(&vote.block), "{id:?} lost a block it voted for");
         }
         self.fetched.remove(&id);
+        if self.slow_store == Some(id) {
+            self.not_durable = None;
+        }
         let table = |number| {
             snapshot.as_ref().and_then(|snapshot| snapshot.tables.get(&TableId(number)).cloned()).unwrap_or_default()
         };
