@@ -53,8 +53,10 @@ pub(super) struct BlockFetch {
 pub(super) struct BodyFetch {
     next: Micros,
     tries: u32,
-    /// Questions asked in this view, or until nothing is lacking any more: whose turn it is.
+    /// Questions asked until nothing is lacking any more: whose turn it is.
     asks: u32,
+    /// The last view whose leader was asked for what its block names.
+    author_asked: View,
     /// What was asked for last and has not come.
     asked: Vec<Digest>,
 }
@@ -69,17 +71,16 @@ impl BodyFetch {
     pub(super) const fn due(&self) -> Micros {
         self.next
     }
-}
 
-impl BodyFetch {
     const fn new(now: Now) -> BodyFetch {
-        BodyFetch { next: now.monotonic + BODY_PATIENCE, tries: 0, asks: 0, asked: Vec::new() }
+        let next = now.monotonic + BODY_PATIENCE;
+        BodyFetch { next, tries: 0, asks: 0, author_asked: View(0), asked: Vec::new() }
     }
 
     /// Another candidate may lack other bodies, which must not wait because those of the one before did not come.
-    pub(super) fn begin_view(&mut self, now: Now) {
+    fn begin_view(&mut self, now: Now) {
         self.next = self.next.min(now.monotonic + BODY_PATIENCE);
-        (self.tries, self.asks) = (0, 0);
+        self.tries = 0;
     }
 
     /// Some came: the rest is asked for anew, at once if it was not asked for yet, else in a moment, since bodies come one by
@@ -194,10 +195,16 @@ impl Replica {
         }
         let mut fetch = self.body_fetch.take().unwrap_or_else(|| BodyFetch::new(now));
         fetch.heed_arrivals(now, |digest| self.foundation.bodies.holds(digest));
+        let candidate = self.candidate.and_then(|candidate| self.tree.get(&candidate.digest));
+        let fresh = candidate.filter(|block| block.view > fetch.author_asked);
+        let fresh = fresh.filter(|block| self.foundation.lacking(&block.proposal).next().is_some());
+        let fresh = fresh.map(|block| (block.author, block.view));
+        if fresh.is_some() {
+            fetch.begin_view(now);
+        }
         if fetch.next <= now.monotonic {
-            let candidate = self.candidate.and_then(|candidate| self.tree.get(&candidate.digest));
-            let author = candidate.map(|block| block.author).filter(|_| fetch.asks == 0);
-            if let Some(peer) = self.source(author, fetch.asks) {
+            fetch.author_asked = fresh.map_or(fetch.author_asked, |(_, view)| view);
+            if let Some(peer) = self.source(fresh.map(|(author, _)| author), fetch.asks) {
                 self.foundation.send(Recipients::One(peer), Message::FetchRequests(lacking.clone()), None);
             }
             fetch.next = now.monotonic + wait_after(fetch.tries);

@@ -31,9 +31,6 @@ impl Replica {
         if lost || !by_quorum {
             self.give_back_lost();
         }
-        if let Some(fetch) = &mut self.body_fetch {
-            fetch.begin_view(now);
-        }
         self.revisit_waiting(now);
     }
 
