@@ -104,6 +104,8 @@ pub enum Record {
         root: Box<Block>,
         /// The newest block that the certificates inside its chain commit: whom leaders after it follow from.
         settled: Option<Box<Block>>,
+        /// The newest block that those inside the chain of any child of `root` commit.
+        settled_by_child: Option<Box<Block>>,
         /// This replica's CHECKPOINTs still kept.
         checkpoints: Vec<Signed>,
         /// This replica's EXECUTEDs still kept.

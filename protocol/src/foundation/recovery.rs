@@ -18,6 +18,13 @@ use crate::state::Snapshot;
 #[derive(Default)]
 pub(crate) struct RecoveredBodies(BTreeMap<Digest, (Verified<Request>, RecordIndex)>);
 
+impl RecoveredBodies {
+    /// The record that holds the body of `digest`.
+    pub(crate) fn recorded(&self, digest: &Digest) -> Option<RecordIndex> {
+        self.0.get(digest).map(|(_, record)| *record)
+    }
+}
+
 impl Foundation {
     /// Which life the log tells of: the last that is complete, or one that is to begin. Before all else, since of this
     /// replica's own statements only those of the life that goes on count. `trusted` is what the log's own mark says;

@@ -115,12 +115,14 @@ impl Replica {
         if !self.foundation.stand_at(&snapshot) {
             return;
         }
+        self.installed = snapshot.seq;
         self.executing.clear();
         // At once: a vote of a life that is over must not count because its Rejoin is only in the state.
         self.learn_lives(now, Rejoined::of_snapshot(&snapshot), false);
         self.heed_own_life(now);
         self.foundation.install(now, snapshot);
         self.try_new_root(now);
+        self.revisit_waiting(now);
         self.deliver();
         self.collect_garbage();
     }

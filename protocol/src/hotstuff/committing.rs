@@ -155,7 +155,10 @@ impl Replica {
         let keep_from = self.foundation.forget_old().min(self.foundation.executed);
         let root =
             self.tree.iter().rev().find(|block| block.seq <= keep_from && self.tree.is_committed(&block.digest()));
-        if let Some(root) = root.map(|block| block.digest()) {
+        let root = root.map(|block| block.digest());
+        // Down to what its chain settles, too: who begins a tree anew at this checkpoint must see whom leaders follow from.
+        let settled = root.and_then(|root| self.tree.settled(&root)).map(|settled| settled.digest());
+        if let Some(root) = settled.filter(|settled| self.tree.contains(settled)).or(root) {
             let gone = self.tree.prune(&root);
             self.forget_blocks(&gone);
         }
@@ -164,25 +167,49 @@ impl Replica {
     /// Everything below can go once the certificate of q and the own snapshot are durable: the certificate's record and the
     /// base are in this step, the snapshot is durable already.
     fn cut_log(&mut self) {
+        if !self.is_state_durable() {
+            // The log still tells how to come as far as this replica has come.
+            return;
+        }
         let base = self.record_base();
+        // Orphans go without anyone being told of it: what rested on their records does not hold the log back.
+        let tree = &self.tree;
+        self.records.retain(|digest, _| tree.holds(digest));
         let lowest = self.tree.lowest().digest();
         let needed = self.records.iter().filter(|(digest, _)| **digest != lowest).map(|(_, record)| *record).min();
         let cut = needed.filter(|_| !alive(Mutant::CutsTooMuch)).map_or(base, |needed| needed.min(base));
         self.foundation.cut(cut);
     }
 
+    /// Whether a restart finds the state that this replica stands on: what it executed follows from its log, but a state that
+    /// was fetched is nowhere else than in its snapshot, or in that of a later checkpoint. Until then the log must neither say
+    /// that the tree begins there nor count as one that tells everything.
+    pub(super) fn is_state_durable(&self) -> bool {
+        self.installed == Seq(0) || self.foundation.transfer.newest().is_some_and(|held| held.seq >= self.installed)
+    }
+
+    /// Tells the log where the tree begins since a state was fetched: blocks above would find no place after a restart.
+    pub(super) fn tend_base(&mut self) {
+        if self.base_is_due && self.is_state_durable() {
+            self.record_base();
+        }
+    }
+
     /// Writes anew what a restart needs besides the blocks.
     pub(super) fn record_base(&mut self) -> RecordIndex {
-        let lowest = self.tree.lowest();
+        let root = self.tree.root();
+        let boxed = |block: &Option<Arc<Block>>| block.as_ref().map(|block| Box::new((**block).clone()));
         let base = Record::HotStuffBase {
             promise: Box::new(self.promise.clone()),
             stable: self.foundation.checkpoints.stable().cloned(),
-            root: Box::new((**lowest).clone()),
-            settled: self.tree.settled(&lowest.digest()).map(|block| Box::new((**block).clone())),
+            settled: boxed(&root.settled),
+            settled_by_child: boxed(&root.settled_by_child),
+            root: Box::new((*root.block).clone()),
             checkpoints: self.foundation.checkpoints.all_own().copied().collect(),
             executed: self.foundation.own_executed.values().copied().collect(),
         };
         let base = self.foundation.record(base);
+        self.base_is_due = false;
         self.foundation.record_life();
         base
     }

@@ -5,6 +5,10 @@
 //!                                               │ each is the one asked for by its digest: nothing to verify
 //!   state fetched at number s ─────────────────► … ─► the newest committed block with number s: the tree begins anew there
 //! ```
+//!
+//! Under steady load a certificate of a later block comes with every round trip. So a proposal that waits for its parent joins
+//! the chain as soon as it is certified, which leaves the block to ask for the same one until it has come, and an answer
+//! counts as long as it is one of the last few that were asked for.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -16,7 +20,7 @@ use crate::engine::{Now, Recipients};
 use crate::hotstuff::Replica;
 use crate::hotstuff::block::Block;
 use crate::hotstuff::message::{BLOCKS_MAX, FetchBlocks};
-use crate::hotstuff::tree::BlockTree;
+use crate::hotstuff::tree::{self, BlockTree, Root};
 use crate::message::{FETCH_MAX, Message};
 use crate::parameters::Micros;
 
@@ -29,23 +33,32 @@ const BLOCKS_OF_BODIES: usize = 8;
 /// Bytes of blocks in one answer, about.
 const BLOCKS_BYTES: usize = 512 * 1024;
 
+/// Answers to so many questions for blocks are taken, the last ones: what is wanted may have changed while one was on its way.
+const ASKED_MAX: usize = 8;
+
 /// The block asked for.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct BlockFetch {
     block: Digest,
-    /// Who said something that names it.
+    /// Who said something that names it, until it was asked.
     hint: Option<ReplicaId>,
     next: Micros,
     tries: u32,
+    /// Questions asked until nothing is lacking any more: whose turn it is.
+    asks: u32,
 }
 
 /// The bodies asked for.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct BodyFetch {
     next: Micros,
     tries: u32,
-    /// How many were lacking when they were asked for last.
-    lacking: usize,
+    /// Questions asked until nothing is lacking any more: whose turn it is.
+    asks: u32,
+    /// The last view whose leader was asked for what its block names.
+    author_asked: View,
+    /// What was asked for last and has not come.
+    asked: Vec<Digest>,
 }
 
 impl BlockFetch {
@@ -58,6 +71,40 @@ impl BodyFetch {
     pub(super) const fn due(&self) -> Micros {
         self.next
     }
+
+    const fn new(now: Now) -> BodyFetch {
+        let next = now.monotonic + BODY_PATIENCE;
+        BodyFetch { next, tries: 0, asks: 0, author_asked: View(0), asked: Vec::new() }
+    }
+
+    /// Another candidate may lack other bodies, which must not wait because those of the one before did not come.
+    fn begin_view(&mut self, now: Now) {
+        self.next = self.next.min(now.monotonic + BODY_PATIENCE);
+        self.tries = 0;
+    }
+
+    /// Some came: the rest is asked for anew, at once if it was not asked for yet, else in a moment, since bodies come one by
+    /// one.
+    fn heed_arrivals(&mut self, now: Now, holds: impl Fn(&Digest) -> bool) {
+        let before = self.asked.len();
+        self.asked.retain(|digest| !holds(digest));
+        if self.asked.len() < before {
+            let wait = if self.asked.is_empty() { 0 } else { BODY_PATIENCE };
+            self.next = self.next.min(now.monotonic + wait);
+            self.tries = 0;
+        }
+    }
+}
+
+/// Bytes of a block on the wire, about.
+fn weight(block: &Block) -> usize {
+    let signers = 2 * block.justify.signers() + block.timeout.as_ref().map_or(0, |timeout| timeout.timeouts.len());
+    600 + 32 * block.proposal.requests().len() + 80 * signers
+}
+
+/// Whether an honest server would have sent no more: a liar that sends one true block at a time must not stay the server.
+fn is_full(blocks: &[Block]) -> bool {
+    blocks.len() >= BLOCKS_MAX || blocks.iter().map(weight).sum::<usize>() >= BLOCKS_BYTES / 2
 }
 
 fn wait_after(tries: u32) -> Micros {
@@ -68,7 +115,9 @@ impl Replica {
     /// The block to ask for: the highest one lacking on the chain of a verified certificate.
     fn lacking_block(&self) -> Option<Digest> {
         let high = self.promise.high_qc.block();
-        let parents = self.waiting.values().map(|(_, proposal)| proposal.block.parent);
+        let view = self.view();
+        let waiting = self.waiting.values().map(|(_, proposal)| &proposal.block).filter(|block| block.view >= view);
+        let parents = waiting.map(|block| block.parent);
         std::iter::once(high).chain(parents).find_map(|block| self.tree.lacks(&block))
     }
 
@@ -79,41 +128,63 @@ impl Replica {
             return;
         };
         match &mut self.block_fetch {
-            Some(fetch) if fetch.block == block => fetch.hint = fetch.hint.or(hint),
-            _ => self.block_fetch = Some(BlockFetch { block, hint, next: now.monotonic, tries: 0 }),
+            Some(fetch) if fetch.block == block => {
+                if fetch.tries == 0 {
+                    fetch.hint = fetch.hint.or(hint);
+                }
+            }
+            before => {
+                let asks = before.map_or(0, |fetch| fetch.asks);
+                self.block_fetch = Some(BlockFetch { block, hint, next: now.monotonic, tries: 0, asks });
+            }
         }
     }
 
-    /// Whom to ask: who named it first, then everyone in turn.
-    fn source(&self, hint: Option<ReplicaId>, tries: u32) -> Option<ReplicaId> {
-        if let Some(hint) = hint.filter(|hint| tries == 0 && *hint != self.id()) {
+    /// Whom to ask: who named it first, then everyone in turn, `asks` being how often somebody was asked.
+    fn source(&self, hint: Option<ReplicaId>, asks: u32) -> Option<ReplicaId> {
+        if let Some(hint) = hint.filter(|hint| self.foundation.is_peer(*hint)) {
             return Some(hint);
         }
         let others: Vec<ReplicaId> = self.foundation.others().collect();
-        let turn = (self.id().index() + tries as usize) % others.len().max(1);
+        let turn = self.id().index().wrapping_add(asks as usize) % others.len().max(1);
         others.get(turn).copied()
     }
 
     pub(super) fn tend_fetches(&mut self, now: Now) {
         self.want_blocks(now, None);
         if let Some(fetch) = self.block_fetch.filter(|fetch| fetch.next <= now.monotonic)
-            && let Some(peer) = self.source(fetch.hint, fetch.tries)
+            && let Some(peer) = self.source(fetch.hint, fetch.asks)
         {
             let down_to = self.tree.committed().seq;
             let question = FetchBlocks { block: fetch.block, down_to, count: BLOCKS_MAX as u32 };
             self.foundation.send(Recipients::One(peer), Message::FetchBlocks(question), None);
+            self.asked_blocks.retain(|asked| *asked != fetch.block);
+            self.asked_blocks.truncate(ASKED_MAX - 1);
+            self.asked_blocks.push_front(fetch.block);
             let next = now.monotonic + wait_after(fetch.tries);
-            self.block_fetch = Some(BlockFetch { next, tries: fetch.tries.saturating_add(1), ..fetch });
+            let (tries, asks) = (fetch.tries.saturating_add(1), fetch.asks.wrapping_add(1));
+            self.block_fetch = Some(BlockFetch { next, tries, asks, hint: None, ..fetch });
         }
         self.tend_body_fetch(now);
     }
 
-    /// Bodies that the candidate or the next committed batches name, and that are not here.
+    /// Bodies that the next committed batches or the candidate name, and that are not here. Those of what is committed come
+    /// first: f + 1 honest replicas hold them, and nothing executes without them. But they leave half of the room to the
+    /// candidate, without which this replica does not vote; what a candidate names may be made up, so it has no more either
+    /// while something else is lacking.
     pub(super) fn lacking_bodies(&self) -> Vec<Digest> {
         let candidate = self.candidate.and_then(|candidate| self.tree.get(&candidate.digest));
-        let blocks = self.undelivered.iter().take(BLOCKS_OF_BODIES).chain(candidate);
-        let lacking: BTreeSet<Digest> = blocks.flat_map(|block| self.foundation.lacking(&block.proposal)).collect();
-        lacking.into_iter().take(FETCH_MAX).collect()
+        let mut seen = BTreeSet::new();
+        let committed = self.undelivered.iter().take(BLOCKS_OF_BODIES);
+        let mut lacking: Vec<Digest> = committed.flat_map(|block| self.foundation.lacking(&block.proposal)).collect();
+        lacking.retain(|digest| seen.insert(*digest));
+        let proposed = candidate.into_iter().flat_map(|block| self.foundation.lacking(&block.proposal));
+        let proposed: Vec<Digest> = proposed.filter(|digest| seen.insert(*digest)).collect();
+        let later = lacking.split_off(lacking.len().min((FETCH_MAX / 2).max(FETCH_MAX.saturating_sub(proposed.len()))));
+        lacking.extend(proposed);
+        lacking.extend(later);
+        lacking.truncate(FETCH_MAX);
+        lacking
     }
 
     fn tend_body_fetch(&mut self, now: Now) {
@@ -122,21 +193,24 @@ impl Replica {
             self.body_fetch = None;
             return;
         }
-        let first = BodyFetch { next: now.monotonic + BODY_PATIENCE, tries: 0, lacking: lacking.len() };
-        let mut fetch = *self.body_fetch.get_or_insert(first);
-        if fetch.lacking > lacking.len() && fetch.tries > 0 {
-            // Some came: the next are asked for at once.
-            fetch = BodyFetch { next: now.monotonic, tries: 0, lacking: lacking.len() };
+        let mut fetch = self.body_fetch.take().unwrap_or_else(|| BodyFetch::new(now));
+        fetch.heed_arrivals(now, |digest| self.foundation.bodies.holds(digest));
+        let candidate = self.candidate.and_then(|candidate| self.tree.get(&candidate.digest));
+        let fresh = candidate.filter(|block| block.view > fetch.author_asked);
+        let fresh = fresh.filter(|block| self.foundation.lacking(&block.proposal).next().is_some());
+        let fresh = fresh.map(|block| (block.author, block.view));
+        if fresh.is_some() {
+            fetch.begin_view(now);
         }
-        fetch.lacking = lacking.len();
         if fetch.next <= now.monotonic {
-            let candidate = self.candidate.and_then(|candidate| self.tree.get(&candidate.digest));
-            let author = candidate.map(|block| block.author);
-            if let Some(peer) = self.source(author, fetch.tries) {
-                self.foundation.send(Recipients::One(peer), Message::FetchRequests(lacking), None);
+            fetch.author_asked = fresh.map_or(fetch.author_asked, |(_, view)| view);
+            if let Some(peer) = self.source(fresh.map(|(author, _)| author), fetch.asks) {
+                self.foundation.send(Recipients::One(peer), Message::FetchRequests(lacking.clone()), None);
             }
             fetch.next = now.monotonic + wait_after(fetch.tries);
             fetch.tries = fetch.tries.saturating_add(1);
+            fetch.asks = fetch.asks.wrapping_add(1);
+            fetch.asked = lacking;
         }
         self.body_fetch = Some(fetch);
     }
@@ -149,9 +223,7 @@ impl Replica {
         let mut blocks = Vec::new();
         let mut at = self.tree.get(&fetch.block);
         while let Some(block) = at.filter(|block| block.view > View(0) && block.seq >= fetch.down_to) {
-            let signers =
-                2 * block.justify.signers() + block.timeout.as_ref().map_or(0, |timeout| timeout.timeouts.len());
-            bytes += 600 + 32 * block.proposal.requests().len() + 80 * signers;
+            bytes += weight(block);
             if blocks.len() >= (fetch.count as usize).min(BLOCKS_MAX) || (bytes > BLOCKS_BYTES && !blocks.is_empty()) {
                 break;
             }
@@ -164,21 +236,56 @@ impl Replica {
         }
     }
 
-    /// Blocks that were asked for: the first is the one a verified certificate names, the others are its ancestors.
+    /// Blocks that were asked for: the first is one that a verified certificate names, directly or through the blocks above
+    /// it, the others are its ancestors.
     pub(super) fn handle_blocks(&mut self, now: Now, from: ReplicaId, blocks: Vec<Block>) {
-        let asked = self.block_fetch.map(|fetch| fetch.block);
-        if blocks.first().map(Block::digest) != asked {
+        let Some(first) = blocks.first().map(Block::digest) else { return };
+        if !self.asked_blocks.contains(&first) {
             return;
         }
+        let is_full = is_full(&blocks);
         for block in blocks {
             if self.tree.contains(&block.digest()) || self.foundation.halted {
                 break;
             }
             self.insert_block(now, Arc::new(block), true);
         }
+        self.use_new_blocks(now);
+        let goes_on = is_full || self.tree.contains(&first);
+        self.want_blocks(now, Some(from).filter(|_| goes_on));
+    }
+
+    /// A block that a verified certificate names came otherwise than by being asked for.
+    pub(super) fn take_certified(&mut self, now: Now, block: Block) {
+        self.insert_block(now, Arc::new(block), true);
+        self.use_new_blocks(now);
+    }
+
+    fn use_new_blocks(&mut self, now: Now) {
         self.try_new_root(now);
         self.revisit_waiting(now);
-        self.want_blocks(now, Some(from));
+    }
+
+    /// Whether `block` is what lacks on the chain of a verified certificate.
+    pub(super) fn is_lacking(&self, block: &Digest) -> bool {
+        self.lacking_block().as_ref() == Some(block)
+    }
+
+    /// Proposals that wait for their parents, and that are certified: they join the chain of the highest certificate, as
+    /// orphans, instead of being fetched when their view is over. Returns whether there were any.
+    pub(super) fn adopt_waiting(&mut self, now: Now) -> bool {
+        let high = self.promise.high_qc.block();
+        let mut adopted = false;
+        while let Some(lacking) = self.tree.lacks(&high) {
+            let mut waiting = self.waiting.values().map(|(_, proposal)| &proposal.block);
+            let Some(block) = waiting.find(|block| block.digest() == lacking).cloned() else { break };
+            self.insert_block(now, Arc::new(block), true);
+            adopted = true;
+            if self.tree.lacks(&high) == Some(lacking) || self.foundation.halted {
+                break;
+            }
+        }
+        adopted
     }
 
     /// After a state was fetched: lets the tree begin at the newest committed block with the state's number, once the chain
@@ -200,7 +307,9 @@ impl Replica {
         let Some(root) = root_of(&chain, number) else { return };
         let Some(settled) = settled_of(&chain[root..]) else { return };
         let above: Vec<Arc<Block>> = chain.drain(..root).collect();
-        let new = BlockTree::rooted(Arc::clone(&chain[0]), Some(settled));
+        let below = chain.get(1).and_then(|parent| tree::settled_by_child(&chain[0], parent, Some(&settled)));
+        let new_root = Root { block: Arc::clone(&chain[0]), settled: Some(settled), settled_by_child: below };
+        let new = BlockTree::rooted(new_root, tree::orphans_max(self.foundation.parameters()));
         let old = std::mem::replace(&mut self.tree, new);
         self.undelivered.clear();
         self.candidate = None;
@@ -211,6 +320,7 @@ impl Replica {
         for block in above.into_iter().rev() {
             self.insert_block(now, block, true);
         }
+        self.base_is_due = true;
         self.place_lines(true);
         self.check_attempt();
     }

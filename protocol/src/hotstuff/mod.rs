@@ -40,9 +40,11 @@
 //! - A short view (a quarter of the time) follows no other short view and does not count as failed.
 //! - Who gets a vote for another block than it holds shows the voter the leader's signature under its own: else nobody holds
 //!   both halves of an equivocation, since votes go to one replica only.
+//! - A block whose time is too far ahead of a replica's clock is looked at again when the clock has come close enough, if its
+//!   view lasts so long; one whose time lies too far back is refused for good.
 //! - A vouched block that does not extend what is committed, in a later view, halts the replica ([`crate::engine::Halt`]).
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use quorate_crypto::{Digest, Incarnation, ReplicaId, Seq, Signed, Verified, View};
@@ -86,7 +88,7 @@ use fetching::{BlockFetch, BodyFetch};
 use message::BlockProposal;
 use pacemaker::Pacemaker;
 use promise::Promise;
-use tree::BlockTree;
+use tree::{BlockTree, Root};
 
 /// Nobody signs about a number above that of a Rejoin without having executed the Rejoin: numbers are decided one by one here.
 const REJOIN_GAP: u64 = 0;
@@ -95,8 +97,19 @@ const REJOIN_GAP: u64 = 0;
 #[derive(Clone, Copy, Debug)]
 struct Candidate {
     digest: Digest,
-    /// Whether its time agreed with this replica's clock when it came.
-    on_time: bool,
+    timing: Timing,
+}
+
+/// How the time of a candidate agreed with this replica's clock when it was compared.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Timing {
+    Agrees,
+    /// It was too far ahead, and is compared again when the clock has come close enough.
+    Early {
+        until: Micros,
+    },
+    /// It lay too far back, and waiting makes it no better.
+    Late,
 }
 
 /// A HotStuff replica.
@@ -118,18 +131,28 @@ pub struct Replica {
     undelivered: VecDeque<Arc<Block>>,
     /// Handed on and not executed yet.
     executing: BTreeMap<Seq, Arc<Block>>,
+    /// The newest state that was fetched instead of being executed here.
+    installed: Seq,
+    /// The tree began anew, and the log does not know it yet.
+    base_is_due: bool,
 
     // The view.
     pacemaker: Pacemaker,
     collector: VoteCollector,
     candidate: Option<Candidate>,
-    /// Proposals whose parent is not here, the newest of each author, with who sent it.
+    /// Proposals whose parent was not here, the newest of each author, with who sent it.
     waiting: BTreeMap<ReplicaId, (ReplicaId, BlockProposal)>,
+    /// Requests named by blocks whose views ended without certifying them: whoever sends one again must not be told that it is
+    /// on its way.
+    lost_requests: BTreeSet<Digest>,
     /// View of the last QC that was sent to all alone.
     told_certificate: View,
 
     // What is lacking.
     block_fetch: Option<BlockFetch>,
+    /// Blocks that were asked for, the last few, newest first. Each is one that a verified certificate names, directly or
+    /// through the blocks above it.
+    asked_blocks: VecDeque<Digest>,
     body_fetch: Option<BodyFetch>,
 
     /// The view each peer said it was in last.
@@ -144,21 +167,26 @@ impl Replica {
     /// A replica that never signed anything, at the genesis state.
     pub fn new(setup: Setup) -> Replica {
         let epoch = setup.committee.epoch();
+        let tree = BlockTree::rooted(Root::genesis(), tree::orphans_max(&setup.parameters));
         Replica {
             foundation: Foundation::new(setup, REJOIN_GAP),
             promise: Promise::new(epoch),
             promise_record: None,
-            tree: BlockTree::default(),
+            tree,
             records: BTreeMap::new(),
             signed: BTreeMap::new(),
             undelivered: VecDeque::new(),
             executing: BTreeMap::new(),
+            installed: Seq(0),
+            base_is_due: false,
             pacemaker: Pacemaker::new(View(1)),
             collector: VoteCollector::default(),
             candidate: None,
             waiting: BTreeMap::new(),
+            lost_requests: BTreeSet::new(),
             told_certificate: View(0),
             block_fetch: None,
+            asked_blocks: VecDeque::new(),
             body_fetch: None,
             peer_views: BTreeMap::new(),
             lines: BTreeMap::new(),
@@ -209,6 +237,16 @@ impl Replica {
         self.records.insert(digest, bodies.map_or(first, |bodies| bodies.min(first)));
     }
 
+    /// Makes a block durable that is about to be signed for, with those ancestors above the committed block that no record
+    /// holds. An ancestor that was fetched was recorded by nobody here, and without it the block would find no place in the tree
+    /// after a restart.
+    fn record_path(&mut self, block: &Arc<Block>) {
+        for ancestor in self.tree.path(&block.parent).unwrap_or_default() {
+            self.record_block(&ancestor);
+        }
+        self.record_block(block);
+    }
+
     fn handle_message(&mut self, now: Now, from: ReplicaId, message: Message) {
         match message {
             Message::BlockProposal(proposal) => self.handle_proposal(now, from, proposal),
@@ -254,7 +292,9 @@ impl Replica {
 
     fn end_turn(&mut self, now: Now) {
         self.use_new_bodies(now);
+        self.heed_clock(now);
         self.tend_rejoin(now);
+        self.tend_base();
         self.propose(now);
         self.tend_timer(now);
         self.tend_relays(now);
@@ -277,8 +317,7 @@ impl Engine for Replica {
                 }
             }
             Input::Requests { from, requests } => {
-                let leads = self.leader() == self.id();
-                self.foundation.handle_requests(now, from, requests, leads);
+                self.handle_requests(now, from, requests);
             }
             Input::Refused(request) => self.foundation.refuse(&request),
             Input::InvalidRequest(request) => self.handle_invalid_request(*request),
@@ -294,12 +333,20 @@ impl Engine for Replica {
     }
 
     fn wake(&self) -> Option<Micros> {
+        if self.foundation.halted {
+            // Nothing is left to do; the process ends.
+            return None;
+        }
+        let early = self.candidate.and_then(|candidate| match candidate.timing {
+            Timing::Early { until } => Some(until),
+            Timing::Agrees | Timing::Late => None,
+        });
         let last = self.foundation.last_step;
         let timer = self.pacemaker.deadline().filter(|_| !self.foundation.is_rejoining());
         let fetches = [self.block_fetch.as_ref().map(BlockFetch::due), self.body_fetch.as_ref().map(BodyFetch::due)];
         let times = [Some(self.foundation.next_status), timer, self.relay_due().filter(|at| *at > last)];
         let others = [self.foundation.next_transfer(), self.foundation.next_rejoin()];
-        times.into_iter().chain(fetches).chain(others).flatten().min()
+        times.into_iter().chain(fetches).chain(others).chain([early]).flatten().min()
     }
 
     fn status(&self) -> EngineStatus {

@@ -16,7 +16,7 @@ use crate::engine::{Now, Recipients};
 use crate::hotstuff::block::{Block, BlockContent};
 use crate::hotstuff::certificate::{QuorumCertificate, TimeoutCertificate};
 use crate::hotstuff::message::BlockProposal;
-use crate::hotstuff::{Candidate, Replica, safety};
+use crate::hotstuff::{Candidate, Replica, Timing, safety};
 use crate::message::Message;
 use crate::proposal::{Payload, Proposal};
 
@@ -80,11 +80,11 @@ impl Replica {
         let digest = block.digest();
         let signed = self.foundation.sign(StatementBody::Proposal { view, block: digest });
         let message = BlockProposal { signed, block: (*block).clone() };
-        self.record_block(&block);
+        self.record_path(&block);
         self.promise.proposed(view, signed);
         let record = self.record_promise();
         self.signed.insert(digest, signed);
-        self.candidate = Some(Candidate { digest, on_time: true });
+        self.candidate = Some(Candidate { digest, timing: Timing::Agrees });
         self.foundation.send(Recipients::Others, Message::BlockProposal(message), Some(record));
         self.insert_block(now, block, false);
         self.try_vote(now);

@@ -11,8 +11,8 @@ use crate::hotstuff::block::Block;
 use crate::hotstuff::certificate::QuorumCertificate;
 use crate::hotstuff::pacemaker::Pacemaker;
 use crate::hotstuff::promise::Promise;
-use crate::hotstuff::tree::BlockTree;
-use crate::hotstuff::{Candidate, Replica, safety};
+use crate::hotstuff::tree::{BlockTree, Root};
+use crate::hotstuff::{Candidate, Replica, Timing, safety, tree};
 use crate::record::Record;
 use crate::state::Snapshot;
 
@@ -22,7 +22,7 @@ struct Log {
     bodies: RecoveredBodies,
     blocks: Vec<(RecordIndex, Block)>,
     committed: Vec<(Digest, QuorumCertificate)>,
-    root: Option<(Block, Option<Block>)>,
+    root: Option<Root>,
     promise: Option<(RecordIndex, Promise)>,
 }
 
@@ -46,8 +46,8 @@ impl Replica {
             }
         }
         replica.take_blocks(&mut log);
+        replica.rest_on_bodies(&log.bodies);
         replica.foundation.recover_bodies(std::mem::take(&mut log.bodies));
-        replica.rest_on_bodies();
         replica.take_promise(log);
         replica.foundation.lives.replayed = replica.tree.committed().seq;
         if let Some(snapshot) = snapshot {
@@ -65,9 +65,11 @@ impl Replica {
             Record::HotStuff(promise) => log.promise = Some((index, *promise)),
             Record::Block(block) => log.blocks.push((index, *block)),
             Record::BlockCommitted { block, certificate } => log.committed.push((block, certificate)),
-            Record::HotStuffBase { promise, stable, root, settled, checkpoints, executed } => {
+            Record::HotStuffBase { promise, stable, root, settled, settled_by_child, checkpoints, executed } => {
                 log.promise = Some((index, *promise));
-                log.root = Some((*root, settled.map(|settled| *settled)));
+                let [settled, settled_by_child] =
+                    [settled, settled_by_child].map(|block| block.map(|block| Arc::new(*block)));
+                log.root = Some(Root { block: Arc::new(*root), settled, settled_by_child });
                 self.foundation.recover_base(stable, checkpoints, executed);
             }
             // Taken by the foundation; or of the other engine.
@@ -89,8 +91,8 @@ impl Replica {
     }
 
     fn take_blocks(&mut self, log: &mut Log) {
-        if let Some((root, settled)) = log.root.take() {
-            self.tree = BlockTree::rooted(Arc::new(root), settled.map(Arc::new));
+        if let Some(root) = log.root.take() {
+            self.tree = BlockTree::rooted(root, tree::orphans_max(self.foundation.parameters()));
         }
         for (index, block) in std::mem::take(&mut log.blocks) {
             let block = Arc::new(block);
@@ -102,20 +104,20 @@ impl Replica {
                 self.undelivered.extend(commit.committed);
             }
         }
-        let in_tree = &self.tree;
-        self.records.retain(|digest, _| in_tree.contains(digest));
+        // One that waits for its parent may be the one last voted for: the next cut must leave it.
+        let tree = &self.tree;
+        self.records.retain(|digest, _| tree.holds(digest));
         for block in self.tree.iter() {
             self.foundation.name_requests(&block.proposal, false);
         }
     }
 
     /// A block rests on the records of its bodies, too: the next cut must leave them.
-    fn rest_on_bodies(&mut self) {
-        for block in self.tree.iter() {
-            let bodies = block.proposal.requests().iter().filter_map(|digest| self.foundation.bodies.recorded(digest));
-            if let (Some(first), Some(record)) = (bodies.min(), self.records.get_mut(&block.digest())) {
-                *record = first.min(*record);
-            }
+    fn rest_on_bodies(&mut self, bodies: &RecoveredBodies) {
+        for (digest, record) in &mut self.records {
+            let Some(block) = self.tree.get(digest).or_else(|| self.tree.orphan(digest)) else { continue };
+            let bodies = block.proposal.requests().iter().filter_map(|digest| bodies.recorded(digest));
+            *record = bodies.min().map_or(*record, |first| first.min(*record));
         }
     }
 
@@ -154,12 +156,12 @@ impl Replica {
             self.foundation.last_time = block.proposal.time;
             self.signed.insert(block.digest(), signed);
             if of == view {
-                self.candidate = Some(Candidate { digest: block.digest(), on_time: true });
+                self.candidate = Some(Candidate { digest: block.digest(), timing: Timing::Agrees });
             }
         }
         let voted = self.last_vote().filter(|vote| vote.view == view && self.tree.contains(&vote.block));
         if let Some(vote) = voted {
-            self.candidate = Some(Candidate { digest: vote.block, on_time: true });
+            self.candidate = Some(Candidate { digest: vote.block, timing: Timing::Agrees });
         }
         // What the certificates commit was perhaps not committed before the end came.
         let chain: Vec<Arc<Block>> = self.tree.iter().cloned().collect();

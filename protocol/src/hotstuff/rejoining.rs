@@ -90,10 +90,12 @@ impl Replica {
     }
 
     /// Looks what the executed state says of the attempt. It must be this replica's own tree that committed it: only then is
-    /// the highest QC at or above the one that did.
+    /// the highest QC at or above the one that did. And a restart must find that state: a trusted log beside a state that is
+    /// gone with the power would speak for a life that no longer knows that it began. Looked at in every turn, so also when the
+    /// snapshot has become durable.
     pub(super) fn check_attempt(&mut self) {
         let executed = self.foundation.executed;
-        if !self.foundation.is_rejoining() || self.tree.committed().seq < executed {
+        if !self.foundation.is_rejoining() || self.tree.committed().seq < executed || !self.is_state_durable() {
             return;
         }
         let shown = self.foundation.lives.rejoined.clone();

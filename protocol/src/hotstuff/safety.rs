@@ -117,8 +117,16 @@ pub fn fits(block: &Block, parent: &Block, counted: &Counted, committee: &Commit
 /// Whether a replica's clock agrees with a fresh block's time. The bound doubles per failed view up to a cap, so a cluster
 /// whose clocks disagree still moves. A null block has no time.
 pub fn time_is_acceptable(header: u64, clock: u64, bound: u64, cap: u64, failed_views: u32) -> bool {
-    let widened = bound.saturating_mul(1u64 << failed_views.min(32)).min(cap.max(bound));
-    header.abs_diff(clock) <= widened || alive(Mutant::AnyTimeGoes)
+    header.abs_diff(clock) <= widened(bound, cap, failed_views) || alive(Mutant::AnyTimeGoes)
+}
+
+/// By how much a block's time is further ahead of the clock than the bound allows: so long later it is acceptable.
+pub fn early_by(header: u64, clock: u64, bound: u64, cap: u64, failed_views: u32) -> u64 {
+    header.saturating_sub(clock).saturating_sub(widened(bound, cap, failed_views))
+}
+
+fn widened(bound: u64, cap: u64, failed_views: u32) -> u64 {
+    bound.saturating_mul(1u64 << failed_views.min(32)).min(cap.max(bound))
 }
 
 /// Whether a vote or TIMEOUT of `view` is of the life that speaks there. `began` says in which incarnation its author was seen

@@ -1,7 +1,7 @@
 //! Entering views and giving up on them (Jolteon, figure 3, "Timeout" and "Advance Round").
 
 use quorate_crypto::mutant::{Mutant, alive};
-use quorate_crypto::{ReplicaId, StatementBody, View};
+use quorate_crypto::{Digest, ReplicaId, StatementBody, Verified, View};
 
 use crate::engine::{Departure, Now, Recipients};
 use crate::hotstuff::certificate::{Collected, TimeoutCertificate};
@@ -11,6 +11,7 @@ use crate::hotstuff::{Replica, safety};
 use crate::message::Message;
 use crate::parameters::Micros;
 use crate::pending::Relayed;
+use crate::request::Request;
 
 /// Bytes of requests relayed at once.
 const RELAY_BYTES_MAX: usize = 512 * 1024;
@@ -26,13 +27,43 @@ impl Replica {
         if !self.pacemaker.enter(view, entry) {
             return;
         }
-        self.candidate = None;
-        if !by_quorum {
-            // The block of a view that failed may never be certified: what it named waits again, unless it stands elsewhere.
-            let standing = self.standing_requests();
-            self.foundation.pending.reset_proposed(|digest| standing.contains(digest));
+        let lost = self.candidate.take().is_some_and(|candidate| !self.stands(&candidate.digest));
+        if lost || !by_quorum {
+            self.give_back_lost();
         }
         self.revisit_waiting(now);
+    }
+
+    /// Whether a block is committed or on the way to the highest certificate, as far as that is known.
+    fn stands(&self, block: &Digest) -> bool {
+        let path = self.tree.path(&self.promise.high_qc.block()).unwrap_or_default();
+        path.iter().any(|above| above.digest() == *block) || self.tree.is_committed(block)
+    }
+
+    /// The block of a view that failed may never be certified, and neither that of a view whose leader had another one
+    /// certified: what such blocks named waits again, unless it stands elsewhere. They stay in the tree until a commit abandons
+    /// them, and with nothing unproposed nothing would ever commit.
+    fn give_back_lost(&mut self) {
+        let standing = self.standing_requests();
+        self.foundation.pending.reset_proposed(|digest| standing.contains(digest));
+        let above = self.tree.iter().rev().take_while(|block| block.view > self.tree.committed().view);
+        let named = above.flat_map(|block| block.proposal.requests()).filter(|digest| !standing.contains(digest));
+        self.lost_requests = named.copied().collect();
+    }
+
+    /// Takes requests in. A liar may have named one in a block that is lost, before its client sent it to the others: for them
+    /// it is not on its way.
+    pub(super) fn handle_requests(&mut self, now: Now, from: Option<ReplicaId>, requests: Vec<Verified<Request>>) {
+        let leads = self.leader() == self.id();
+        let mut lost: Vec<Digest> = requests.iter().map(|request| request.digest()).collect();
+        lost.retain(|digest| self.lost_requests.contains(digest));
+        self.foundation.handle_requests(now, from, requests, leads);
+        if !lost.is_empty() {
+            let standing = self.standing_requests();
+            for digest in lost.iter().filter(|digest| !standing.contains(digest)) {
+                self.foundation.pending.not_proposed(digest);
+            }
+        }
     }
 
     pub(super) fn handle_timeout(&mut self, now: Now, from: ReplicaId, timeout: Timeout) {

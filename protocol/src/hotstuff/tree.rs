@@ -18,11 +18,14 @@ use quorate_crypto::{Digest, View};
 
 use crate::hotstuff::block::Block;
 use crate::hotstuff::leaders::Counted;
+use crate::parameters::Parameters;
 
-/// Fetched blocks that are held before they reach one that is here. Who is further behind fetches a state.
-pub const ORPHANS_MAX: usize = 4096;
-/// Proposed blocks beyond so many make the tree drop some that nothing certifies.
+/// Fetched blocks that are held before they reach one that is here, at least: see [`orphans_max`].
+pub const ORPHANS_LEAST: usize = 4096;
+/// Blocks above the committed one beyond so many make the tree drop some that nothing certifies.
 pub const BLOCKS_MAX: usize = 4096;
+/// Blocks of a chain for each number of it, about: a batch alone is followed by two null blocks, and views fail.
+const BLOCKS_A_NUMBER: u64 = 4;
 
 /// A block with what its chain says.
 #[derive(Clone, Debug)]
@@ -31,6 +34,36 @@ struct Node {
     /// The newest block that the certificates inside this one's chain commit. `None` if that lies below what is held, and
     /// nothing said what it is.
     settled: Option<Arc<Block>>,
+    /// The same of every child of this block. Kept, and not looked up when a child comes, since the block that it is may have
+    /// been pruned by then: replicas with different roots must judge leaders alike.
+    settled_by_child: Option<Arc<Block>>,
+}
+
+/// Where a tree begins.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Root {
+    /// A committed block.
+    pub block: Arc<Block>,
+    /// The newest block that the certificates inside its chain commit.
+    pub settled: Option<Arc<Block>>,
+    /// The newest block that those inside the chain of any child of it commit.
+    pub settled_by_child: Option<Arc<Block>>,
+}
+
+impl Root {
+    /// The genesis block, which every chain settles.
+    pub fn genesis() -> Root {
+        let block = Arc::new(Block::genesis());
+        Root { settled: Some(Arc::clone(&block)), settled_by_child: Some(Arc::clone(&block)), block }
+    }
+}
+
+/// How many orphans a replica must be able to hold: who fetched the state of a checkpoint walks from the highest certificate
+/// down to it, over as many numbers as may be in flight and those of a checkpoint that came meanwhile. With fewer its tree
+/// would never begin anew, however often it fetched.
+pub fn orphans_max(parameters: &Parameters) -> usize {
+    let numbers = parameters.window.saturating_add(parameters.checkpoint_interval.saturating_mul(2));
+    usize::try_from(numbers.saturating_mul(BLOCKS_A_NUMBER)).unwrap_or(usize::MAX).max(ORPHANS_LEAST)
 }
 
 /// What became of a block.
@@ -63,6 +96,8 @@ pub struct BlockTree {
     nodes: BTreeMap<Digest, Node>,
     by_view: BTreeSet<(View, Digest)>,
     orphans: BTreeMap<Digest, Arc<Block>>,
+    /// So many of them at most.
+    orphans_max: usize,
     /// The orphans by the parents they wait for.
     waiting: BTreeSet<(Digest, Digest)>,
     lowest: Arc<Block>,
@@ -72,23 +107,32 @@ pub struct BlockTree {
 
 impl Default for BlockTree {
     fn default() -> BlockTree {
-        let genesis = Arc::new(Block::genesis());
-        BlockTree::rooted(Arc::clone(&genesis), Some(genesis))
+        BlockTree::rooted(Root::genesis(), ORPHANS_LEAST)
     }
 }
 
 impl BlockTree {
-    /// A tree that begins with a committed block. `settled` is the newest block that the certificates inside its chain commit.
-    pub fn rooted(root: Arc<Block>, settled: Option<Arc<Block>>) -> BlockTree {
-        let digest = root.digest();
+    /// A tree that begins with a committed block and holds at most `orphans_max` blocks that wait for their parents.
+    pub fn rooted(root: Root, orphans_max: usize) -> BlockTree {
+        let Root { block, settled, settled_by_child } = root;
+        let digest = block.digest();
         BlockTree {
-            nodes: BTreeMap::from([(digest, Node { block: Arc::clone(&root), settled })]),
-            by_view: BTreeSet::from([(root.view, digest)]),
+            nodes: BTreeMap::from([(digest, Node { block: Arc::clone(&block), settled, settled_by_child })]),
+            by_view: BTreeSet::from([(block.view, digest)]),
             orphans: BTreeMap::new(),
+            orphans_max,
             waiting: BTreeSet::new(),
-            lowest: Arc::clone(&root),
-            committed: root,
+            lowest: Arc::clone(&block),
+            committed: block,
         }
+    }
+
+    /// The lowest block kept with what is to be known of what lies below: a tree can begin with it.
+    pub fn root(&self) -> Root {
+        let node = self.nodes.get(&self.lowest.digest());
+        let (settled, settled_by_child) =
+            node.map(|node| (node.settled.clone(), node.settled_by_child.clone())).unwrap_or_default();
+        Root { block: Arc::clone(&self.lowest), settled, settled_by_child }
     }
 
     /// The newest committed block.
@@ -173,7 +217,7 @@ impl BlockTree {
             return Inserted::Abandoned;
         }
         if !self.nodes.contains_key(&block.parent) {
-            if self.orphans.len() >= ORPHANS_MAX && !self.orphans.contains_key(&digest) {
+            if self.orphans.len() >= self.orphans_max && !self.orphans.contains_key(&digest) {
                 return Inserted::Full;
             }
             self.waiting.insert((block.parent, digest));
@@ -204,18 +248,11 @@ impl BlockTree {
     }
 
     fn add(&mut self, block: Arc<Block>) {
-        let settled = self.nodes.get(&block.parent).and_then(|parent| self.settled_by_child_of(parent));
+        let Some(parent) = self.nodes.get(&block.parent) else { return };
+        let settled = parent.settled_by_child.clone();
+        let settled_by_child = settled_by_child(&block, &parent.block, settled.as_ref());
         self.by_view.insert((block.view, block.digest()));
-        self.nodes.insert(block.digest(), Node { block, settled });
-    }
-
-    /// What the chain of a child of `node` commits: the child carries the certificate of `node`, which commits the parent of
-    /// that if the two are in consecutive views.
-    fn settled_by_child_of(&self, node: &Node) -> Option<Arc<Block>> {
-        match self.parent(&node.block) {
-            Some(parent) if parent.view.next() == node.block.view => Some(Arc::clone(parent)),
-            _ => node.settled.clone(),
-        }
+        self.nodes.insert(block.digest(), Node { block, settled, settled_by_child });
     }
 
     /// The block to fetch before the chain of `digest` is complete; `None` if it is.
@@ -311,16 +348,22 @@ impl BlockTree {
         self.remove(gone)
     }
 
-    /// Drops leaves that `is_needed` does not speak for, lowest view first, until the tree is no larger than
-    /// [`BLOCKS_MAX`]: what is proposed and never certified must not fill the memory.
+    /// How many blocks stand above the committed one, on all branches.
+    fn uncommitted(&self) -> usize {
+        self.by_view.range((self.committed.view.next(), Digest::ZERO)..).count()
+    }
+
+    /// Drops leaves that `is_needed` does not speak for, lowest view first, until no more than [`BLOCKS_MAX`] blocks stand
+    /// above the committed one: what is proposed and never certified must not fill the memory. What is committed does not
+    /// count. It goes with the checkpoints, and where those are far apart nothing new would have room beside it.
     pub fn shed(&mut self, is_needed: impl Fn(&Block) -> bool) -> Vec<Arc<Block>> {
         let mut dropped = Vec::new();
-        while self.nodes.len() > BLOCKS_MAX {
+        while self.uncommitted() > BLOCKS_MAX {
             let parents: BTreeSet<Digest> = self.nodes.values().map(|node| node.block.parent).collect();
             let loose = |block: &&Arc<Block>| {
                 block.view > self.committed.view && !parents.contains(&block.digest()) && !is_needed(block)
             };
-            let excess = self.nodes.len() - BLOCKS_MAX;
+            let excess = self.uncommitted() - BLOCKS_MAX;
             let gone: Vec<Digest> = self.iter().filter(loose).take(excess).map(|block| block.digest()).collect();
             if gone.is_empty() {
                 break;
@@ -338,6 +381,12 @@ impl BlockTree {
         });
         removed.collect()
     }
+}
+
+/// What the chain of a child of `block` commits: the child carries the certificate of `block`, which commits `parent` if the
+/// two are in consecutive views; if not, there is nothing newer than what the chain of `block` itself commits.
+pub fn settled_by_child(block: &Block, parent: &Arc<Block>, settled: Option<&Arc<Block>>) -> Option<Arc<Block>> {
+    if parent.view.next() == block.view { Some(Arc::clone(parent)) } else { settled.cloned() }
 }
 
 /// What a commit changed.

@@ -9,7 +9,7 @@ use crate::engine::{Now, Recipients};
 use crate::hotstuff::block::Block;
 use crate::hotstuff::certificate::{Collected, QuorumCertificate, Vote};
 use crate::hotstuff::message::BlockProposal;
-use crate::hotstuff::{Candidate, Replica, safety};
+use crate::hotstuff::{Candidate, Replica, Timing, safety};
 use crate::message::Message;
 use crate::rejoin::rules::VoteJudgement;
 
@@ -29,7 +29,10 @@ impl Replica {
         self.learn_certificate(now, Some(from), &proposal.block.justify.clone());
         let block = &proposal.block;
         if block.view != self.view() || block.author == self.id() || !self.life_counts(&proposal.signed, block.view) {
-            // A block of a view that is over is fetched by its digest, should it be needed.
+            // A block of a view that is over is taken if it is needed, as it would be if it were fetched by its digest.
+            if self.is_lacking(&block.digest()) {
+                self.take_certified(now, proposal.block);
+            }
             return;
         }
         if block.proposal.is_well_formed(self.foundation.parameters().batch_requests_max) {
@@ -49,23 +52,53 @@ impl Replica {
         if fits.is_err() || self.candidate.is_some() {
             return;
         }
-        let parameters = self.foundation.parameters();
-        let (bound, cap) = (parameters.proposal_time_bound, parameters.proposal_time_bound_cap);
-        let failed = self.pacemaker.failed_views();
-        let on_time = block.is_null() || safety::time_is_acceptable(block.proposal.time, now.wall, bound, cap, failed);
+        let timing = self.timing_of(now, block);
         let (digest, signed) = (block.digest(), *signed);
         self.insert_block(now, Arc::new(proposal.block), false);
         if self.tree.contains(&digest) {
-            self.candidate = Some(Candidate { digest, on_time });
+            self.candidate = Some(Candidate { digest, timing });
             self.signed.insert(digest, signed);
             self.try_vote(now);
         }
     }
 
-    /// Proposals whose parents have come.
+    /// How the time of a fresh block agrees with this replica's clock. A null block has none.
+    fn timing_of(&self, now: Now, block: &Block) -> Timing {
+        let parameters = self.foundation.parameters();
+        let (bound, cap) = (parameters.proposal_time_bound, parameters.proposal_time_bound_cap);
+        let (time, failed) = (block.proposal.time, self.pacemaker.failed_views());
+        if block.is_null() || safety::time_is_acceptable(time, now.wall, bound, cap, failed) {
+            return Timing::Agrees;
+        }
+        match safety::early_by(time, now.wall, bound, cap, failed) {
+            0 => Timing::Late,
+            millis => Timing::Early { until: now.monotonic.saturating_add(millis.saturating_mul(1_000)) },
+        }
+    }
+
+    /// Looks again at a candidate whose time was ahead of the clock, once the clock has come close enough. Within the view the
+    /// block is as fresh as when it came, and what the rule forbids is a vote for a time further ahead than the bound *now*: a
+    /// leader whose clock is a little too fast costs the difference, and not its view.
+    pub(super) fn heed_clock(&mut self, now: Now) {
+        let Some(Candidate { digest, timing: Timing::Early { until } }) = self.candidate else { return };
+        if until > now.monotonic {
+            return;
+        }
+        let Some(block) = self.tree.get(&digest) else { return };
+        let timing = self.timing_of(now, block);
+        self.candidate = Some(Candidate { digest, timing });
+        self.try_vote(now);
+    }
+
+    /// Proposals whose parents have come, or that were certified meanwhile.
     pub(super) fn revisit_waiting(&mut self, now: Now) {
+        if self.adopt_waiting(now) {
+            self.try_new_root(now);
+        }
         let view = self.view();
-        self.waiting.retain(|_, (_, proposal)| proposal.block.view >= view);
+        // One of a view that is over may still turn out to be certified: what comes out of order names the newest first.
+        let committed = self.tree.committed().view;
+        self.waiting.retain(|_, (_, proposal)| proposal.block.view > committed);
         let ready = |(_, (_, proposal)): &(&ReplicaId, &(ReplicaId, BlockProposal))| {
             proposal.block.view == view && self.tree.contains(&proposal.block.parent)
         };
@@ -116,7 +149,7 @@ impl Replica {
 
     /// Votes for the candidate, if nothing is in the way. Idempotent: whatever may have taken an obstacle away calls it.
     pub(super) fn try_vote(&mut self, now: Now) {
-        let Some(candidate) = self.candidate.filter(|candidate| candidate.on_time) else { return };
+        let Some(candidate) = self.candidate.filter(|candidate| candidate.timing == Timing::Agrees) else { return };
         let Some(block) = self.tree.get(&candidate.digest).cloned() else { return };
         if self.foundation.is_rejoining() || block.view != self.view() || !safety::may_vote(&block, &self.promise) {
             return;
@@ -129,7 +162,7 @@ impl Replica {
             return;
         }
         let Some(leader) = self.leader_after(&candidate.digest, block.view.next()) else { return };
-        self.record_block(&block);
+        self.record_path(&block);
         let vote = Vote { view: block.view, block: block.digest(), parent_view: block.justify.view() };
         let signed = self.foundation.sign(vote.body());
         self.promise.raise(&block.justify);

@@ -94,6 +94,65 @@ fn run(seed: u64) {
     }
 }
 
+/// Replicas are cut off for so long that blocks or a state must be fetched, come back under load, crash while they catch up, and
+/// crash again; with disks on which snapshots are slow to become durable, and some wiped.
+fn run_absences(seed: u64) {
+    let mut random = StdRng::seed_from_u64(seed);
+    let n = [4, 4, 7][random.random_range(0..3usize)];
+    let parameters = parameters();
+    let mut cluster = Cluster::new(n);
+    cluster.slow_store = random.random_bool(0.5).then(|| ReplicaId(random.random_range(0..n)));
+    let mut requests = 0;
+    for _ in 0..random.random_range(2..5) {
+        let id = ReplicaId(random.random_range(0..n));
+        cluster.filter = Box::new(move |from, to, _| from != id && to != id);
+        for _ in 0..random.random_range(1..60) {
+            requests += 1;
+            cluster.submit(&request((requests % 50) as u8, requests));
+            cluster.run(random.random_range(1..40));
+        }
+        cluster.filter = Box::new(|_, _, _| true);
+        if random.random_bool(0.3) && cluster.untrusted.is_empty() {
+            cluster.wipe(id.0, &parameters);
+        }
+        for _ in 0..random.random_range(0..4) {
+            for _ in 0..random.random_range(0..200) {
+                if random.random_bool(0.2) {
+                    requests += 1;
+                    cluster.submit(&request((requests % 50) as u8, requests));
+                }
+                cluster.hop();
+            }
+            let crashes = if random.random_bool(0.7) { id } else { ReplicaId(random.random_range(0..n)) };
+            cluster.restart(crashes, &parameters);
+            cluster.link(crashes);
+        }
+    }
+    for number in 1..=requests {
+        cluster.submit(&request((number % 50) as u8, number));
+    }
+    cluster.run(20_000);
+    for (id, state) in &cluster.states {
+        let lacks = (1..=requests)
+            .find(|number| !state.contains_key(request((*number % 50) as u8, *number).digest().as_bytes()));
+        let status = cluster.replicas[id].own_status();
+        assert_eq!(lacks, None, "seed {seed}: {id:?} of {n}, {requests} requests: {status:?}");
+    }
+    cluster.assert_agreement();
+    cluster.assert_no_contradiction();
+    assert!(cluster.halts.is_empty(), "seed {seed}: {:?}", cluster.halts);
+    assert!(cluster.evidence.values().all(Vec::is_empty), "seed {seed}: {:?}", cluster.evidence);
+}
+
+#[test]
+fn who_was_away_and_crashes_on_the_way_back_catches_up() {
+    let seeds = std::env::var("QUORATE_CHAOS_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(12);
+    let first = std::env::var("QUORATE_CHAOS_FIRST").ok().and_then(|text| text.parse().ok()).unwrap_or(0);
+    for seed in first..first + seeds {
+        run_absences(seed);
+    }
+}
+
 #[test]
 fn random_schedules_decide_nothing_twice_and_end_well() {
     let seeds = std::env::var("QUORATE_CHAOS_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(24);

@@ -108,6 +108,9 @@ pub struct Cluster {
     /// Whose snapshots become durable only when the next one is taken.
     pub slow_store: Option<ReplicaId>,
     not_durable: Option<Snapshot>,
+    /// States that were fetched, and of which a crash may still take everything.
+    fetched: BTreeMap<ReplicaId, Seq>,
+    interval: u64,
     pub now: Now,
     pub delivered: u64,
     /// Everything that was sent, by kind.
@@ -144,6 +147,8 @@ impl Cluster {
             mark_waits: false,
             slow_store: None,
             not_durable: None,
+            fetched: BTreeMap::new(),
+            interval: parameters.checkpoint_interval,
             now: Now { monotonic: 1_000_000, wall: 1_000 },
             delivered: 0,
             sent: BTreeMap::new(),
@@ -181,6 +186,13 @@ impl Cluster {
         let snapshot = self.snapshots.get(&id).cloned();
         let trusted = !self.untrusted.contains(&id);
         let replica = Replica::recover(setup, self.now, records, snapshot.clone(), trusted);
+        if let Some(vote) = replica.last_vote().filter(|vote| vote.view > replica.tree.committed().view) {
+            assert!(replica.tree.holds(&vote.block), "{id:?} lost a block it voted for");
+        }
+        self.fetched.remove(&id);
+        if self.slow_store == Some(id) {
+            self.not_durable = None;
+        }
         let table = |number| {
             snapshot.as_ref().and_then(|snapshot| snapshot.tables.get(&TableId(number)).cloned()).unwrap_or_default()
         };
@@ -263,6 +275,7 @@ impl Cluster {
         }
         if let Some(snapshot) = step.install {
             (self.installed)(&self.replicas[&id]);
+            self.fetched.insert(id, snapshot.seq);
             self.states.insert(id, snapshot.tables.get(&TableId(16)).cloned().unwrap_or_default());
             self.tables.insert(id, snapshot.tables.get(&TableId(2)).cloned().unwrap_or_default());
             self.input(id, Input::Rejoined(Rejoined::of_snapshot(&snapshot)));
@@ -270,6 +283,9 @@ impl Cluster {
         }
         for decided in step.decided {
             self.execute(id, decided);
+        }
+        if step.trust_log.is_some() {
+            assert_eq!(self.fetched.get(&id), None, "{id:?} trusts its log before it holds the state durably");
         }
         if step.trust_log.is_some() && !self.mark_waits {
             self.untrusted.remove(&id);
@@ -284,6 +300,7 @@ impl Cluster {
         }
         let root = snapshot.header().digest();
         self.snapshots.insert(id, snapshot.clone());
+        self.fetched.retain(|of, seq| *of != id || *seq > snapshot.seq);
         self.input(id, Input::CheckpointStored { snapshot, root });
     }
 
@@ -305,7 +322,7 @@ impl Cluster {
             self.input(id, Input::Rejoined(rejoined));
         }
         self.input(id, Input::Executed { seq, results, next_deadline: None });
-        if seq.0.is_multiple_of(4) {
+        if seq.0.is_multiple_of(self.interval) {
             self.store(id, snapshot);
         }
     }
@@ -320,6 +337,21 @@ impl Cluster {
             if (self.filter)(from, to, &message) {
                 self.deliver(from, to, message);
             }
+        }
+    }
+
+    /// Lets a millisecond pass, in which every message in flight arrives and none of the answers to it.
+    pub fn hop(&mut self) {
+        self.now.monotonic += 1_000;
+        self.now.wall += 1;
+        for (from, to, mut message) in std::mem::take(&mut self.queue) {
+            (self.tamper)(from, &mut message);
+            if (self.filter)(from, to, &message) {
+                self.deliver(from, to, message);
+            }
+        }
+        for id in self.replicas.keys().copied().collect::<Vec<_>>() {
+            self.input(id, Input::Timer);
         }
     }
 

@@ -198,3 +198,92 @@ fn one_liar_far_ahead_moves_nobody() {
     cluster.run(50);
     assert!((0..3).all(|id| cluster.has_decided(id, &request(1, 1)) && cluster.view(id) < 10));
 }
+
+/// An answer without blocks to no question changes nothing.
+#[test]
+fn an_empty_answer_to_no_question_does_nothing() {
+    let mut cluster = Cluster::new(4);
+    cluster.run(20);
+    let (records, sent) = (cluster.records.get(&ReplicaId(0)).map(Vec::len), cluster.sent.clone());
+    // The chain of this certificate is not here, and nobody was asked for it yet.
+    let certificate = testing::certify(&testing::chain(2)[2]);
+    let replica = cluster.replicas.get_mut(&ReplicaId(0)).expect("runs");
+    assert!(replica.block_fetch.is_none());
+    replica.promise.raise(&certificate);
+    let empty = Message::Blocks(vec![]);
+    replica.handle_message(cluster.now, ReplicaId(3), empty);
+    assert!(replica.block_fetch.is_none(), "who sent it is not asked for what lacks");
+    assert_eq!((cluster.records.get(&ReplicaId(0)).map(Vec::len), cluster.sent.clone()), (records, sent));
+}
+
+/// Bodies of what is committed are asked for, whatever a leader makes up for the present view, and so are some of its own.
+#[test]
+fn made_up_digests_do_not_crowd_out_bodies_that_are_needed() {
+    let chain = testing::chain(2);
+    let mut cluster = Cluster::new(4);
+    cluster.filter = Box::new(|_, _, _| false);
+    let made_up = |number: u16| {
+        let mut digest = [0; 32];
+        digest[30..].copy_from_slice(&number.to_be_bytes());
+        Digest(digest)
+    };
+    let names: Vec<Digest> = (0..1_024).map(made_up).collect();
+    let proposal = Proposal { time: 1_000, payload: Payload::Batch(names.clone()) };
+    let lie = testing::block_on(&chain[2], &Counted::default(), 3, proposal, testing::certify(&chain[2]), None);
+    for block in chain[1..].iter().cloned().chain([lie]) {
+        let proposal = testing::proposal_of(block);
+        cluster.deliver(proposal.block.author, ReplicaId(0), Message::BlockProposal(proposal));
+    }
+    let replica = &cluster.replicas[&ReplicaId(0)];
+    assert_eq!((replica.view(), replica.undelivered.len()), (View(3), 1));
+    let lacking = replica.lacking_bodies();
+    assert_eq!(lacking[0], Digest([1; 32]), "in the order of need");
+    assert_eq!(lacking.len(), 1_024, "and never more than one question may hold");
+    assert!(lacking[1..].iter().all(|digest| names.contains(digest)));
+}
+
+/// A leader proposes two blocks, and the one that others got is certified: what the lost one named waits again at once.
+#[test]
+fn what_a_lost_block_named_waits_again_when_another_is_certified() {
+    let mut cluster = Cluster::new(4);
+    cluster.filter = Box::new(|_, _, _| false);
+    let wanted = request(1, 1);
+    cluster.submit_to(0, &wanted);
+    let genesis = Block::genesis();
+    let of = |requests: Vec<Digest>, time| {
+        let proposal = Proposal { time, payload: Payload::Batch(requests) };
+        testing::block_on(&genesis, &Counted::default(), 1, proposal, QuorumCertificate::Genesis, None)
+    };
+    let (lost, certified) = (of(vec![wanted.digest()], 1_000), of(vec![], 1_001));
+    let proposal = Message::BlockProposal(testing::proposal_of(lost));
+    cluster.deliver(ReplicaId(1), ReplicaId(0), proposal);
+    let unproposed = |cluster: &Cluster| cluster.replicas[&ReplicaId(0)].foundation.pending.unproposed();
+    assert_eq!(unproposed(&cluster), 0, "it stands in the candidate");
+    let certificate = testing::certificate_by(&[1, 2, 3], testing::vote_for(&certified));
+    cluster.deliver(ReplicaId(2), ReplicaId(0), Message::QuorumCertificate(certificate));
+    assert_eq!(cluster.view(0), 2);
+    assert_eq!(unproposed(&cluster), 1);
+}
+
+/// A leader names a request that it alone was given, and its view fails for lack of the body. When the client then sends it to
+/// everybody, nobody must take it for proposed.
+#[test]
+fn a_request_that_a_lost_block_named_before_it_came_is_proposed() {
+    let mut cluster = Cluster::new(4);
+    let wanted = request(1, 1);
+    let proposal = Proposal { time: 1_000, payload: Payload::Batch(vec![wanted.digest()]) };
+    let genesis = Block::genesis();
+    let block = testing::block_on(&genesis, &Counted::default(), 1, proposal, QuorumCertificate::Genesis, None);
+    let liar = block.author;
+    cluster.stop(liar.0);
+    let honest: Vec<u16> = (0..4).filter(|id| *id != liar.0).collect();
+    for id in &honest {
+        let message = Message::BlockProposal(testing::proposal_of(block.clone()));
+        cluster.queue.push_back((liar, ReplicaId(*id), message));
+    }
+    cluster.run(600);
+    assert!(honest.iter().all(|id| cluster.view(*id) > 1), "the view failed");
+    cluster.submit(&wanted);
+    cluster.run(3_000);
+    assert!(honest.iter().all(|id| cluster.has_decided(*id, &wanted)), "{:?}", cluster.sent);
+}

@@ -95,3 +95,59 @@ fn a_request_given_to_one_replica_is_executed() {
         assert!((0..4).all(|other| cluster.has_decided(other, &request(1, 1))), "given to replica {id}");
     }
 }
+
+/// A block whose time is ahead of the clock by more than the bound: no vote, until the clock has come close enough. One that
+/// lies too far back is refused for good.
+#[test]
+fn a_block_ahead_of_the_clock_gets_its_vote_when_the_clock_has_come_close() {
+    use crate::engine::{Engine as _, Input};
+    use crate::hotstuff::block::Block;
+    use crate::hotstuff::certificate::QuorumCertificate;
+    use crate::hotstuff::{leaders::Counted, testing};
+    use crate::message::Message;
+    use crate::proposal::{Payload, Proposal};
+    use quorate_crypto::ReplicaId;
+
+    let follower = ReplicaId(0);
+    // The clock says 1000 ms, and the bound is 500 ms.
+    for (time, wall, votes_after) in [(1_500, 1_000, Some(0)), (1_600, 1_000, Some(100)), (100, 1_000, None)] {
+        let mut cluster = Cluster::new(4);
+        cluster.filter = Box::new(|_, _, _| false);
+        cluster.now.wall = wall;
+        let proposal = Proposal { time, payload: Payload::Batch(vec![]) };
+        let block =
+            testing::block_on(&Block::genesis(), &Counted::default(), 1, proposal, QuorumCertificate::Genesis, None);
+        let message = Message::BlockProposal(testing::proposal_of(block.clone()));
+        cluster.deliver(block.author, follower, message);
+        let voted = |cluster: &Cluster| cluster.replicas[&follower].last_vote().is_some();
+        assert_eq!(voted(&cluster), votes_after == Some(0), "time {time}");
+        for millis in (10..=200).step_by(10) {
+            if votes_after == Some(millis) {
+                let at = cluster.replicas[&follower].wake().expect("it waits for its clock");
+                assert!(at <= cluster.now.monotonic + 10_000, "woken in time");
+            }
+            cluster.now.monotonic += 10_000;
+            cluster.now.wall += 10;
+            cluster.input(follower, Input::Timer);
+            assert_eq!(
+                voted(&cluster),
+                votes_after.is_some_and(|after| after <= millis),
+                "time {time}, {millis} ms on"
+            );
+        }
+        assert_eq!(cluster.view(0), 1, "all of it in one view");
+    }
+}
+
+/// Who has halted asks for nothing more: its process ends, and must not be woken for ever.
+#[test]
+fn who_has_halted_asks_for_no_wake() {
+    use crate::engine::Engine as _;
+
+    let mut cluster = Cluster::new(4);
+    cluster.submit(&request(1, 1));
+    let replica = cluster.replicas.get_mut(&quorate_crypto::ReplicaId(0)).expect("runs");
+    assert!(replica.wake().is_some());
+    replica.foundation.halted = true;
+    assert_eq!(replica.wake(), None);
+}

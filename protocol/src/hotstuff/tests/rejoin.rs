@@ -111,3 +111,30 @@ fn who_rejoins_says_nothing_in_its_own_name() {
     cluster.run(3_000);
     assert!(rejoined(&cluster, 2, 1));
 }
+
+/// The trust mark must not precede the snapshot that the new life stands on (the cluster looks at every mark).
+#[test]
+fn a_log_is_trusted_once_the_fetched_state_is_durable() {
+    let mut cluster = Cluster::new(4);
+    for client in 1..=6 {
+        for number in 1..=9 {
+            cluster.submit(&request(client, number));
+            cluster.run(10);
+        }
+    }
+    cluster.slow_store = Some(ReplicaId(1));
+    cluster.wipe(1, &parameters());
+    cluster.run(5_000);
+    assert!(!rejoined(&cluster, 1, 1), "the snapshot is not durable");
+    assert!(cluster.replicas[&ReplicaId(1)].foundation.executed.0 > 40, "and the state has been fetched");
+    // A crash takes the state, and the log is still one that tells nothing.
+    cluster.restart(ReplicaId(1), &parameters());
+    assert!(cluster.untrusted.contains(&ReplicaId(1)));
+    for number in 1..=30 {
+        cluster.submit(&request(30, number));
+        cluster.run(400);
+    }
+    assert!(rejoined(&cluster, 1, 1) || rejoined(&cluster, 1, 2), "the next snapshot made it durable");
+    cluster.assert_agreement();
+    cluster.assert_no_contradiction();
+}

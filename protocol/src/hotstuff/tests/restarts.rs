@@ -3,6 +3,7 @@
 use quorate_crypto::{ReplicaId, Seq};
 
 use super::cluster::{Cluster, parameters, request};
+use crate::hotstuff::testing;
 use crate::message::Message;
 use crate::record::Record;
 
@@ -131,4 +132,37 @@ fn records_of_the_other_engine_are_not_taken() {
     cluster.records.entry(ReplicaId(1)).or_default().push((crate::engine::RecordIndex(1), foreign));
     cluster.restart(ReplicaId(1), &parameters());
     assert_eq!(cluster.view(1), 1);
+}
+
+/// Replica 0 votes for a block whose parent it had to fetch: the parent is not committed yet, so nothing else writes it down.
+#[test]
+fn a_block_voted_for_keeps_its_place_in_the_log() {
+    let chain = testing::chain(2);
+    let mut cluster = Cluster::new(4);
+    let bare = |block: &crate::hotstuff::block::Block| {
+        let mut content = block.content().clone();
+        content.proposal.payload = crate::proposal::Payload::Batch(vec![]);
+        content
+    };
+    let first = crate::hotstuff::block::Block::new(bare(&chain[1]));
+    let second = testing::child(&first, crate::proposal::Proposal::NULL);
+    cluster.filter = Box::new(|_, _, _| false);
+    let proposal = testing::proposal_of(second.clone());
+    cluster.deliver(second.author, ReplicaId(0), Message::BlockProposal(proposal));
+    cluster.deliver(second.author, ReplicaId(0), Message::Blocks(vec![first.clone()]));
+    let vote = cluster.replicas[&ReplicaId(0)].last_vote().expect("it voted");
+    assert_eq!(vote.block, second.digest());
+    let mut log = cluster.records[&ReplicaId(0)].clone();
+    for crash in 1..=2 {
+        cluster.restart(ReplicaId(0), &parameters());
+        let replica = &cluster.replicas[&ReplicaId(0)];
+        assert!(replica.tree.contains(&vote.block), "crash {crash}");
+        assert!(replica.records.contains_key(&vote.block), "crash {crash}: the next cut leaves it");
+    }
+    // A log that an earlier version wrote lacks the parent: the block waits for it, and the next cut must leave its record.
+    log.retain(|(_, record)| !matches!(record, Record::Block(block) if block.digest() == first.digest()));
+    cluster.records.insert(ReplicaId(0), log);
+    cluster.restart(ReplicaId(0), &parameters());
+    let replica = &cluster.replicas[&ReplicaId(0)];
+    assert!(replica.tree.orphan(&vote.block).is_some() && replica.records.contains_key(&vote.block));
 }

@@ -80,7 +80,7 @@ fn orphans_that_came_too_late_go_with_the_commit_that_passes_them() {
 fn orphans_are_bounded() {
     let mut tree = BlockTree::default();
     let chain = chain(2);
-    for number in 0..ORPHANS_MAX as u64 {
+    for number in 0..ORPHANS_LEAST as u64 {
         let mut content = chain[2].content().clone();
         content.seq = quorate_crypto::Seq(number + 2);
         assert!(matches!(tree.insert(Arc::new(Block::new(content))), Inserted::Lacks(_)));
@@ -106,7 +106,8 @@ fn leaves_nobody_needs_are_shed_lowest_view_first() {
     }
     let before = tree.len();
     let dropped = tree.shed(|block| block.view == View(3));
-    assert_eq!((tree.len(), dropped.len()), (BLOCKS_MAX, before - BLOCKS_MAX));
+    // The genesis block is committed and does not count.
+    assert_eq!((tree.len(), dropped.len()), (BLOCKS_MAX + 1, before - BLOCKS_MAX - 1));
     assert!(tree.of_view(View(3)).count() == 1 && tree.of_view(View(4)).count() == 0);
     assert!(tree.of_view(View(last)).count() == 1);
     assert!(tree.shed(|_| true).is_empty());
@@ -165,10 +166,108 @@ fn what_a_chain_settles_is_what_its_own_certificates_commit() {
 #[test]
 fn a_tree_may_begin_above_the_genesis() {
     let chain = arcs(&chain(6));
-    let mut tree = BlockTree::rooted(Arc::clone(&chain[3]), Some(Arc::clone(&chain[1])));
+    let root = Root {
+        block: Arc::clone(&chain[3]),
+        settled: Some(Arc::clone(&chain[1])),
+        settled_by_child: Some(Arc::clone(&chain[2])),
+    };
+    let mut tree = BlockTree::rooted(root.clone(), ORPHANS_LEAST);
+    assert_eq!(tree.root(), root);
     assert_eq!(tree.insert(Arc::clone(&chain[2])), Inserted::Abandoned);
     assert_eq!(tree.insert(Arc::clone(&chain[4])), Inserted::InTree(vec![Arc::clone(&chain[4])]));
-    assert_eq!(tree.settled(&chain[4].digest()), Some(&chain[1]), "the root's parent is not here");
+    assert_eq!(
+        tree.settled(&chain[4].digest()),
+        Some(&chain[2]),
+        "the root's parent is not here, and known all the same"
+    );
     assert_eq!(tree.insert(Arc::clone(&chain[5])), Inserted::InTree(vec![Arc::clone(&chain[5])]));
     assert_eq!(tree.settled(&chain[5].digest()), Some(&chain[3]));
+}
+
+/// Leaders follow from what a chain settles, so replicas whose trees begin at different blocks must settle alike: the first
+/// child of a root as well, whose grandparent is not there any more.
+#[test]
+fn trees_with_different_roots_name_equal_leaders() {
+    let committee = crate::hotstuff::testing::committee(4);
+    // Views fail in between, so that standings differ from block to block.
+    let mut blocks = chain(3);
+    for (fill, view) in
+        [(10, 6), (11, 7), (12, 8), (13, 11), (14, 12), (15, 13), (16, 14), (17, 17), (18, 18), (19, 19)]
+    {
+        let parent = blocks.last().expect("one");
+        let next = if parent.view.next().0 == view {
+            child(parent, batch(fill))
+        } else {
+            child_after_timeout(parent, view, batch(fill))
+        };
+        blocks.push(next);
+    }
+    let blocks = arcs(&blocks);
+    let whole = tree_of(&blocks);
+    let differing: BTreeSet<u64> =
+        blocks.iter().map(|block| whole.counted(&block.digest()).expect("known").view.0).collect();
+    assert!(differing.len() > 5, "the schedule tells roots apart: {differing:?}");
+    for root in 1..blocks.len() {
+        // Pruned before the children of the root come, and after them; and read back from a log.
+        let mut early = tree_of(&blocks[..=root]);
+        early.commit(&blocks[root].digest()).expect("held");
+        early.prune(&blocks[root].digest());
+        let mut again = BlockTree::rooted(early.root(), ORPHANS_LEAST);
+        let mut late = tree_of(&blocks);
+        late.commit(&blocks[root].digest()).expect("held");
+        late.prune(&blocks[root].digest());
+        for block in &blocks[root + 1..] {
+            early.insert(Arc::clone(block));
+            again.insert(Arc::clone(block));
+        }
+        for block in &blocks[root..] {
+            let digest = block.digest();
+            for (tree, how) in [(&early, "early"), (&again, "again"), (&late, "late")] {
+                assert_eq!(tree.counted(&digest), whole.counted(&digest), "{how}, root {root}, after {:?}", block.view);
+                for view in (block.view.0 + 1..block.view.0 + 12).map(View) {
+                    let leader =
+                        |tree: &BlockTree| tree.counted(&digest).map(|counted| counted.leader(view, &committee));
+                    assert_eq!(leader(tree), leader(&whole), "{how}, root {root}, view {view:?}");
+                }
+            }
+        }
+    }
+}
+
+/// A window that is larger than what the tree holds of proposals must not leave a fresh proposal without room.
+#[test]
+fn committed_blocks_take_no_room_from_proposals() {
+    let genesis = Arc::new(Block::genesis());
+    let mut tree = BlockTree::default();
+    let mut tip = genesis;
+    for view in 1..=BLOCKS_MAX as u64 + 10 {
+        let mut content = tip.content().clone();
+        (content.view, content.parent) = (View(view), tip.digest());
+        tip = Arc::new(Block::new(content));
+        tree.insert(Arc::clone(&tip));
+        tree.commit(&tip.digest()).expect("held");
+    }
+    let mut content = tip.content().clone();
+    (content.view, content.parent) = (tip.view.next(), tip.digest());
+    let fresh = Arc::new(Block::new(content));
+    tree.insert(Arc::clone(&fresh));
+    assert!(tree.shed(|_| false).is_empty());
+    assert!(tree.contains(&fresh.digest()));
+}
+
+/// Whatever interval genesis allows, who fetched a checkpoint can walk down to it.
+#[test]
+fn orphans_have_room_for_every_window_that_genesis_allows() {
+    for (window, checkpoint_interval) in [(2, 1), (256, 64), (8_192, 4_096), (65_536, 32_768)] {
+        let parameters = Parameters { window, checkpoint_interval, ..Parameters::default() };
+        let most = orphans_max(&parameters);
+        assert!(most >= ORPHANS_LEAST && most as u64 >= 3 * (window + checkpoint_interval), "{window}: {most}");
+    }
+    let mut tree = BlockTree::rooted(Root::genesis(), ORPHANS_LEAST + 1);
+    let chain = chain(2);
+    for number in 0..=ORPHANS_LEAST as u64 {
+        let mut content = chain[2].content().clone();
+        content.seq = quorate_crypto::Seq(number + 2);
+        assert!(matches!(tree.insert(Arc::new(Block::new(content))), Inserted::Lacks(_)), "{number}");
+    }
 }
