@@ -18,6 +18,7 @@ impl Replica {
             return;
         }
         let status = self.own_status();
+        self.told_view = status.view;
         self.foundation.send(Recipients::Others, Message::HotStuffStatus(status), None);
         if given_up && let Some(timeout) = self.promise.timeout.clone() {
             self.foundation.send(Recipients::Others, Message::Timeout(timeout), self.promise_record);
@@ -49,7 +50,11 @@ impl Replica {
     pub(super) fn handle_status(&mut self, now: Now, from: ReplicaId, status: HotStuffStatus) {
         let Some(need) = self.foundation.heed_status(now, from, status.stable, status.executed) else { return };
         let waits = self.peer_views.insert(from, status.view) == Some(status.view);
-        self.answer_view(from, &status, waits);
+        // Views pass faster than a STATUS travels. Who is where this replica was when it said so itself last has what it needs
+        // on its way; who is behind that, or says the same twice, lacks something.
+        if waits || status.view <= self.told_view {
+            self.answer_view(from, &status, waits);
+        }
         self.foundation.answer_checkpoints(from, status.stable, need);
         if !status.missing_requests.is_empty() {
             self.foundation.answer_fetch_requests(now, from, &status.missing_requests);

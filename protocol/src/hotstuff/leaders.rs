@@ -1,8 +1,8 @@
 //! Who leads a view: members take turns, but for those whose recent views failed, as the committed chain tells.
 //!
 //! ```text
-//!   standing(x) = standing(parent of x), a failure for the leader of each view between the two but the first of several,
-//!                 none for x's author
+//!   standing(x) = standing(parent of x), a failure for the leader of each view between the two but the first of several;
+//!                 if one view alone failed, a failure for x's author, too; if none did, one failure of x's author forgiven
 //!   leader(v | b) = the members that standing(c(b)) does not pass over, ascending, the (v mod their number)-th;
 //!                 or all members, if v is more than n views after c(b)
 //!   c(b)        = the newest block that the certificates inside b's own chain commit
@@ -17,7 +17,11 @@
 //! u + 1, so that the parent is certified at all shows that this leader was there; what it proposed then was lost because the
 //! leader of u + 2 did not deliver the certificate. A dead leader always costs two views, the one before its own and its own,
 //! and were both leaders blamed alike, the f places of those passed over would go to the living and the dead in turn, for ever.
-//! A row of one failed view is its leader's fault, or a lie of the next one, who built over it: nobody can tell.
+//! A row of one failed view is its leader's fault, or a lie of the next one, who kept the votes back and built over it: nobody
+//! can tell, so both are blamed. Whoever is honest soon leads beside others and is forgiven; who does it again and again is not.
+//!
+//! Who was passed over for long enough comes back, one member at a time: only the one that has waited longest has turns again,
+//! until it brings blocks or fails anew. Were all f dead members to come back at once, they would take f time-outs in a row.
 //!
 //! b is the block that the certificate entering v rests on. All of it is a function of the chain that ends in b, so whoever
 //! holds b names the same leader; every block carries its standing, which its voters recompute (`standing` in
@@ -29,9 +33,11 @@ use bincode::{Decode, Encode};
 use quorate_crypto::{Committee, ReplicaId, View};
 
 /// A member is passed over for so many turns of the whole committee after its first failure.
-const TURNS: u64 = 4;
+///
+/// Long beside what it costs to try a dead member again, which is a time-out: views take some milliseconds under load.
+const TURNS: u64 = 64;
 /// The time out doubles with every further failure, so often at most.
-const DOUBLINGS_MAX: u32 = 8;
+const DOUBLINGS_MAX: u32 = 6;
 /// Of a row of failed views so many are blamed on their leaders, the latest: the rest is long ago, and a block must not cost
 /// more to judge than this.
 const BLAMED_MAX: u64 = 256;
@@ -41,7 +47,7 @@ const BLAMED_MAX: u64 = 256;
 pub struct Failure {
     /// The member.
     pub replica: ReplicaId,
-    /// Its views that failed since a block of it was last on the chain.
+    /// Its views that failed, less the blocks that it brought after a view that did not fail.
     pub count: u32,
     /// It is passed over in views below this one.
     pub out_until: View,
@@ -76,9 +82,12 @@ impl Standing {
         &self.0
     }
 
-    /// Who is passed over in `view`, at most f: those with the most failures, then those out longest, then by id.
+    /// Who is passed over in `view`, at most f: those with the most failures, then those out longest, then by id. Of those
+    /// whose time is over only the one that waited longest has turns again.
     pub fn passed_over(&self, view: View, committee: &Committee) -> Vec<ReplicaId> {
-        let mut out: Vec<&Failure> = self.0.iter().filter(|failure| failure.out_until > view).collect();
+        let over = self.0.iter().filter(|failure| failure.out_until <= view);
+        let tried = over.min_by_key(|failure| (failure.out_until, failure.replica)).map(|failure| failure.replica);
+        let mut out: Vec<&Failure> = self.0.iter().filter(|failure| Some(failure.replica) != tried).collect();
         out.sort_by(|left, right| {
             let by_blame = (right.count, right.out_until).cmp(&(left.count, left.out_until));
             by_blame.then(left.replica.cmp(&right.replica))
@@ -112,8 +121,22 @@ impl Standing {
         for failed in (first..view.0).map(View) {
             next.blame(counted.leader(failed, committee), failed, committee);
         }
-        next.0.retain(|failure| failure.replica != author);
+        match view.0.saturating_sub(parent_view.0) {
+            1 => next.forgive(author),
+            2 => next.blame(author, View(view.0 - 1), committee),
+            _ => {}
+        }
         next
+    }
+
+    /// The member brought a block right after a view that did not fail.
+    fn forgive(&mut self, author: ReplicaId) {
+        if let Ok(place) = self.0.binary_search_by_key(&author, |failure| failure.replica) {
+            self.0[place].count -= 1;
+            if self.0[place].count == 0 {
+                self.0.remove(place);
+            }
+        }
     }
 
     fn blame(&mut self, leader: ReplicaId, view: View, committee: &Committee) {

@@ -155,6 +155,8 @@ pub struct Replica {
     asked_blocks: VecDeque<Digest>,
     body_fetch: Option<BodyFetch>,
 
+    /// The view this replica was in when it last sent its STATUS.
+    told_view: View,
     /// The view each peer said it was in last.
     peer_views: BTreeMap<ReplicaId, View>,
     /// The incarnation each replica was last seen to rejoin in, and the view of the block that holds the Rejoin.
@@ -188,6 +190,7 @@ impl Replica {
             block_fetch: None,
             asked_blocks: VecDeque::new(),
             body_fetch: None,
+            told_view: View(0),
             peer_views: BTreeMap::new(),
             lines: BTreeMap::new(),
             views_given_up: 0,

@@ -6,7 +6,8 @@
 //!   q TIMEOUTs of one view ─► TC
 //! ```
 //!
-//! A view lasts D << failed views at most, up to a cap; the count goes back to 0 with a commit. One exception: a replica that
+//! A view lasts D at most, twice as long after every f + 1 views that failed, up to a cap; the count goes back to 0 with a
+//! commit. f failed views in a row say nothing about the network: that many leaders may be dead. One exception: a replica that
 //! voted in v and left it by TC(v) gives v + 1 a quarter of D only. It was the leader of v + 1 that did not deliver the
 //! certificate of v, and it leads v + 1 as well. Such a short view is never followed by another and does not count as failed,
 //! so that on a slow network every other view still gets the full time.
@@ -101,21 +102,22 @@ impl Pacemaker {
     }
 
     /// How long the present view may last.
-    pub fn patience(&self, parameters: &Parameters) -> Micros {
+    pub fn patience(&self, parameters: &Parameters, committee: &Committee) -> Micros {
         if self.short {
             return parameters.view_timeout / 4;
         }
         let cap = u64::from(parameters.backoff_cap.max(1));
-        let factor = (1u64 << self.failed_views.min(32)).min(cap);
+        let doublings = self.failed_views as usize / committee.one_honest();
+        let factor = (1u64 << doublings.min(32)).min(cap);
         parameters.view_timeout.saturating_mul(factor)
     }
 
     /// Starts the timer while something is outstanding, and stops it when nothing is.
-    pub fn tend(&mut self, now: Now, outstanding: bool, parameters: &Parameters) {
+    pub fn tend(&mut self, now: Now, outstanding: bool, parameters: &Parameters, committee: &Committee) {
         if !outstanding {
             self.timer = None;
         } else if self.timer.is_none() {
-            let deadline = now.monotonic.saturating_add(self.patience(parameters));
+            let deadline = now.monotonic.saturating_add(self.patience(parameters, committee));
             self.timer = Some(Timer { deadline, started: now.monotonic, put_off: false });
         }
     }

@@ -3,10 +3,11 @@
 //! | the leader has | it sends |
 //! |---|---|
 //! | requests that wait, or an overdue deadline, and room in the window | a batch |
-//! | a chain that orders something its own certificates do not commit | a null block |
+//! | a chain that orders something which neither its own certificates commit nor the one for its last block | a null block |
 //! | a new QC and nothing to do | the QC alone, once: all are in its view then, and a dead leader costs one timeout |
 //!
-//! So two null blocks and one QC finish a burst, and then there is silence.
+//! So one null block and its QC finish a burst, and then there is silence: the leader of the next view has nothing under way, and
+//! proposes as soon as a request comes.
 
 use std::sync::Arc;
 

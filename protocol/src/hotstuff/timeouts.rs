@@ -147,7 +147,8 @@ impl Replica {
     pub(super) fn tend_timer(&mut self, now: Now) {
         let given_up = self.promise.last_timed_out >= self.view();
         let runs = !self.foundation.is_rejoining() && !given_up && self.is_work_outstanding(now);
-        self.pacemaker.tend(now, runs, &self.foundation.setup.parameters);
+        let setup = &self.foundation.setup;
+        self.pacemaker.tend(now, runs, &setup.parameters, &setup.committee);
     }
 
     pub(super) fn check_timer(&mut self, now: Now) {

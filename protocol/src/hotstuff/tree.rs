@@ -175,9 +175,14 @@ impl BlockTree {
         self.settled(digest).map(|settled| Counted { view: settled.view, standing: settled.standing.clone() })
     }
 
-    /// Whether the chain of `digest` orders something that the certificates inside it do not commit.
+    /// Whether the chain of `digest` orders something that neither the certificates inside it commit nor one for `digest`
+    /// itself would.
     pub fn is_unfinished(&self, digest: &Digest) -> bool {
         let Some(node) = self.nodes.get(digest) else { return false };
+        let parent = self.get(&node.block.parent);
+        if parent.is_some_and(|parent| parent.view.next() == node.block.view && parent.seq == node.block.seq) {
+            return false;
+        }
         node.settled.as_ref().is_none_or(|settled| settled.seq < node.block.seq)
     }
 

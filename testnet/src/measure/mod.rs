@@ -93,13 +93,13 @@ fn run(
     let links = Happening::Links { replica: None, latency: DELAY, jitter: 0, loss_percent: 0 };
     let mut spans = vec![span(0, links)];
     let window = match situation {
-        Situation::FaultFree => Window::Between(SECOND, 3 * SECOND),
+        Situation::FaultFree => Window::Between(SECOND, 4 * SECOND),
         Situation::Silent => {
             // Not the first leader: what its loss costs is another row.
             for replica in replicas - faults..replicas {
                 spans.push(span(0, Happening::Lies { replica, on: vec![Misbehaviour::always(Behaviour::Silent)] }));
             }
-            Window::Between(10 * SECOND, 12 * SECOND)
+            Window::Between(10 * SECOND, 13 * SECOND)
         }
         Situation::LeaderDies => {
             spans.push(span(2 * SECOND, Happening::Down { replica: 0, power_cut: false }));
@@ -109,7 +109,7 @@ fn run(
     let script = Script {
         replicas,
         // One batch at a time under PBFT, as HotStuff has it, so that batches of both hold about as many requests.
-        parameters: Parameters { window: 16, checkpoint_interval: 8, pipeline_depth: 1, ..Parameters::default() },
+        parameters: Parameters { window: 128, checkpoint_interval: 64, pipeline_depth: 1, ..Parameters::default() },
         load: Load { clients: 1, requests: None, pause: 1_000, in_flight: under_way },
         spans,
         heals_at: 600 * SECOND,

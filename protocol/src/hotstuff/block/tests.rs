@@ -21,6 +21,7 @@ fn golden_digest_of_the_genesis_block() {
 fn golden_digest_of_a_block() {
     use crate::hotstuff::certificate::{TimeoutEndorsement, Vote, VoteCertificate};
     use quorate_crypto::Endorsement;
+    use quorate_crypto::encoding::{decode, encode};
     let vote = Vote { view: View(2), block: Digest([3; 32]), parent_view: View(1) };
     let endorsement = |id: u16| Endorsement {
         signer: ReplicaId(id),
@@ -43,9 +44,8 @@ fn golden_digest_of_a_block() {
         }],
         high_qc: justify.clone(),
     };
-    let mut standing = Standing::default();
-    standing = standing.after(&Counted::default(), View(2), View(4), ReplicaId(0), &committee(4));
-    assert_eq!(standing.failures(), [Failure { replica: ReplicaId(3), count: 1, out_until: View(19) }]);
+    let failures = vec![Failure { replica: ReplicaId(3), count: 1, out_until: View(19) }];
+    let standing: Standing = decode(&encode(&failures), 1_000).expect("a list of failures");
     let block = Block::new(BlockContent {
         view: View(7),
         parent: Digest([3; 32]),

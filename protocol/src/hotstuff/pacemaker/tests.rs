@@ -15,15 +15,15 @@ fn at(monotonic: Micros) -> Now {
 #[test]
 fn the_timer_runs_only_while_something_is_outstanding() {
     let mut pacemaker = Pacemaker::new(View(1));
-    pacemaker.tend(at(1_000), false, &parameters());
+    pacemaker.tend(at(1_000), false, &parameters(), &committee(4));
     assert_eq!(pacemaker.deadline(), None);
-    pacemaker.tend(at(1_000), true, &parameters());
-    pacemaker.tend(at(9_000), true, &parameters());
+    pacemaker.tend(at(1_000), true, &parameters(), &committee(4));
+    pacemaker.tend(at(9_000), true, &parameters(), &committee(4));
     assert_eq!(pacemaker.deadline(), Some(1_000 + D), "it is not put off by work that comes");
     assert!(!pacemaker.is_expired(at(D)) && pacemaker.is_expired(at(1_000 + D)));
-    pacemaker.tend(at(9_000), false, &parameters());
+    pacemaker.tend(at(9_000), false, &parameters(), &committee(4));
     assert_eq!(pacemaker.deadline(), None);
-    pacemaker.tend(at(9_000), true, &parameters());
+    pacemaker.tend(at(9_000), true, &parameters(), &committee(4));
     assert!(pacemaker.enter(View(2), Entry::Quorum));
     assert_eq!(pacemaker.deadline(), None, "every view has its own time");
 }
@@ -37,18 +37,18 @@ fn views_only_go_up() {
 }
 
 #[test]
-fn the_time_doubles_per_failed_view_up_to_a_cap_and_a_commit_ends_that() {
+fn the_time_doubles_with_every_f_plus_one_failed_views_up_to_a_cap_and_a_commit_ends_that() {
     let mut pacemaker = Pacemaker::new(View(1));
     let mut patience = Vec::new();
-    for view in 2..=8 {
-        patience.push(pacemaker.patience(&parameters()) / D);
+    for view in 2..=12 {
+        patience.push(pacemaker.patience(&parameters(), &committee(4)) / D);
         pacemaker.enter(View(view), Entry::Timeout { voted: false });
     }
-    assert_eq!(patience, [1, 2, 4, 8, 16, 16, 16]);
-    pacemaker.enter(View(9), Entry::Quorum);
-    assert_eq!(pacemaker.patience(&parameters()), 16 * D, "a QC alone is no progress");
+    assert_eq!(patience, [1, 1, 2, 2, 4, 4, 8, 8, 16, 16, 16]);
+    pacemaker.enter(View(13), Entry::Quorum);
+    assert_eq!(pacemaker.patience(&parameters(), &committee(4)), 16 * D, "a QC alone is no progress");
     pacemaker.progressed();
-    assert_eq!(pacemaker.patience(&parameters()), D);
+    assert_eq!(pacemaker.patience(&parameters(), &committee(4)), D);
 }
 
 /// A killed leader costs one full timeout and a quarter.
@@ -58,17 +58,17 @@ fn who_voted_gives_the_next_view_a_quarter_but_never_two_in_a_row() {
     let mut patience = Vec::new();
     for view in 2..=6 {
         pacemaker.enter(View(view), Entry::Timeout { voted: true });
-        patience.push(4 * pacemaker.patience(&parameters()) / D);
+        patience.push(4 * pacemaker.patience(&parameters(), &committee(4)) / D);
     }
-    assert_eq!(patience, [1, 8, 1, 16, 1], "in quarters");
+    assert_eq!(patience, [1, 4, 1, 8, 1], "in quarters");
     pacemaker.enter(View(7), Entry::Quorum);
-    assert!(pacemaker.patience(&parameters()) >= D, "after a QC there is nothing to be impatient about");
+    assert!(pacemaker.patience(&parameters(), &committee(4)) >= D, "after a QC there is nothing to be impatient about");
 }
 
 #[test]
 fn a_process_that_slept_catches_up_before_its_timer_fires() {
     let mut pacemaker = Pacemaker::new(View(1));
-    pacemaker.tend(at(0), true, &parameters());
+    pacemaker.tend(at(0), true, &parameters(), &committee(4));
     pacemaker.notice_pause(at(10 * D), 10 * D, &parameters());
     assert!(!pacemaker.is_expired(at(10 * D)) && pacemaker.is_expired(at(11 * D)));
     pacemaker.notice_pause(at(20 * D), 9 * D, &parameters());
