@@ -123,15 +123,13 @@ impl<E: Engine> FaultyReplica<E> {
 
     /// Whether some behaviour answers to what was heard although its honest inside has nothing to say.
     fn answers_to(&self, heard: &Heard) -> bool {
-        let answers = |on: &Misbehaviour| {
-            match heard {
-                Heard::Nothing => false,
-                Heard::HotStuff => on.behaviour == Behaviour::EarlyTimeout,
-                Heard::Bodies { .. } | Heard::Proposed(_) | Heard::Committed(_) | Heard::Block(_) => matches!(
-                    on.behaviour,
-                    Behaviour::ForgeRequest | Behaviour::ReplayRequest | Behaviour::Amnesia | Behaviour::EarlyTimeout
-                ),
-            }
+        let answers = |on: &Misbehaviour| match heard {
+            Heard::Nothing => false,
+            Heard::HotStuff => on.behaviour == Behaviour::EarlyTimeout,
+            Heard::Bodies { .. } | Heard::Proposed(_) | Heard::Committed(_) | Heard::Block(_) => matches!(
+                on.behaviour,
+                Behaviour::ForgeRequest | Behaviour::ReplayRequest | Behaviour::Amnesia | Behaviour::EarlyTimeout
+            ),
         };
         self.switch.on().iter().any(answers)
     }

@@ -168,7 +168,10 @@ impl Seen {
             }
             _ => {}
         }
-        let large = matches!(message, Message::Requests(_) | Message::Chunk { .. } | Message::Proposals(_) | Message::Blocks(_));
+        let large = matches!(
+            message,
+            Message::Requests(_) | Message::Chunk { .. } | Message::Proposals(_) | Message::Blocks(_)
+        );
         if !large {
             keep(&mut self.messages, message.clone(), MESSAGES_KEPT);
         }

@@ -58,7 +58,11 @@ fn propose(hands: &Hands, content: BlockContent) -> BlockProposal {
 pub(in crate::faults) fn content_with(block: &Block, proposal: Proposal) -> BlockContent {
     let parent_seq = if block.is_null() { block.seq.0 } else { block.seq.0.saturating_sub(1) };
     let takes_number = u64::from(proposal.payload != Payload::Null);
-    BlockContent { seq: quorate_crypto::Seq(parent_seq.saturating_add(takes_number)), proposal, ..block.content().clone() }
+    BlockContent {
+        seq: quorate_crypto::Seq(parent_seq.saturating_add(takes_number)),
+        proposal,
+        ..block.content().clone()
+    }
 }
 
 impl Blocks {

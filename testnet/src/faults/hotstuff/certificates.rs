@@ -21,7 +21,7 @@ const FORGERY_INTERVAL: Micros = 20_000;
 
 /// What is wrong with a forged quorum certificate: what may be wrong with any, or the view of the parent's certificate, which
 /// votes sign as well.
-pub(super) const QUORUM_FLAWS: [Option<Flaw>; 7] = [
+pub(in crate::faults) const QUORUM_FLAWS: [Option<Flaw>; 7] = [
     Some(Flaw::TooFew),
     Some(Flaw::Duplicate),
     Some(Flaw::NonMember),
@@ -33,7 +33,7 @@ pub(super) const QUORUM_FLAWS: [Option<Flaw>; 7] = [
 
 /// What is wrong with a forged timeout certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum TimeoutFlaw {
+pub(in crate::faults) enum TimeoutFlaw {
     /// One author less than a quorum.
     TooFew,
     /// A quorum, but one author stands twice.
@@ -52,7 +52,7 @@ pub(super) enum TimeoutFlaw {
 
 impl TimeoutFlaw {
     /// All of them.
-    pub(super) const ALL: [TimeoutFlaw; 7] = [
+    pub(in crate::faults) const ALL: [TimeoutFlaw; 7] = [
         TimeoutFlaw::TooFew,
         TimeoutFlaw::Duplicate,
         TimeoutFlaw::NonMember,
@@ -68,7 +68,7 @@ fn stranger(hands: &Hands) -> ReplicaId {
 }
 
 /// `votes` with a flaw.
-pub(super) fn spoil_quorum(hands: &Hands, votes: &VoteCertificate, flaw: Option<Flaw>) -> QuorumCertificate {
+pub(in crate::faults) fn spoil_quorum(hands: &Hands, votes: &VoteCertificate, flaw: Option<Flaw>) -> QuorumCertificate {
     let Some(flaw) = flaw else {
         let Vote { parent_view, view, .. } = votes.vote;
         // Another view than the one signed that a certificate of this view could rest on; there is none below view 1.
@@ -84,7 +84,11 @@ pub(super) fn spoil_quorum(hands: &Hands, votes: &VoteCertificate, flaw: Option<
 }
 
 /// `certificate` with a flaw.
-pub(super) fn spoil_timeouts(hands: &Hands, certificate: &TimeoutCertificate, flaw: TimeoutFlaw) -> TimeoutCertificate {
+pub(in crate::faults) fn spoil_timeouts(
+    hands: &Hands,
+    certificate: &TimeoutCertificate,
+    flaw: TimeoutFlaw,
+) -> TimeoutCertificate {
     let quorum = hands.committee.quorum();
     let mut forged = certificate.clone();
     match flaw {
@@ -121,7 +125,7 @@ pub(super) fn spoil_timeouts(hands: &Hands, certificate: &TimeoutCertificate, fl
 
 /// TIMEOUTs of a quorum of the others that none of them signed: the liar's own key is under all of them. Its own word is not
 /// among them, since it would be a true one.
-pub(super) fn made_up(hands: &Hands, view: View, high_qc: QuorumCertificate) -> TimeoutCertificate {
+pub(in crate::faults) fn made_up(hands: &Hands, view: View, high_qc: QuorumCertificate) -> TimeoutCertificate {
     let high_view = high_qc.view();
     let others = hands.others().into_iter().take(hands.committee.quorum());
     let timeouts = others.map(|signer| {

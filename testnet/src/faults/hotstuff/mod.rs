@@ -14,14 +14,11 @@
 //! liar does under PBFT depends on it.
 
 mod blocks;
-mod certificates;
+pub(super) mod certificates;
 mod chain;
 mod timeouts;
 mod votes;
 mod withholding;
-
-#[cfg(test)]
-mod tests;
 
 pub(super) use blocks::{Blocks, content_with};
 pub(super) use chain::Chain;
