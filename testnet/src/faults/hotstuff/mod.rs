@@ -57,7 +57,7 @@ impl HotStuff {
             }
             Behaviour::DoubleVote => votes::double(act),
             Behaviour::StaleVotes => votes::elsewhere(act, votes::stale),
-            Behaviour::FutureVotes => votes::elsewhere(act, votes::future),
+            Behaviour::FutureVotes => votes::elsewhere(act, |act, view| Some(votes::future(act, view))),
             Behaviour::Impersonate => votes::impersonate(act),
             Behaviour::WithholdVotes => votes::withhold(act),
             Behaviour::WithholdQc => self.hidden.act(act),

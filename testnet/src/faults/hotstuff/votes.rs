@@ -72,9 +72,9 @@ pub(super) fn stale(act: &mut Act<'_>, view: View) -> Option<View> {
 }
 
 /// The next view, or one far ahead.
-pub(super) fn future(act: &mut Act<'_>, view: View) -> Option<View> {
+pub(super) fn future(act: &mut Act<'_>, view: View) -> View {
     let ahead = if act.random.random_bool(0.5) { 1 } else { act.random.random_range(2..FAR) };
-    Some(View(view.0.saturating_add(ahead)))
+    View(view.0.saturating_add(ahead))
 }
 
 /// The liar's vote for another block, and its TIMEOUT, with somebody else's name under it.

@@ -230,8 +230,8 @@ fn forks_are_lawful_only_after_the_view_before_was_given_up() {
 fn every_forged_certificate_of_hotstuff_is_refused_and_the_true_ones_are_not() {
     let hands = hands();
     let chain = chain(&hands);
-    for view in 1..4 {
-        let honest = certify(&hands, &chain[view]);
+    for block in &chain[1..4] {
+        let (honest, view) = (certify(&hands, block), block.view);
         let QuorumCertificate::Votes(votes) = &honest else { panic!("unsigned") };
         assert!(verifies(&hands, Message::QuorumCertificate(honest.clone())));
         for flaw in QUORUM_FLAWS {
