@@ -11,9 +11,9 @@ use thiserror::Error;
 pub enum Group {
     /// What a primary proposes, and to whom.
     Leader,
-    /// PREPARE, COMMIT and certificates.
+    /// PREPARE, COMMIT, votes for blocks, and certificates.
     Voter,
-    /// VIEW-CHANGE and NEW-VIEW.
+    /// VIEW-CHANGE and NEW-VIEW; TIMEOUT under HotStuff.
     ViewChange,
     /// CHECKPOINT and the transfer of a state.
     Checkpoint,
@@ -84,6 +84,17 @@ pub enum Behaviour {
     MisindexedChunks,
     SlowDrip,
     FalseSuspicion,
+    StaleQc,
+    Fork,
+    WithholdQc,
+    ForgeQc,
+    ForgeTc,
+    EarlyTimeout,
+    TimeoutSpam,
+    TwoTimeouts,
+    HideQc,
+    WithholdVotes,
+    WithholdBlocks,
 }
 
 /// What the signatures of a behaviour come to.
@@ -167,6 +178,17 @@ pub const CATALOGUE: &[Entry] = &[
     entry(Behaviour::MisindexedChunks, "misindexed-chunks", Group::Checkpoint, "serves a part of the state in another's place"),
     entry(Behaviour::SlowDrip, "slow-drip", Group::Checkpoint, "serves each part of a state just before the fetcher gives up"),
     entry(Behaviour::FalseSuspicion, "false-suspicion", Group::ViewChange, "says in every STATUS that it finds the primary slow"),
+    entry(Behaviour::StaleQc, "stale-qc", Group::Leader, "as leader: proposes on an older QC than it knows"),
+    entry(Behaviour::Fork, "fork", Group::Leader, "as leader: proposes on the parent's parent, to abandon a block that is not committed"),
+    entry(Behaviour::WithholdQc, "withhold-qc", Group::Leader, "as next leader: collects the votes, never shows the QC, and times out"),
+    entry(Behaviour::ForgeQc, "forge-qc", Group::Voter, "QCs with too few, repeated or foreign authors, of another view, parent or block"),
+    entry(Behaviour::ForgeTc, "forge-tc", Group::ViewChange, "TCs with too few, repeated or foreign authors, or on a lower QC than they name"),
+    entry(Behaviour::EarlyTimeout, "early-timeout", Group::ViewChange, "TIMEOUT as soon as a view begins"),
+    entry(Behaviour::TimeoutSpam, "timeout-spam", Group::ViewChange, "TIMEOUTs up to a million views ahead, on all sorts of QCs"),
+    entry(Behaviour::TwoTimeouts, "two-timeouts", Group::ViewChange, "two TIMEOUTs of one view on different QCs"),
+    entry(Behaviour::HideQc, "hide-qc", Group::ViewChange, "TIMEOUTs on an older QC than it holds"),
+    entry(Behaviour::WithholdVotes, "withhold-votes", Group::Voter, "never sends a vote for a block"),
+    entry(Behaviour::WithholdBlocks, "withhold-blocks", Group::Checkpoint, "serves no blocks, one at a time, or those of another chain"),
 ];
 
 impl Behaviour {
@@ -191,7 +213,20 @@ impl Behaviour {
     /// Whether it means anything under `protocol`: the others attack messages that only the other protocol has.
     pub const fn is_of(self, protocol: Protocol) -> bool {
         match protocol {
-            Protocol::Pbft => true,
+            Protocol::Pbft => !matches!(
+                self,
+                Behaviour::StaleQc
+                    | Behaviour::Fork
+                    | Behaviour::WithholdQc
+                    | Behaviour::ForgeQc
+                    | Behaviour::ForgeTc
+                    | Behaviour::EarlyTimeout
+                    | Behaviour::TimeoutSpam
+                    | Behaviour::TwoTimeouts
+                    | Behaviour::HideQc
+                    | Behaviour::WithholdVotes
+                    | Behaviour::WithholdBlocks
+            ),
             Protocol::HotStuff => !matches!(
                 self,
                 Behaviour::WithholdPrepares
@@ -220,7 +255,8 @@ impl Behaviour {
             | Behaviour::ForgeRequest
             | Behaviour::TwoCheckpoints
             | Behaviour::NewViewWrongValues
-            | Behaviour::NewViewLowerView => Evidence::Convicts,
+            | Behaviour::NewViewLowerView
+            | Behaviour::TwoTimeouts => Evidence::Convicts,
             Behaviour::ReplayRequest
             | Behaviour::WrongNumber
             | Behaviour::WrongView
@@ -232,7 +268,17 @@ impl Behaviour {
             | Behaviour::SeveralViewChanges
             | Behaviour::FalseCertificates
             | Behaviour::OmitCertificates
-            | Behaviour::EarlyViewChange => Evidence::MayConvict,
+            | Behaviour::EarlyViewChange
+            // One TIMEOUT or block of each view as long as the process lives and the behaviour acts. A restart forgets what was
+            // told, and what is sent again then may differ; TIMEOUTs ahead meet the true ones when their view comes.
+            | Behaviour::StaleQc
+            | Behaviour::Fork
+            | Behaviour::WithholdQc
+            | Behaviour::ForgeQc
+            | Behaviour::ForgeTc
+            | Behaviour::EarlyTimeout
+            | Behaviour::TimeoutSpam
+            | Behaviour::HideQc => Evidence::MayConvict,
             _ => Evidence::None,
         }
     }

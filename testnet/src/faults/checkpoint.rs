@@ -121,12 +121,24 @@ fn boast(act: &mut Act<'_>) -> u64 {
                 | Message::StableCheckpoint(_)
                 | Message::Proposals(_)
                 | Message::StateGone { .. }
+                | Message::Blocks(_)
+                | Message::QuorumCertificate(_)
         )
     });
     for send in act.sends.iter_mut() {
         if let Message::Status(status) = &mut send.message {
             status.executed = status.executed.plus(BOAST);
             status.stable = status.stable.plus(BOAST);
+            acted += 1;
+        }
+        if let Message::HotStuffStatus(status) = &mut send.message {
+            for number in [&mut status.executed, &mut status.committed, &mut status.stable] {
+                *number = number.plus(BOAST);
+            }
+            // Its views, too: no certificate is asked for, whoever believes it waits for what never comes.
+            for view in [&mut status.view, &mut status.high_qc_view, &mut status.high_tc_view] {
+                view.0 = view.0.saturating_add(BOAST);
+            }
             acted += 1;
         }
     }

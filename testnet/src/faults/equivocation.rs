@@ -94,7 +94,7 @@ impl Equivocation {
 }
 
 /// Another well-formed proposal: other requests, another order, or another time.
-fn another(proposal: &Proposal, random: &mut ChaCha8Rng) -> Option<Proposal> {
+pub(super) fn another(proposal: &Proposal, random: &mut ChaCha8Rng) -> Option<Proposal> {
     let Payload::Batch(requests) = &proposal.payload else { return None };
     let mut requests = requests.clone();
     let mut time = proposal.time;

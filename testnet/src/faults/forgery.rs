@@ -93,11 +93,13 @@ pub(super) fn spoil(hands: &Hands, certificate: &Certificate, flaw: Flaw) -> Cer
         Flaw::WrongView => match &mut certificate.body {
             StatementBody::Commit(ballot) => ballot.view = ballot.view.next(),
             StatementBody::Checkpoint { seq, .. } => *seq = seq.plus(hands.parameters.checkpoint_interval),
+            StatementBody::BlockVote { view, .. } => *view = view.next(),
             _ => {}
         },
         Flaw::WrongDigest => match &mut certificate.body {
             StatementBody::Commit(ballot) => *ballot = Hands::other_ballot(ballot),
             StatementBody::Checkpoint { digest, .. } => digest.0[3] ^= 1,
+            StatementBody::BlockVote { block, .. } => block.0[3] ^= 1,
             _ => {}
         },
     }

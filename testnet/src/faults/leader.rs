@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use quorate_crypto::statement::Ballot;
 use quorate_crypto::{Digest, PublicKey, ReplicaId, Seq, Signature, StatementBody, View};
 use quorate_protocol::engine::{Engine, Input, Recipients, Send};
+use quorate_protocol::hotstuff::block::{Block, BlockContent};
 use quorate_protocol::message::{Message, PrePrepare};
 use quorate_protocol::proposal::{Payload, Proposal};
 use quorate_protocol::request::Request;
@@ -12,6 +13,7 @@ use rand::RngExt as _;
 
 use super::act::{Act, divert};
 use super::catalogue::Behaviour;
+use super::hotstuff::{Blocks, content_with};
 use super::seen::Heard;
 
 /// Numbers a lie is remembered for; older ones are forgotten.
@@ -27,6 +29,8 @@ const SLOW_TENTHS: u64 = 8;
 pub(super) struct Leader {
     /// What it proposed in place of the honest proposal: sent again, it is the same.
     lies: BTreeMap<(View, Seq), PrePrepare>,
+    /// The same under HotStuff.
+    blocks: Blocks,
     forged: BTreeMap<Digest, Request>,
     /// When a slow proposal may leave.
     due: BTreeMap<(View, Seq), u64>,
@@ -55,10 +59,14 @@ impl Leader {
             }
             Behaviour::Slow => self.slow(act),
             Behaviour::InTheDark => in_the_dark(act),
-            Behaviour::ForgeRequest => self.propose_otherwise(act, behaviour) + self.serve_forged(act),
-            Behaviour::ReplayRequest => self.propose_otherwise(act, behaviour) + serve_replayed(act),
+            Behaviour::ForgeRequest => {
+                self.propose_otherwise(act, behaviour) + self.blocks_otherwise(act, behaviour) + self.serve_forged(act)
+            }
+            Behaviour::ReplayRequest => {
+                self.propose_otherwise(act, behaviour) + self.blocks_otherwise(act, behaviour) + serve_replayed(act)
+            }
             Behaviour::DuplicateRequest | Behaviour::WrongNumber | Behaviour::WrongView | Behaviour::OversizedBatch => {
-                self.propose_otherwise(act, behaviour)
+                self.propose_otherwise(act, behaviour) + self.blocks_otherwise(act, behaviour)
             }
             _ => 0,
         }
@@ -96,9 +104,60 @@ impl Leader {
         ballot: &Ballot,
         honest: &Proposal,
     ) -> Option<PrePrepare> {
+        if !matches!(honest.payload, Payload::Batch(_)) {
+            return None;
+        }
+        let mut place = *ballot;
+        let payload = match behaviour {
+            Behaviour::WrongNumber => {
+                place.seq = match act.random.random_range(0..4) {
+                    0 => place.seq.plus(3 * act.hands.parameters.window),
+                    1 => Seq(u64::MAX),
+                    2 => act.standing.stable,
+                    _ => place.seq.next(),
+                };
+                honest.payload.clone()
+            }
+            Behaviour::WrongView => {
+                let members = act.hands.committee.size() as u64;
+                place.view = match act.random.random_range(0..3) {
+                    0 => View(place.view.0 + members),
+                    1 => View(place.view.0.checked_sub(members).unwrap_or(place.view.0 + 1_000 * members)),
+                    _ => place.view.next(),
+                };
+                honest.payload.clone()
+            }
+            _ => Payload::Batch(self.other_requests(act, behaviour, honest)?),
+        };
+        let proposal = Proposal { time: honest.time, payload };
+        let ballot = Ballot { digest: proposal.digest(), ..place };
+        Some(PrePrepare { signed: act.hands.sign(StatementBody::PrePrepare(ballot)), proposal })
+    }
+
+    /// Every own block becomes another one.
+    fn blocks_otherwise(&mut self, act: &mut Act<'_>, behaviour: Behaviour) -> u64 {
+        let mut blocks = std::mem::take(&mut self.blocks);
+        let acted = blocks.replace(act, |act, block| self.block_otherwise(act, behaviour, block));
+        self.blocks = blocks;
+        acted
+    }
+
+    fn block_otherwise(&mut self, act: &mut Act<'_>, behaviour: Behaviour, honest: &Block) -> Option<BlockContent> {
+        match behaviour {
+            Behaviour::WrongNumber => Some(wrong_number(act, honest)),
+            Behaviour::WrongView => Some(wrong_view(act, honest)),
+            _ => {
+                let requests = self.other_requests(act, behaviour, &honest.proposal)?;
+                let proposal = Proposal { time: honest.proposal.time, payload: Payload::Batch(requests) };
+                Some(content_with(honest, proposal))
+            }
+        }
+    }
+
+    /// What is proposed in place of an honest batch.
+    fn other_requests(&mut self, act: &mut Act<'_>, behaviour: Behaviour, honest: &Proposal) -> Option<Vec<Digest>> {
         let Payload::Batch(requests) = &honest.payload else { return None };
         let mut requests = requests.clone();
-        let mut place = *ballot;
         match behaviour {
             Behaviour::ForgeRequest => requests.push(self.forge(act)?),
             Behaviour::ReplayRequest => {
@@ -120,27 +179,9 @@ impl Leader {
                     requests.push(filler);
                 }
             }
-            Behaviour::WrongNumber => {
-                place.seq = match act.random.random_range(0..4) {
-                    0 => place.seq.plus(3 * act.hands.parameters.window),
-                    1 => Seq(u64::MAX),
-                    2 => act.standing.stable,
-                    _ => place.seq.next(),
-                };
-            }
-            Behaviour::WrongView => {
-                let members = act.hands.committee.size() as u64;
-                place.view = match act.random.random_range(0..3) {
-                    0 => View(place.view.0 + members),
-                    1 => View(place.view.0.checked_sub(members).unwrap_or(place.view.0 + 1_000 * members)),
-                    _ => place.view.next(),
-                };
-            }
             _ => return None,
         }
-        let proposal = Proposal { time: honest.time, payload: Payload::Batch(requests) };
-        let ballot = Ballot { digest: proposal.digest(), ..place };
-        Some(PrePrepare { signed: act.hands.sign(StatementBody::PrePrepare(ballot)), proposal })
+        Some(requests)
     }
 
     /// A client's request with other operations under the signature of the true ones; its digest.
@@ -185,6 +226,29 @@ impl Leader {
     }
 }
 
+/// A number that is not the one after the parent's, or for a null block the parent's own.
+fn wrong_number(act: &mut Act<'_>, honest: &Block) -> BlockContent {
+    let seq = match act.random.random_range(0..4) {
+        0 => honest.seq.plus(3 * act.hands.parameters.window),
+        1 => Seq(u64::MAX),
+        // One that is stable; nothing but a null block may have the number 0.
+        2 if act.standing.stable > Seq(0) => act.standing.stable,
+        _ => honest.seq.next(),
+    };
+    BlockContent { seq, ..honest.content().clone() }
+}
+
+/// A view that is not the present one: with the same certificate, so that it does not follow from it.
+fn wrong_view(act: &mut Act<'_>, honest: &Block) -> BlockContent {
+    let members = act.hands.committee.size() as u64;
+    let view = match act.random.random_range(0..3) {
+        0 => View(honest.view.0.saturating_add(members)),
+        1 => View(honest.view.0.checked_sub(members).unwrap_or(honest.view.0.saturating_add(1_000 * members))),
+        _ => honest.view.next(),
+    };
+    BlockContent { view, ..honest.content().clone() }
+}
+
 fn serve(act: &mut Act<'_>, to: ReplicaId, bodies: Vec<Request>) -> u64 {
     if bodies.is_empty() {
         return 0;
@@ -211,7 +275,12 @@ fn in_the_dark(act: &mut Act<'_>) -> u64 {
     divert(act.hands, act.sends, |to, message| {
         let withheld = matches!(
             message,
-            Message::PrePrepare(_) | Message::Requests(_) | Message::Proposals(_) | Message::CommitCertificate(_)
+            Message::PrePrepare(_)
+                | Message::Requests(_)
+                | Message::Proposals(_)
+                | Message::CommitCertificate(_)
+                | Message::BlockProposal(_)
+                | Message::Blocks(_)
         );
         if withheld && starved.contains(&to) { None } else { Some(message.clone()) }
     })

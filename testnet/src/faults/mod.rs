@@ -23,6 +23,7 @@
 //! | `voter`, `votes`, `forgery`, `mutation`, `amnesia` | votes and certificates |
 //! | `view_change`, `new_view` | VIEW-CHANGE and NEW-VIEW |
 //! | `checkpoint` | checkpoints and states |
+//! | `hotstuff` | the same and more in HotStuff's messages |
 //! | `client_lies`, `face` | answers to clients |
 //! | `client` | faulty clients |
 //!
@@ -41,6 +42,7 @@ mod face;
 mod forgery;
 mod hands;
 mod held;
+mod hotstuff;
 mod leader;
 pub(crate) mod mutation;
 mod new_view;

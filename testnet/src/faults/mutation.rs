@@ -61,6 +61,21 @@ fn sign_anew(hands: &Hands, message: Message) -> Message {
         }
         Message::Prepare(prepare) => Message::Prepare(Prepare { signed: again(prepare.signed), ..prepare }),
         Message::Commit(signed) => Message::Commit(again(signed)),
+        Message::BlockProposal(mut message) => {
+            if let StatementBody::Proposal { view, block } = &mut message.signed.statement.body {
+                (*view, *block) = (message.block.view, message.block.digest());
+            }
+            message.signed = again(message.signed);
+            Message::BlockProposal(message)
+        }
+        Message::BlockVote(signed) => Message::BlockVote(again(signed)),
+        Message::Timeout(mut message) => {
+            if let StatementBody::Timeout { high_view, .. } = &mut message.signed.statement.body {
+                *high_view = message.high_qc.view();
+            }
+            message.signed = again(message.signed);
+            Message::Timeout(message)
+        }
         Message::Checkpoint(signed) => Message::Checkpoint(again(signed)),
         Message::Executed(signed) => Message::Executed(again(signed)),
         Message::ViewChange(message) => {

@@ -65,6 +65,9 @@ pub fn impossible(behaviour: Behaviour, phase: Phase) -> Option<&'static str> {
         (Behaviour::CorruptChunks | Behaviour::MisindexedChunks | Behaviour::SlowDrip, Phase::Normal) => {
             Some("a state is being fetched when parts of it are served")
         }
+        (behaviour, Phase::ViewChange) if !behaviour.is_of(Protocol::Pbft) => {
+            Some("a HotStuff replica is in a view at all times: it leaves one by entering another")
+        }
         _ => None,
     }
 }
@@ -73,6 +76,10 @@ pub fn impossible(behaviour: Behaviour, phase: Phase) -> Option<&'static str> {
 pub fn possible_pairs(runs: impl Fn(Protocol) -> bool) -> Vec<(&'static str, &'static str)> {
     let mut pairs = Vec::new();
     for phase in Phase::ALL {
+        // Nobody else leaves a view without entering another.
+        if phase == Phase::ViewChange && !runs(Protocol::Pbft) {
+            continue;
+        }
         for entry in CATALOGUE {
             let meant = Protocol::ALL.into_iter().any(|protocol| runs(protocol) && entry.behaviour.is_of(protocol));
             if meant && impossible(entry.behaviour, phase).is_none() {

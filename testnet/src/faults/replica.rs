@@ -17,6 +17,7 @@ use super::client_lies::ClientLies;
 use super::equivocation::Equivocation;
 use super::hands::Hands;
 use super::held::{Held, Pace};
+use super::hotstuff::HotStuff;
 use super::leader::Leader;
 use super::seen::{Heard, Seen};
 use super::trigger::{Misbehaviour, Standing};
@@ -38,6 +39,7 @@ pub struct FaultyReplica<E> {
     voter: Voter,
     view_changes: ViewChanges,
     checkpoint: Checkpoint,
+    hotstuff: HotStuff,
     lies: ClientLies,
 }
 
@@ -58,6 +60,7 @@ impl<E: Engine> FaultyReplica<E> {
             voter: Voter::default(),
             view_changes: ViewChanges::default(),
             checkpoint: Checkpoint::default(),
+            hotstuff: HotStuff::default(),
             lies: ClientLies::default(),
         }
     }
@@ -120,10 +123,15 @@ impl<E: Engine> FaultyReplica<E> {
 
     /// Whether some behaviour answers to what was heard although its honest inside has nothing to say.
     fn answers_to(&self, heard: &Heard) -> bool {
-        let answers = |on: &Misbehaviour| {
-            matches!(on.behaviour, Behaviour::ForgeRequest | Behaviour::ReplayRequest | Behaviour::Amnesia)
+        let answers = |on: &Misbehaviour| match heard {
+            Heard::Nothing => false,
+            Heard::HotStuff => on.behaviour == Behaviour::EarlyTimeout,
+            Heard::Bodies { .. } | Heard::Proposed(_) | Heard::Committed(_) | Heard::Block(_) => matches!(
+                on.behaviour,
+                Behaviour::ForgeRequest | Behaviour::ReplayRequest | Behaviour::Amnesia | Behaviour::EarlyTimeout
+            ),
         };
-        !matches!(heard, Heard::Nothing) && self.switch.on().iter().any(answers)
+        self.switch.on().iter().any(answers)
     }
 
     fn rewrite(&mut self, now: Micros, heard: &Heard, sends: &mut Vec<Send>) {
@@ -152,6 +160,7 @@ impl<E: Engine> FaultyReplica<E> {
                 (_, Group::Checkpoint) => self.checkpoint.act(behaviour, &mut act),
                 (_, Group::Answers) => 0,
             };
+            let acted = acted + self.hotstuff.act(behaviour, &mut act);
             self.switch.count(behaviour, acted);
         }
     }

@@ -5,10 +5,13 @@ use std::collections::{BTreeMap, VecDeque};
 use quorate_crypto::statement::Ballot;
 use quorate_crypto::{Certificate, Digest, ReplicaId, Seq, Signed, StatementBody, View};
 use quorate_protocol::engine::{Input, Step};
+use quorate_protocol::hotstuff::message::BlockProposal;
 use quorate_protocol::message::{Message, PrePrepare};
 use quorate_protocol::pbft::view_change_message::ViewChange;
 use quorate_protocol::proposal::Proposal;
 use quorate_protocol::request::Request;
+
+use super::hotstuff::Chain;
 
 /// Requests remembered, and their bytes together.
 const REQUESTS_KEPT: usize = 64;
@@ -32,6 +35,10 @@ pub(super) enum Heard {
     Proposed(PrePrepare),
     /// Somebody else's COMMIT.
     Committed(Ballot),
+    /// A block.
+    Block(Box<BlockProposal>),
+    /// Anything else that HotStuff replicas say: a view may have begun by it.
+    HotStuff,
 }
 
 /// A liar's memory. Every list has a cap; the oldest goes first.
@@ -48,6 +55,7 @@ pub(super) struct Seen {
     checkpoints: BTreeMap<StatementBody, BTreeMap<ReplicaId, Signed>>,
     view_changes: BTreeMap<(View, ReplicaId), ViewChange>,
     messages: VecDeque<Message>,
+    chain: Chain,
 }
 
 fn keep<T>(list: &mut VecDeque<T>, entry: T, cap: usize) {
@@ -69,12 +77,23 @@ impl Seen {
             }
             Input::Message { from, message } => {
                 self.message(message, quorum);
+                self.chain.hear(message);
                 match &**message {
                     Message::FetchRequests(digests) => Heard::Bodies { from: *from, digests: digests.clone() },
                     Message::Status(status) if !status.missing_requests.is_empty() => {
                         Heard::Bodies { from: *from, digests: status.missing_requests.clone() }
                     }
+                    Message::HotStuffStatus(status) if !status.missing_requests.is_empty() => {
+                        Heard::Bodies { from: *from, digests: status.missing_requests.clone() }
+                    }
                     Message::PrePrepare(message) => Heard::Proposed(message.clone()),
+                    Message::BlockProposal(proposal) => Heard::Block(Box::new(proposal.clone())),
+                    Message::BlockVote(_)
+                    | Message::Timeout(_)
+                    | Message::QuorumCertificate(_)
+                    | Message::TimeoutCertificate(_)
+                    | Message::Blocks(_)
+                    | Message::HotStuffStatus(_) => Heard::HotStuff,
                     Message::Commit(Signed { statement, .. }) => match statement.body {
                         StatementBody::Commit(ballot) => Heard::Committed(ballot),
                         _ => Heard::Nothing,
@@ -90,6 +109,7 @@ impl Seen {
     pub(super) fn say(&mut self, step: &Step, quorum: usize) {
         for send in &step.sends {
             self.message(&send.message, quorum);
+            self.chain.note(&send.message);
         }
         for decided in &step.decided {
             for request in &decided.requests {
@@ -148,7 +168,10 @@ impl Seen {
             }
             _ => {}
         }
-        let large = matches!(message, Message::Requests(_) | Message::Chunk { .. } | Message::Proposals(_));
+        let large = matches!(
+            message,
+            Message::Requests(_) | Message::Chunk { .. } | Message::Proposals(_) | Message::Blocks(_)
+        );
         if !large {
             keep(&mut self.messages, message.clone(), MESSAGES_KEPT);
         }
@@ -192,6 +215,11 @@ impl Seen {
     /// The VIEW-CHANGEs of a NEW-VIEW, if all are known.
     pub(super) fn view_changes(&self, view: View, named: &[(ReplicaId, Digest)]) -> Option<Vec<&ViewChange>> {
         named.iter().map(|(author, _)| self.view_changes.get(&(view, *author))).collect()
+    }
+
+    /// What it knows of HotStuff's chain.
+    pub(super) const fn chain(&self) -> &Chain {
+        &self.chain
     }
 
     /// Messages to replay.

@@ -3,6 +3,7 @@
 use quorate_crypto::statement::Ballot;
 use quorate_crypto::{Seq, Signed, StatementBody, View};
 use quorate_protocol::engine::Send;
+use quorate_protocol::hotstuff::message::Timeout;
 use quorate_protocol::message::{Message, Prepare};
 use quorate_protocol::parameters::Micros;
 use rand::RngExt as _;
@@ -45,9 +46,20 @@ fn own_vote(hands: &Hands, message: &Message) -> Option<(Signed, Ballot)> {
     }
 }
 
+/// What the liar itself signed in a message that is a vote, or a TIMEOUT, which is counted as votes are.
+fn own_signed(hands: &Hands, message: &Message) -> Option<Signed> {
+    match message {
+        Message::BlockVote(signed) if signed.signer() == hands.id => Some(*signed),
+        Message::Timeout(timeout) if timeout.signed.signer() == hands.id => Some(timeout.signed),
+        other => own_vote(hands, other).map(|(signed, _)| signed),
+    }
+}
+
 /// The same message with another signed vote in it.
 fn with_vote(message: &Message, signed: Signed) -> Message {
     match message {
+        Message::BlockVote(_) => Message::BlockVote(signed),
+        Message::Timeout(timeout) => Message::Timeout(Timeout { signed, ..timeout.clone() }),
         Message::Prepare(prepare) => Message::Prepare(Prepare { signed, ..*prepare }),
         _ => Message::Commit(signed),
     }
@@ -78,7 +90,7 @@ impl Voter {
     fn many(&mut self, act: &mut Act<'_>) -> u64 {
         let mut copies = Vec::new();
         for send in act.sends.iter() {
-            let Some((signed, _)) = own_vote(act.hands, &send.message) else { continue };
+            let Some(signed) = own_signed(act.hands, &send.message) else { continue };
             for _ in 0..COPIES {
                 copies.push(send.clone());
                 self.nonce += 1;
@@ -97,7 +109,7 @@ impl Voter {
 fn bad_signature(act: &mut Act<'_>) -> u64 {
     let mut acted = 0;
     for send in act.sends.iter_mut() {
-        let Some((mut signed, _)) = own_vote(act.hands, &send.message) else { continue };
+        let Some(mut signed) = own_signed(act.hands, &send.message) else { continue };
         let byte = act.random.random_range(0..signed.signature.0.len());
         signed.signature.0[byte] ^= act.random.random_range(1..=255u8);
         send.message = with_vote(&send.message, signed);

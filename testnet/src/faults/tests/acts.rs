@@ -10,11 +10,14 @@ use quorate_protocol::state::TableId;
 use super::super::act::Act;
 use super::super::checkpoint::Checkpoint;
 use super::super::held::{Held, Pace};
+use super::super::hotstuff::HotStuff;
 use super::super::leader::Leader;
 use super::super::seen::{Heard, Seen};
 use super::super::view_change::ViewChanges;
 use super::super::voter::Voter;
 use super::*;
+
+mod hotstuff;
 
 /// The clock of the one step looked at.
 const NOW: u64 = 5_000_000;
@@ -24,6 +27,7 @@ const VIEW: View = View(4);
 struct Opportunity {
     hands: Hands,
     seen: Seen,
+    heard: Heard,
     held: Held,
     sends: Vec<Send>,
 }
@@ -80,7 +84,7 @@ impl Opportunity {
         let hands = hands();
         let all = |message| Send { to: Recipients::Others, message, after: None };
         let sends = messages(&hands).into_iter().map(all).collect();
-        Opportunity { hands, seen: Seen::default(), held: Held::default(), sends }
+        Opportunity { hands, seen: Seen::default(), heard: Heard::Nothing, held: Held::default(), sends }
     }
 
     /// How often `behaviour` acts on it.
@@ -89,7 +93,7 @@ impl Opportunity {
         let mut act = Act {
             hands: &self.hands,
             seen: &self.seen,
-            heard: &Heard::Nothing,
+            heard: &self.heard,
             standing: &standing,
             now: NOW,
             random: &mut ChaCha8Rng::seed_from_u64(seed),
@@ -97,13 +101,14 @@ impl Opportunity {
             held: &mut self.held,
             pace: &mut pace,
         };
-        match behaviour.group() {
+        let acted = match behaviour.group() {
             Group::Leader => Leader::default().act(behaviour, &mut act),
             Group::Voter => Voter::default().act(behaviour, &mut act),
             Group::ViewChange => ViewChanges::default().act(behaviour, &mut act),
             Group::Checkpoint => Checkpoint::default().act(behaviour, &mut act),
             Group::Answers => 0,
-        }
+        };
+        acted + HotStuff::default().act(behaviour, &mut act)
     }
 
     fn refused(&self) -> usize {
