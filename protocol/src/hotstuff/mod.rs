@@ -16,6 +16,7 @@
 //! | [`tree`] | the tree of blocks and the committed chain |
 //! | [`leaders`] | who leads a view |
 //! | [`pacemaker`] | views, timers, TIMEOUTs |
+//! | [`slow_leaders`] | leaders that are merely slow get little time |
 //! | `proposing` | blocks, and the certificate alone when there is nothing to do |
 //! | `voting` | proposals, votes, certificates |
 //! | `timeouts` | entering views, giving up on them |
@@ -73,6 +74,7 @@ mod proposing;
 mod recovery;
 mod rejoining;
 pub mod safety;
+pub mod slow_leaders;
 mod timeouts;
 pub mod tree;
 mod voting;
@@ -88,6 +90,7 @@ use fetching::{BlockFetch, BodyFetch};
 use message::BlockProposal;
 use pacemaker::Pacemaker;
 use promise::Promise;
+use slow_leaders::SlowLeaders;
 use tree::{BlockTree, Root};
 
 /// Nobody signs about a number above that of a Rejoin without having executed the Rejoin: numbers are decided one by one here.
@@ -138,6 +141,7 @@ pub struct Replica {
 
     // The view.
     pacemaker: Pacemaker,
+    slow_leaders: SlowLeaders,
     collector: VoteCollector,
     candidate: Option<Candidate>,
     /// Proposals whose parent was not here, the newest of each author, with who sent it.
@@ -182,6 +186,7 @@ impl Replica {
             installed: Seq(0),
             base_is_due: false,
             pacemaker: Pacemaker::new(View(1)),
+            slow_leaders: SlowLeaders::default(),
             collector: VoteCollector::default(),
             candidate: None,
             waiting: BTreeMap::new(),

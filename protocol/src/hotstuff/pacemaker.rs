@@ -38,6 +38,8 @@ pub enum Entry {
 struct Timer {
     deadline: Micros,
     started: Micros,
+    /// Whether its leader is slow and gets less time than others.
+    hurried: bool,
     /// Whether it was put off once because the process slept; twice would let a slow machine never notice a dead leader.
     put_off: bool,
 }
@@ -118,8 +120,21 @@ impl Pacemaker {
             self.timer = None;
         } else if self.timer.is_none() {
             let deadline = now.monotonic.saturating_add(self.patience(parameters, committee));
-            self.timer = Some(Timer { deadline, started: now.monotonic, put_off: false });
+            self.timer = Some(Timer { deadline, started: now.monotonic, hurried: false, put_off: false });
         }
+    }
+
+    /// The view ends at `deadline`, if it does not end before.
+    pub fn hurry(&mut self, deadline: Micros) {
+        if let Some(timer) = self.timer.as_mut().filter(|timer| timer.deadline > deadline && !timer.put_off) {
+            timer.deadline = deadline;
+            timer.hurried = true;
+        }
+    }
+
+    /// Whether the present view has less time than others since its leader is slow.
+    pub fn is_hurried(&self) -> bool {
+        self.timer.is_some_and(|timer| timer.hurried)
     }
 
     /// A process that slept must not fire a timer that measured its own sleep: it catches up first (rule P11).

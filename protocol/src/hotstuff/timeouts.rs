@@ -24,8 +24,13 @@ impl Replica {
         let by_quorum = high_qc.next() == view;
         let voted = self.promise.last_voted == self.promise.high_tc_view();
         let entry = if by_quorum { Entry::Quorum } else { Entry::Timeout { voted } };
+        let owed_since = self.pacemaker.started();
         if !self.pacemaker.enter(view, entry) {
             return;
+        }
+        self.slow_leaders.came(now.monotonic, owed_since);
+        if !by_quorum && self.leader() != self.id() {
+            self.slow_leaders.await_leader(self.leader(), now.monotonic);
         }
         let lost = self.candidate.take().is_some_and(|candidate| !self.stands(&candidate.digest));
         if lost || !by_quorum {
@@ -149,11 +154,15 @@ impl Replica {
         let runs = !self.foundation.is_rejoining() && !given_up && self.is_work_outstanding(now);
         let setup = &self.foundation.setup;
         self.pacemaker.tend(now, runs, &setup.parameters, &setup.committee);
+        if let Some(deadline) = self.slow_leaders.deadline(&setup.committee, setup.parameters.view_timeout) {
+            self.pacemaker.hurry(deadline);
+        }
     }
 
     pub(super) fn check_timer(&mut self, now: Now) {
         if self.pacemaker.is_expired(now) && !alive(Mutant::NoViewTimer) {
-            self.give_up(now, self.view(), Departure::TimerExpired);
+            let slow = self.pacemaker.is_hurried();
+            self.give_up(now, self.view(), if slow { Departure::SlowPrimary } else { Departure::TimerExpired });
         }
     }
 

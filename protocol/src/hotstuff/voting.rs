@@ -58,6 +58,7 @@ impl Replica {
         if self.tree.contains(&digest) {
             self.candidate = Some(Candidate { digest, timing });
             self.signed.insert(digest, signed);
+            self.slow_leaders.came(now.monotonic, self.pacemaker.started());
             self.try_vote(now);
         }
     }
@@ -173,6 +174,7 @@ impl Replica {
         } else {
             let after = (!alive(Mutant::VoteBeforeRecord)).then_some(record);
             self.foundation.send(Recipients::One(leader), Message::BlockVote(signed), after);
+            self.slow_leaders.await_leader(leader, now.monotonic);
         }
     }
 

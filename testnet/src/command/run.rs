@@ -110,7 +110,7 @@ fn tell(
     mut fields: Value,
     report: Report,
 ) -> Result<(), Failure> {
-    let verdict: Verdict = scenario.expectations.judge(observed);
+    let verdict: Verdict = scenario.judge(observed);
     if report.json {
         fields["verdict"] = json!(if verdict.is_met() { "ok" } else { "missed" });
         fields["expectations"] = verdict.to_json();

@@ -222,7 +222,11 @@ fn false_certificates(act: &mut Act<'_>, body: &ViewChangeBody) -> ViewChangeBod
     let honest = body.slots.pop();
     let lowest = body.slots.last().map_or(body.stable_seq(), |proof| proof.ballot().seq);
     let ballot = honest.as_ref().map_or_else(
-        || Ballot { view: View(body.view.0.saturating_sub(1)), seq: lowest.next(), digest: act.hands.committee.cluster().0 },
+        || Ballot {
+            view: View(body.view.0.saturating_sub(1)),
+            seq: lowest.next(),
+            digest: act.hands.committee.cluster().0,
+        },
         |proof| *proof.ballot(),
     );
     let own = |ballot: Ballot, act: &Act<'_>| Endorsement {

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use quorate_crypto::Protocol;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use toml::Spanned;
@@ -26,6 +27,8 @@ pub struct Expectations {
     all_requests_succeed: Option<bool>,
     /// The longest time between two answers while a request waits.
     gap_at_most: Option<Time>,
+    /// What is expected in place of the above under HotStuff.
+    hotstuff: Option<Box<Expectations>>,
 }
 
 /// What came of it.
@@ -68,6 +71,23 @@ fn list(replicas: &BTreeSet<u16>) -> String {
 }
 
 impl Expectations {
+    /// What is expected under `protocol`.
+    #[must_use]
+    pub fn under(&self, protocol: Protocol) -> Expectations {
+        let Some(other) = self.hotstuff.as_deref().filter(|_| protocol == Protocol::HotStuff) else {
+            return self.clone();
+        };
+        Expectations {
+            evidence: other.evidence.clone().or_else(|| self.evidence.clone()),
+            view_at_least: other.view_at_least.or(self.view_at_least),
+            view_at_most: other.view_at_most.or(self.view_at_most),
+            requests_at_least: other.requests_at_least.or(self.requests_at_least),
+            all_requests_succeed: other.all_requests_succeed.or(self.all_requests_succeed),
+            gap_at_most: other.gap_at_most.or(self.gap_at_most),
+            hotstuff: None,
+        }
+    }
+
     /// That it names only replicas that exist.
     pub(super) fn check(&self, replicas: usize) -> Result<(), (usize, String)> {
         let Some(evidence) = &self.evidence else { return Ok(()) };

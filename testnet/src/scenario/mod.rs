@@ -73,6 +73,11 @@ impl fmt::Display for Mistake {
 impl std::error::Error for Mistake {}
 
 impl Scenario {
+    /// Judges what came of it.
+    pub fn judge(&self, observed: &Observed) -> Verdict {
+        self.expectations.under(self.protocol).judge(observed)
+    }
+
     /// Reads a file.
     ///
     /// # Errors
