@@ -22,7 +22,7 @@ const DYING_MAX: Micros = 200 * MILLISECOND;
 
 impl World {
     pub(super) fn break_something(&mut self, breakage: Breakage) {
-        if self.healed {
+        if self.healed || !self.plan.leaves_room_for(&breakage) {
             return;
         }
         self.trace.line(self.now, || format!("BREAK {breakage:?}"));

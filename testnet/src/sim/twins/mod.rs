@@ -9,7 +9,8 @@
 //! For PBFT a round is a view. What belongs to a view travels in that view's round and in no other: an earlier round's
 //! proposals and votes are lost, so that the view is left; a later view's wait until it is its turn. VIEW-CHANGEs of
 //! earlier rounds pass, else a view that nobody could open would never be left. What belongs to no view (STATUS, bodies,
-//! certificates, states) passes within a group at any time. A client reaches everybody; whoever sends to a replica sends
+//! certificates, states) passes within a group at any time. For HotStuff the rounds are views 1 to 3, a vote belongs to the
+//! view it is given in, and TIMEOUTs pass as VIEW-CHANGEs do; who leads follows from the chain. A client reaches everybody; whoever sends to a replica sends
 //! to both instances of it; a replica has no link to itself.
 //!
 //! | file | what it is |
@@ -39,7 +40,7 @@ const VIEW_TIMEOUT: Micros = 40 * MILLISECOND;
 /// when it is over.
 const ROUND: Micros = 6 * VIEW_TIMEOUT;
 /// The second instance's clock is so many milliseconds ahead, as two machines' are: what the twins propose differs.
-const SKEW: i64 = 3;
+pub(super) const SKEW: i64 = 3;
 /// More than a client can ask for while the rounds last.
 const OPERATIONS: usize = 1_000;
 
@@ -72,9 +73,9 @@ impl Scenario {
 }
 
 impl Plan {
-    /// How many processes there are: one for each replica, and the second instance of a twin.
-    pub(super) const fn processes(&self) -> usize {
-        self.replicas + self.twins.is_some() as usize
+    /// How many processes there are: one for each replica, and the second instance of a twin, or of liars of two minds.
+    pub(super) fn processes(&self) -> usize {
+        self.replicas + self.twins.is_some() as usize + self.second_minds()
     }
 }
 
@@ -83,13 +84,16 @@ impl Cluster {
     pub(super) fn identity(&self, process: usize) -> ReplicaId {
         match self.twin {
             Some(twin) if process >= self.committee.size() => twin,
-            _ => ReplicaId(process as u16),
+            // Liars of two minds are the first replicas, and their second instances follow the last.
+            _ => ReplicaId((process % self.committee.size()) as u16),
         }
     }
 
-    /// The processes of a replica: one, or two of a twin.
+    /// The processes of a replica: one, or two of a twin or a liar of two minds.
     pub(super) fn processes_of(&self, replica: ReplicaId) -> impl Iterator<Item = usize> + use<> {
         let second = (self.twin == Some(replica)).then(|| self.committee.size());
+        let of_two_minds = replica.index() < self.second_minds;
+        let second = second.or_else(|| of_two_minds.then(|| self.committee.size() + replica.index()));
         std::iter::once(replica.index()).chain(second)
     }
 }
@@ -102,6 +106,9 @@ const fn view_of(message: &Message) -> Option<(View, bool)> {
         Message::Commit(signed) => signed,
         Message::ViewChange(message) => &message.signed,
         Message::NewView(message) => &message.signed,
+        Message::BlockProposal(message) => &message.signed,
+        Message::BlockVote(signed) => signed,
+        Message::Timeout(message) => &message.signed,
         _ => return None,
     };
     match &signed.statement.body {
@@ -110,6 +117,11 @@ const fn view_of(message: &Message) -> Option<(View, bool)> {
         }
         StatementBody::NewView { view, .. } => Some((*view, false)),
         StatementBody::ViewChange { view, .. } => Some((*view, true)),
+        // Views begin at 1 there.
+        StatementBody::Proposal { view, .. } | StatementBody::BlockVote { view, .. } => {
+            Some((View(view.0.saturating_sub(1)), false))
+        }
+        StatementBody::Timeout { view, .. } => Some((View(view.0.saturating_sub(1)), true)),
         _ => None,
     }
 }
@@ -130,6 +142,10 @@ impl World {
                 self.network.done.cut += 1;
                 return Copies::default();
             }
+        }
+        if self.are_kept_apart(from, to) {
+            self.network.done.cut += 1;
+            return Copies::default();
         }
         self.network.between_replicas(&mut self.random, from, to, self.now)
     }
