@@ -6,24 +6,27 @@
 //! | QC | q distinct votes for one block, signed with the block's view and that of the certificate it rests on |
 //! | TC | q distinct TIMEOUTs of one view, with a QC of the highest view that they name |
 //! | block | on the block that its QC certifies; in the view after that, or after that of its TC, whose TIMEOUTs name no higher QC |
-//! | vote | for a block somebody proposed, of which all of that holds |
+//! | leader | a block is by who leads its view, and says of all leaders what its chain says ([`super::leadership`]) |
+//! | vote | for a block somebody sent, of which all of that holds |
 //! | promises | what a replica names in a TIMEOUT is never lower than what its votes, proposals and TIMEOUTs up to that view rest on |
 //! | proposal | on the highest QC the replica has shown, or on the one that the TC entering the view carries |
 //! | decision | some certified block has its direct parent in the view before, and that is the decided block or extends it |
 //!
 //! A vote for oneself leaves nobody, and neither does a certificate at once; so a decision counts q - 1 votes that were sent
 //! for a certificate: the last is the decider's own. When something was signed cannot be seen, since it is sent again later:
-//! no rule here depends on the order in which messages leave.
+//! no rule here depends on the order in which messages leave. So may a proposal be, of a leader that died before it left, and
+//! after the leader's own vote for it: such a vote is judged when its block is sent.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use quorate_crypto::encoding::encode;
-use quorate_crypto::{Digest, Domain, Endorsement, ReplicaId, Seq, Signed, StatementBody, View};
+use quorate_crypto::{Committee, Digest, Domain, Endorsement, ReplicaId, Seq, Signed, StatementBody, View};
 use quorate_protocol::hotstuff::block::{Block, genesis_digest};
 use quorate_protocol::hotstuff::certificate::{QuorumCertificate, TimeoutCertificate, VoteCertificate};
 use quorate_protocol::hotstuff::message::{BlockProposal, Timeout};
 use quorate_protocol::message::Message;
 
+use super::leadership;
 use super::signatures::{Finding, Signatures, hold};
 
 /// How much was derived again.
@@ -63,6 +66,8 @@ pub(in crate::sim) struct BlockCertificates {
     /// Blocks below which everything is entered as committed.
     settled: BTreeSet<Digest>,
     promised: BTreeMap<ReplicaId, Promised>,
+    /// Votes of honest replicas for blocks that nobody has sent yet.
+    waiting: BTreeMap<Digest, (ReplicaId, Signed)>,
     pub(super) derived: Derived,
 }
 
@@ -85,15 +90,17 @@ impl BlockCertificates {
             committed: BTreeMap::new(),
             settled: BTreeSet::new(),
             promised: BTreeMap::new(),
+            waiting: BTreeMap::new(),
             derived: Derived::default(),
         }
     }
 
     /// Anybody sends a message: what it certifies may be decided upon.
-    pub(super) fn seen(&mut self, signatures: &mut Signatures, message: &Message) {
+    pub(super) fn seen(&mut self, signatures: &mut Signatures, message: &Message) -> Finding {
+        let mut waited = Vec::new();
         match message {
-            Message::BlockProposal(proposal) => self.learn(&proposal.block),
-            Message::Blocks(blocks) => blocks.iter().for_each(|block| self.learn(block)),
+            Message::BlockProposal(proposal) => waited.extend(self.learn(&proposal.block)),
+            Message::Blocks(blocks) => waited.extend(blocks.iter().filter_map(|block| self.learn(block))),
             Message::BlockVote(signed) => {
                 if let StatementBody::BlockVote { view, block, .. } = *signed.body()
                     && signatures.signed(signed).is_ok()
@@ -105,10 +112,22 @@ impl BlockCertificates {
         }
         // Of a liar some hold and others do not, and none of it is its fault alone.
         let _ = self.certificates_in(signatures, message);
+        waited.into_iter().try_for_each(|(author, voter, signed)| {
+            hold(author == voter, || format!("a block of {author} for which {voter} voted before"))?;
+            self.vote(signatures, voter, &signed).map_err(|what| format!("{what}, by {voter}"))
+        })
     }
 
-    fn learn(&mut self, block: &Block) {
+    /// Keeps a block; its author and the vote that waited for it, if one did.
+    fn learn(&mut self, block: &Block) -> Option<(ReplicaId, ReplicaId, Signed)> {
         self.blocks.entry(block.digest()).or_insert_with(|| block.clone());
+        let (voter, signed) = self.waiting.remove(&block.digest())?;
+        Some((block.author, voter, signed))
+    }
+
+    /// Votes for blocks that nobody ever sent.
+    pub(super) fn unjudged(&self) -> u64 {
+        self.waiting.len() as u64
     }
 
     /// Every certificate in a message that its receiver is to believe proves what it claims.
@@ -224,7 +243,7 @@ impl BlockCertificates {
         self.certificates_in(signatures, message)?;
         match message {
             Message::BlockProposal(proposal) => self.proposal(signatures, replica, proposal)?,
-            Message::BlockVote(signed) => self.vote(signatures, signed)?,
+            Message::BlockVote(signed) => self.vote(signatures, replica, signed)?,
             Message::Timeout(timeout) => self.timeout(signatures, timeout)?,
             _ => {}
         }
@@ -240,7 +259,7 @@ impl BlockCertificates {
         hold(*signed.body() == names && author == block.author, || {
             format!("a proposal that signs {:?}", signed.body())
         })?;
-        self.sound(block)?;
+        self.sound(&signatures.committee, block)?;
         if author != replica {
             return Ok(());
         }
@@ -254,7 +273,7 @@ impl BlockCertificates {
     }
 
     /// What every voter looks at, whatever it promised.
-    fn sound(&self, block: &Block) -> Finding {
+    fn sound(&self, committee: &Committee, block: &Block) -> Finding {
         let name = || format!("a block of {} on a certificate of {}", block.view, block.justify.view());
         hold(justified(block), || format!("{}, which does not justify it", name()))?;
         let certifies = match &block.justify {
@@ -264,24 +283,27 @@ impl BlockCertificates {
         hold(block.parent == certifies, || format!("{}, on another block than that certifies", name()))?;
         let Some(parent) = self.blocks.get(&block.parent) else { return Ok(()) };
         let number = parent.seq.0 + u64::from(!block.is_null());
-        hold(block.seq.0 == number, || format!("{}, with number {} for {number}", name(), block.seq))
+        hold(block.seq.0 == number, || format!("{}, with number {} for {number}", name(), block.seq))?;
+        leadership::follows(&self.blocks, committee, block)
     }
 
-    fn vote(&mut self, signatures: &mut Signatures, signed: &Signed) -> Finding {
+    fn vote(&mut self, signatures: &mut Signatures, replica: ReplicaId, signed: &Signed) -> Finding {
         self.derived.votes += 1;
         signatures.signed(signed)?;
         let StatementBody::BlockVote { view, block: voted, parent_view } = *signed.body() else {
             return Err(format!("a vote that says {:?}", signed.body()));
         };
         let Some(block) = self.blocks.get(&voted).cloned() else {
-            return Err(format!("a vote in {view} for {voted:?}, which nobody proposed"));
+            // It has to be its own: nobody else could have it.
+            let (first, _) = *self.waiting.entry(voted).or_insert((replica, *signed));
+            return hold(first == replica, || format!("a vote in {view} for {voted:?}, as {first} did, and nobody sent it"));
         };
         let says = (block.view, block.justify.view());
         hold(says == (view, parent_view), || {
             format!("a vote in {view}, parent in {parent_view}, for a block that says {says:?}")
         })?;
         self.certificates_of(signatures, &block).map_err(|what| format!("a vote in {view} for a block with {what}"))?;
-        self.sound(&block).map_err(|what| format!("a vote for {what}"))
+        self.sound(&signatures.committee, &block).map_err(|what| format!("a vote for {what}"))
     }
 
     fn timeout(&mut self, signatures: &Signatures, timeout: &Timeout) -> Finding {

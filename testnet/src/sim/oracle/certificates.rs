@@ -72,8 +72,8 @@ impl Certificates {
     /// A VIEW-CHANGE left somebody, honest or not. A NEW-VIEW may rest on it.
     pub(super) fn seen(&mut self, message: &Message) -> Result<(), Violation> {
         let Message::ViewChange(message) = message else {
-            self.blocks.seen(&mut self.signatures, message);
-            return Ok(());
+            let found = self.blocks.seen(&mut self.signatures, message);
+            return found.map_err(|what| Violation::new("certificates", format!("somebody sent {what}")));
         };
         let name = (message.author(), message.digest());
         // A liar may send one body under several signatures, most of which do not hold: one that does is kept.
@@ -131,6 +131,11 @@ impl Certificates {
     /// NEW-VIEWs of which not everything they rest on was ever sent.
     pub(super) const fn unjudged(&self) -> u64 {
         self.waiting.len() as u64
+    }
+
+    /// HotStuff: votes for blocks that nobody ever sent.
+    pub(super) fn unjudged_votes(&self) -> u64 {
+        self.blocks.unjudged()
     }
 
     /// A message left an honest replica: every certificate in it proves what it claims.

@@ -12,6 +12,7 @@
 //! | [`contradiction`] | no honest replica ever signs two things that contradict each other |
 //! | [`certificates`] | what an honest replica proves follows from the paper, derived anew |
 //! | [`block_certificates`] | the same for HotStuff, and what it votes for, gives up and decides |
+//! | [`leadership`] | who leads a view there |
 //! | [`signatures`] | which signature, of which life of a replica, counts in either |
 //! | [`evidence`] | evidence verifies, and convicts only liars |
 //! | [`durability`] | what a client was told is still so at the end |
@@ -45,6 +46,7 @@ pub(super) mod contradiction;
 pub(super) mod durability;
 pub(super) mod evidence;
 pub(super) mod exactly_once;
+pub(super) mod leadership;
 pub(super) mod linearizability;
 pub(super) mod liveness;
 pub(super) mod memory;
@@ -165,6 +167,7 @@ impl Oracles {
             ("checked votes", blocks.votes),
             ("checked TIMEOUTs", blocks.timeouts),
             ("checked decisions", blocks.decisions),
+            ("votes that nobody could check", self.certificates.unjudged_votes()),
             ("checked serializable reads", told.reads),
             ("reads without agreement", told.reads_without_agreement),
             ("checked watch revisions", told.watched_revisions),

@@ -1,7 +1,7 @@
 use quorate_crypto::{Certificate, ClusterId, Committee, Epoch, FaultModel, Incarnation, Member, Protocol, Statement};
 use quorate_protocol::hotstuff::block::BlockContent;
 use quorate_protocol::hotstuff::certificate::Vote;
-use quorate_protocol::hotstuff::leaders::Standing;
+use quorate_protocol::hotstuff::leaders::{Counted, Standing};
 use quorate_protocol::proposal::{Payload, Proposal};
 
 use super::*;
@@ -21,10 +21,7 @@ struct Four {
 impl Four {
     fn new() -> Four {
         let ring = Keyring::new(1, 4, false);
-        let members = (0..4).map(|id| Member { id: ReplicaId(id), key: ring.key(id.into()).public_key() });
-        let committee =
-            Committee::new(CLUSTER, Epoch(0), FaultModel::Byzantine, members.collect()).expect("four members");
-        let oracle = Certificates::new(committee, ring.scheme(), Protocol::HotStuff, 16, &[ReplicaId(3)]);
+        let oracle = Certificates::new(committee(&ring), ring.scheme(), Protocol::HotStuff, 16, &[ReplicaId(3)]);
         Four { ring, oracle }
     }
 
@@ -83,18 +80,26 @@ fn vote_for(block: &Block) -> Vote {
     Vote { view: block.view, block: block.digest(), parent_view: block.justify.view() }
 }
 
-/// A block of `view` on the block that `justify` certifies, by replica 1.
+fn committee(ring: &Keyring) -> Committee {
+    let members = (0..4).map(|id| Member { id: ReplicaId(id), key: ring.key(id.into()).public_key() });
+    Committee::new(CLUSTER, Epoch(0), FaultModel::Byzantine, members.collect()).expect("four members")
+}
+
+/// A block of `view` on the block that `justify` certifies, by the leader: nobody is ever passed over here.
 fn block(view: u64, seq: u64, justify: &QuorumCertificate, timeout: Option<TimeoutCertificate>) -> Block {
     let payload = Payload::Batch(vec![Digest([view as u8; 32])]);
+    let (view, author) = (View(view), ReplicaId((view % 4) as u16));
+    let committee = committee(&Keyring::new(1, 4, false));
+    let standing = Standing::default().after(&Counted::default(), justify.view(), view, author, &committee);
     Block::new(BlockContent {
-        view: View(view),
+        view,
         parent: justify.block(),
         seq: Seq(seq),
-        proposal: Proposal { time: view, payload },
+        proposal: Proposal { time: view.0, payload },
         justify: justify.clone(),
         timeout,
-        author: R,
-        standing: Standing::default(),
+        author,
+        standing,
     })
 }
 
@@ -183,8 +188,18 @@ fn votes_follow_the_voting_rule() {
     ] {
         assert!(judged(&mut four, &bad).is_err(), "{what}");
     }
-    let unseen = vote(&four, &block(3, 3, &high, None));
-    assert!(four.judge(&unseen).is_err(), "nobody proposed it");
+    // What nobody has sent yet is judged when it is sent, and only its own author can have it.
+    let tc = four.tc(4, [&low, &high, &low]);
+    for (what, view, right) in [("a good one", 5, true), ("a gap of views", 9, false)] {
+        let late = block(view, 3, &high, Some(tc.clone()));
+        let unseen = vote(&four, &late);
+        assert_eq!((four.judge(&unseen), four.oracle.unjudged_votes()), (Ok(()), 1), "{what}");
+        let another = Message::BlockVote(four.vote(0, &late));
+        assert!(four.oracle.left(ReplicaId(0), &another).is_err(), "two voted for what nobody sent");
+        assert_eq!(four.judge(&unseen), Ok(()), "it is sent again");
+        let proposal = four.propose(1, &late);
+        assert_eq!(four.oracle.seen(&proposal).is_ok(), right, "{what}");
+    }
     let lie = StatementBody::BlockVote { view: View(2), block: second.digest(), parent_view: View(0) };
     let lie = Message::BlockVote(four.sign(1, lie));
     assert!(four.judge(&lie).is_err(), "it names another certificate than the block rests on");
@@ -224,19 +239,64 @@ fn a_proposal_rests_on_the_highest_certificate_shown_or_on_that_of_its_tc() {
     let (low, high) = (four.certify(&first), four.certify(&second));
     let shown = Message::Timeout(four.time_out(1, 3, &high));
     assert_eq!(four.judge(&shown), Ok(()));
-    let good = four.propose(1, &block(4, 3, &high, Some(four.tc(3, [&low, &high, &low]))));
-    let by_tc = four.propose(1, &block(5, 2, &low, Some(four.tc(4, [&low, &low, &low]))));
+    let good = four.propose(1, &block(5, 3, &high, Some(four.tc(4, [&low, &high, &low]))));
+    let by_tc = four.propose(1, &block(9, 2, &low, Some(four.tc(8, [&low, &low, &low]))));
     assert_eq!((four.judge(&good), four.judge(&by_tc)), (Ok(()), Ok(())));
-    // The voting rule alone would let this one pass.
-    let third = block(6, 3, &high, Some(four.tc(5, [&high, &high, &high])));
+    let third = block(10, 3, &high, Some(four.tc(9, [&high, &high, &high])));
     four.show(&third);
-    let shown = Message::Timeout(four.time_out(1, 7, &four.certify(&third)));
+    let shown = Message::Timeout(four.time_out(1, 11, &four.certify(&third)));
     assert_eq!(four.judge(&shown), Ok(()));
-    let tc = TimeoutCertificate { high_qc: low.clone(), ..four.tc(7, [&low, &low, &low]) };
-    let mut content = block(8, 3, &high, Some(tc)).content().clone();
-    content.author = R;
-    let lower = four.propose(1, &Block::new(content));
+    // The voting rule alone would let this one pass.
+    let lower = four.propose(1, &block(13, 3, &high, Some(four.tc(12, [&low, &low, &low]))));
     assert!(four.judge(&lower).is_err(), "lower than what it showed, and not what the TC carries");
+}
+
+/// Of two failed views the first is excused, and the leader of the second held to account.
+#[test]
+fn blocks_are_by_who_leads_and_say_who_failed() {
+    let (mut four, [first, _]) = with_chain();
+    let low = four.certify(&first);
+    let right = block(4, 2, &low, Some(four.tc(3, [&low, &low, &low])));
+    assert_eq!(right.standing.failures().iter().map(|one| one.replica).collect::<Vec<_>>(), [ReplicaId(3)]);
+    let other_author = BlockContent { author: ReplicaId(2), ..right.content().clone() };
+    let says_nothing = BlockContent { standing: Standing::default(), ..right.content().clone() };
+    for (what, content, holds) in [
+        ("as it should be", right.content().clone(), true),
+        ("another author", other_author, false),
+        ("nobody failed", says_nothing, false),
+    ] {
+        let block = Block::new(content);
+        four.show(&block);
+        let vote = Message::BlockVote(four.vote(1, &block));
+        assert_eq!(four.judge(&vote).is_ok(), holds, "{what}");
+    }
+    // Replica 3 is passed over, once the block that says so is committed: the others take turns, until n views later
+    // everybody does again.
+    let next = block(5, 3, &four.certify(&right), None);
+    four.show(&next);
+    let next = block(6, 4, &four.certify(&next), None);
+    four.show(&next);
+    let certificate = four.certify(&next);
+    let child = |view: u64, author: u16, timeout: Option<TimeoutCertificate>| {
+        let counted = Counted { view: right.view, standing: right.standing.clone() };
+        let (view, author) = (View(view), ReplicaId(author));
+        let committee = committee(&Keyring::new(1, 4, false));
+        let standing = next.standing.after(&counted, next.view, view, author, &committee);
+        let seq = Seq(5);
+        let justify = certificate.clone();
+        let content = next.content().clone();
+        Block::new(BlockContent { view, parent: next.digest(), seq, justify, timeout, author, standing, ..content })
+    };
+    let timeout = |four: &Four, view| Some(four.tc(view, [&certificate, &certificate, &certificate]));
+    for (view, author) in [(7, 1), (8, 2), (9, 1), (11, 3)] {
+        let timeout = if view == 7 { None } else { timeout(&four, view - 1) };
+        for other in 0..4 {
+            let block = child(view, other, timeout.clone());
+            four.show(&block);
+            let vote = Message::BlockVote(four.vote(1, &block));
+            assert_eq!(four.judge(&vote).is_ok(), other == author, "{other} in {view}");
+        }
+    }
 }
 
 #[test]
