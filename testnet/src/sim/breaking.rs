@@ -192,8 +192,9 @@ impl World {
         process.ailments.gone = true;
         process.running = None;
         process.life += 1;
+        let identity = self.cluster.identity(replica);
         for client in 0..self.clients.len() {
-            self.clients[client].link_down(ReplicaId(replica as u16));
+            self.clients[client].link_down(identity);
             self.drain_client(client);
         }
     }

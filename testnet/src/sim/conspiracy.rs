@@ -291,7 +291,9 @@ mod tests {
                 if !vote_first {
                     messages.reverse();
                 }
-                messages.iter().for_each(|message| forensics.received(message));
+                for message in &messages {
+                    forensics.received(message);
+                }
                 assert_eq!(!forensics.guilty().is_empty(), guilty, "{voted} on {rests_on}, {gave_up} names {names}");
             }
         }

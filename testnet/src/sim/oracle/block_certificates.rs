@@ -296,7 +296,9 @@ impl BlockCertificates {
         let Some(block) = self.blocks.get(&voted).cloned() else {
             // It has to be its own: nobody else could have it.
             let (first, _) = *self.waiting.entry(voted).or_insert((replica, *signed));
-            return hold(first == replica, || format!("a vote in {view} for {voted:?}, as {first} did, and nobody sent it"));
+            return hold(first == replica, || {
+                format!("a vote in {view} for {voted:?}, as {first} did, and nobody sent it")
+            });
         };
         let says = (block.view, block.justify.view());
         hold(says == (view, parent_view), || {

@@ -212,7 +212,8 @@ fn tell_failure(report: &SimulationReport, scenario: Scenario, options: &Options
 pub(in crate::sim) fn replay_line(seed: u64, scenario: Scenario, options: &Options) -> String {
     let mut line = format!("quorate-testnet simulate --twins --scenario {} --seed {seed}", scenario.number);
     if options.protocol.of(seed) != Protocol::Pbft {
-        line.push_str(&format!(" --protocol {}", options.protocol.of(seed)));
+        line.push_str(" --protocol ");
+        line.push_str(options.protocol.of(seed).name());
     }
     if options.ed25519 {
         line.push_str(" --ed25519");

@@ -139,8 +139,7 @@ impl World {
     fn passes(&self, scenario: Scenario, round: usize, from: usize, to: usize, message: &Message) -> bool {
         let belongs = view_of(message);
         if self.plan.protocol == Protocol::Pbft {
-            let in_time =
-                belongs.is_none_or(|(view, late)| view.0 == round as u64 || (late && view.0 < round as u64));
+            let in_time = belongs.is_none_or(|(view, late)| view.0 == round as u64 || (late && view.0 < round as u64));
             return in_time && scenario.together(round, from, to);
         }
         let of_sender = || self.processes[from].status().map_or(View(0), |status| status.view);
@@ -152,11 +151,11 @@ impl World {
 
     /// After which delays copies of a message between two processes arrive: never, if the round does not let it through.
     pub(super) fn copies(&mut self, from: usize, to: usize, message: &Message) -> Copies {
-        if let (Some(scenario), Some(round)) = (self.plan.twins, self.round()) {
-            if !self.passes(scenario, round, from, to, message) {
-                self.network.done.cut += 1;
-                return Copies::default();
-            }
+        if let (Some(scenario), Some(round)) = (self.plan.twins, self.round())
+            && !self.passes(scenario, round, from, to, message)
+        {
+            self.network.done.cut += 1;
+            return Copies::default();
         }
         if self.are_kept_apart(from, to) {
             self.network.done.cut += 1;
