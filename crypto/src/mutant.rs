@@ -113,15 +113,15 @@ mutants! {
     OldVotesCount "old-votes-count" "rejoin" Test("quorate-protocol", "pbft"), "Votes of a life that is over count.";
     OldLivesOpenViews "old-lives-open-views" "rejoin" Test("quorate-protocol", "pbft"), "A view is entered on VIEW-CHANGEs of a life that is over.";
 
-    CommitsAcrossViews "commits-across-views" "H1" Test("quorate-protocol", "hotstuff::safety"), "A block commits although its certified child is not in the view right after.";
-    CertificateFieldsUnsigned "certificate-fields-unsigned" "H2" Test("quorate-protocol", "hotstuff::certificate"), "What a quorum certificate says is not compared with what its votes signed.";
+    CommitsAcrossViews "commits-across-views" "H1" Simulator, "A block commits although its certified child is not in the view right after.";
+    CertificateFieldsUnsigned "certificate-fields-unsigned" "H2" Simulator, "What a quorum certificate says is not compared with what its votes signed.";
     BadVoteSpoils "bad-vote-spoils" "H3" Test("quorate-protocol", "hotstuff::certificate"), "One bad vote stops the certificate of a quorum of good ones.";
     TimeoutUnlocksNothing "timeout-unlocks-nothing" "H4" Test("quorate-protocol", "hotstuff::safety"), "A replica votes for nothing that rests on a lower certificate than it holds.";
-    RecoversFromQuorumOnly "recovers-from-quorum-only" "H5" Test("quorate-protocol", "hotstuff::safety"), "A restarted replica goes back to the view of its quorum certificate.";
-    ForgetsPromises "forgets-promises" "H6" Test("quorate-protocol", "hotstuff::promise"), "A restarted replica no longer knows in which views it signed.";
+    RecoversFromQuorumOnly "recovers-from-quorum-only" "H5" Simulator, "A restarted replica goes back to the view of its quorum certificate.";
+    ForgetsPromises "forgets-promises" "H6" Simulator, "A restarted replica no longer knows in which views it signed.";
     BlockLacksCertificates "block-lacks-certificates" "H7" Test("quorate-protocol", "hotstuff::block"), "A block's digest leaves out the certificates it rests on.";
-    CommitsNewestFirst "commits-newest-first" "H7" Test("quorate-protocol", "hotstuff::tree"), "Ancestors are handed on newest first.";
-    VotesAfterTimeout "votes-after-timeout" "vote" Test("quorate-protocol", "hotstuff::safety"), "A replica votes in a view it gave up on.";
+    CommitsNewestFirst "commits-newest-first" "H7" Simulator, "Ancestors are handed on newest first.";
+    VotesAfterTimeout "votes-after-timeout" "vote" Simulator, "A replica votes in a view it gave up on.";
     TimeoutsWithoutCertificate "timeouts-without-certificate" "TC" Test("quorate-protocol", "hotstuff::certificate"), "A timeout certificate holds without the quorum certificate that its TIMEOUTs name.";
     AnybodyLeads "anybody-leads" "leader" Test("quorate-protocol", "hotstuff::safety"), "Anybody's block is voted for.";
 

@@ -16,7 +16,7 @@ use quorate_protocol::evidence::Evidence;
 use quorate_protocol::message::Message;
 use quorate_protocol::reply::{Outcome, Reply};
 
-use super::replicas::Schedule;
+use super::replicas::{PROTOCOLS, Schedule};
 use crate::sim::signing::Keyring;
 
 /// Replicas, and the clients behind them in the keyring.
@@ -57,18 +57,21 @@ pub(super) fn schedules() -> Vec<Vec<u8>> {
     vec![orderly, restarts, slow, lies]
 }
 
-fn played() -> Schedule {
-    let mut schedule = Schedule::new();
-    for bytes in schedules() {
-        schedule.play(&bytes);
-    }
-    schedule
+/// All of them, one after the other, with replicas of each protocol.
+fn played() -> impl Iterator<Item = Schedule> {
+    PROTOCOLS.into_iter().map(|protocol| {
+        let mut schedule = Schedule::new(protocol);
+        for bytes in schedules() {
+            schedule.play(&bytes);
+        }
+        schedule
+    })
 }
 
 pub(super) fn messages() -> Vec<Vec<u8>> {
     let mut kinds: Vec<(std::mem::Discriminant<Message>, usize)> = Vec::new();
     let mut kept = Vec::new();
-    for message in played().seen {
+    for message in played().flat_map(|schedule| schedule.seen) {
         let kind = std::mem::discriminant(&message);
         let seen = match kinds.iter_mut().find(|(known, _)| *known == kind) {
             Some((_, seen)) => seen,
@@ -88,11 +91,8 @@ pub(super) fn messages() -> Vec<Vec<u8>> {
 }
 
 pub(super) fn records() -> Vec<Vec<u8>> {
-    played()
-        .records
-        .iter()
-        .map(|records| encode(&records.iter().map(|(_, record)| record.clone()).collect::<Vec<_>>()))
-        .collect()
+    let of_all = played().flat_map(|schedule| schedule.records);
+    of_all.map(|records| encode(&records.into_iter().map(|(_, record)| record).collect::<Vec<_>>())).collect()
 }
 
 fn requests() -> Vec<quorate_protocol::request::Request> {
@@ -100,7 +100,7 @@ fn requests() -> Vec<quorate_protocol::request::Request> {
         Message::Requests(requests) => requests,
         _ => Vec::new(),
     };
-    played().seen.into_iter().flat_map(of).take(3).collect()
+    played().flat_map(|schedule| schedule.seen).flat_map(of).take(3).collect()
 }
 
 pub(super) fn client_messages() -> Vec<Vec<u8>> {

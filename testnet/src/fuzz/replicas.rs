@@ -1,5 +1,6 @@
 //! A byte string as the schedule of four replicas: which message arrives next, which is lost or doubled, when time passes,
-//! who dies and comes back, and what the liar among them, replica 3, makes of what it would have said.
+//! who dies and comes back, and what the liar among them, replica 3, makes of what it would have said. It is played once
+//! with replicas of each protocol.
 //!
 //! What must hold: no panic, the three honest replicas never decide differently, and no evidence accuses one of them.
 
@@ -8,7 +9,7 @@ use std::sync::Arc;
 
 use quorate_crypto::encoding::decode;
 use quorate_crypto::merkle_map::MerkleMap;
-use quorate_crypto::{Committee, Digest, Incarnation, ReplicaId, Seq, Verifier};
+use quorate_crypto::{Committee, Digest, Incarnation, Protocol, ReplicaId, Seq, Verifier};
 use quorate_protocol::engine::{Decided, Engine as _, Input, Now, Recipients, RecordIndex, Step};
 use quorate_protocol::foundation::Setup;
 use quorate_protocol::message::{Message, MessageLimits};
@@ -37,15 +38,22 @@ fn parameters() -> Parameters {
     Parameters { window: WINDOW, checkpoint_interval: WINDOW / 4, ..Parameters::default() }
 }
 
+/// What replicas may run.
+pub(super) const PROTOCOLS: [Protocol; 2] = [Protocol::Pbft, Protocol::HotStuff];
+
 /// Runs the schedule.
 pub(super) fn run(input: &[u8]) -> Taken {
-    let mut cluster = Schedule::new();
-    cluster.play(input);
-    (cluster.decided.len() > 1).into()
+    let decided = PROTOCOLS.map(|protocol| {
+        let mut cluster = Schedule::new(protocol);
+        cluster.play(input);
+        cluster.decided.len()
+    });
+    decided.iter().any(|decided| *decided > 1).into()
 }
 
 /// The replicas and everything around them.
 pub(super) struct Schedule {
+    protocol: Protocol,
     keyring: Keyring,
     committee: Arc<Committee>,
     verifier: Verifier,
@@ -63,9 +71,10 @@ pub(super) struct Schedule {
 }
 
 impl Schedule {
-    pub(super) fn new() -> Schedule {
+    pub(super) fn new(protocol: Protocol) -> Schedule {
         let keyring = corpus::keyring();
         let mut schedule = Schedule {
+            protocol,
             verifier: Verifier::new(keyring.scheme()),
             committee: Arc::new(corpus::committee()),
             keyring,
@@ -89,7 +98,7 @@ impl Schedule {
 
     fn setup(&self, index: usize) -> Setup {
         Setup {
-            protocol: quorate_crypto::Protocol::Pbft,
+            protocol: self.protocol,
             id: ReplicaId(index as u16),
             incarnation: Incarnation(0),
             committee: self.committee(),

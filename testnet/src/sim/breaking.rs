@@ -22,7 +22,7 @@ const DYING_MAX: Micros = 200 * MILLISECOND;
 
 impl World {
     pub(super) fn break_something(&mut self, breakage: Breakage) {
-        if self.healed {
+        if self.healed || !self.plan.leaves_room_for(&breakage) {
             return;
         }
         self.trace.line(self.now, || format!("BREAK {breakage:?}"));
@@ -192,8 +192,9 @@ impl World {
         process.ailments.gone = true;
         process.running = None;
         process.life += 1;
+        let identity = self.cluster.identity(replica);
         for client in 0..self.clients.len() {
-            self.clients[client].link_down(ReplicaId(replica as u16));
+            self.clients[client].link_down(identity);
             self.drain_client(client);
         }
     }

@@ -2,7 +2,8 @@
 //!
 //! What comes in: the registry of [`quorate_crypto::mutant`], in a binary built with the feature `mutants`. What goes out:
 //! a row a mutant, with the first seed under which an oracle failed or an assertion of our own code panicked, or the test
-//! that kills it. A mutant that survives fails the command.
+//! that kills it. A mutant that survives fails the command. Defects of HotStuff are let loose in clusters that run HotStuff,
+//! whatever `--protocol` says; all others in what it says.
 
 use std::io::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -11,7 +12,7 @@ use std::time::Instant;
 use quorate_crypto::mutant::{Killer, Mutant};
 use serde_json::json;
 
-use super::plan::Options;
+use super::plan::{Choice, Options};
 
 /// Seeds that a mutant may survive, unless told otherwise.
 pub(super) const SEEDS: u64 = 3_000;
@@ -48,6 +49,24 @@ pub(super) struct Verdict {
     pub(super) seconds: f64,
 }
 
+/// What the clusters run that a mutant is let loose in.
+const fn protocol_of(mutant: Mutant, given: Choice) -> Choice {
+    match mutant {
+        Mutant::CommitsAcrossViews
+        | Mutant::CertificateFieldsUnsigned
+        | Mutant::BadVoteSpoils
+        | Mutant::TimeoutUnlocksNothing
+        | Mutant::RecoversFromQuorumOnly
+        | Mutant::ForgetsPromises
+        | Mutant::BlockLacksCertificates
+        | Mutant::CommitsNewestFirst
+        | Mutant::VotesAfterTimeout
+        | Mutant::TimeoutsWithoutCertificate
+        | Mutant::AnybodyLeads => Choice::HotStuff,
+        _ => given,
+    }
+}
+
 /// Whether this binary holds any mutant.
 pub(super) const fn are_built_in() -> bool {
     cfg!(feature = "mutants")
@@ -68,7 +87,10 @@ pub(super) fn hunt(
         let begun = Instant::now();
         let fate = match mutant.killer() {
             Killer::Test(package, test) => Fate::LeftToTest { package, test },
-            Killer::Simulator => chase(*mutant, first, seeds, options, threads),
+            Killer::Simulator => {
+                let options = Options { protocol: protocol_of(*mutant, options.protocol), ..options.clone() };
+                chase(*mutant, first, seeds, &options, threads)
+            }
         };
         let verdict = Verdict { mutant: *mutant, fate, seconds: begun.elapsed().as_secs_f64() };
         tell(&verdict);

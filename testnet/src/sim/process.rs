@@ -17,6 +17,7 @@ use quorate_protocol::client::message::ReplicaMessage;
 use quorate_protocol::engine::{Decided, Engine, EngineStatus, Input, Now, Step};
 use quorate_protocol::execution::Execution;
 use quorate_protocol::foundation::Setup;
+use quorate_protocol::message::Message;
 use quorate_protocol::parameters::{Micros, Parameters};
 use quorate_protocol::replica::Replica;
 use quorate_protocol::request::Request;
@@ -87,6 +88,8 @@ pub(super) struct Running {
     pub(super) serving: Serving,
     pub(super) verifier: Verifier,
     pub(super) inbox: Vec<Incoming>,
+    /// What was verified and taken in this turn, as far as it holds certificates of blocks.
+    pub(super) accepted: Vec<Message>,
     /// The turn under way, its sync included, ends then.
     pub(super) busy_until: Micros,
     /// Snapshots are stored one after the other; the last one until then.
@@ -110,6 +113,8 @@ pub(super) struct Cluster {
     pub(super) sabotage: Option<Sabotage>,
     /// Who runs twice.
     pub(super) twin: Option<ReplicaId>,
+    /// So many replicas, the first ones, have a second process, too: liars of two minds.
+    pub(super) second_minds: usize,
     pub(super) power: Power,
 }
 
@@ -181,6 +186,8 @@ pub(super) struct Turned {
     pub(super) decided: Vec<Decided>,
     pub(super) answers: Vec<(usize, ReplicaMessage)>,
     pub(super) syncs: u64,
+    /// Messages that hold certificates of blocks and were taken.
+    pub(super) accepted: Vec<Message>,
     /// A message of this honest peer was refused.
     pub(super) refused: Option<(usize, String)>,
 }
@@ -374,6 +381,7 @@ impl Process {
             serving: Serving::default(),
             verifier,
             inbox: Vec::new(),
+            accepted: Vec::new(),
             busy_until: at,
             storing_until: at,
             wake_at: None,
@@ -410,7 +418,8 @@ impl Process {
         let now = self.now(at);
         let own = self.id();
         let Some(running) = &mut self.running else { unreachable!("only a running process takes a turn") };
-        let mut turned = Turned { decided: Vec::new(), answers: Vec::new(), syncs: 0, refused: None };
+        let mut turned =
+            Turned { decided: Vec::new(), answers: Vec::new(), syncs: 0, accepted: Vec::new(), refused: None };
         for incoming in std::mem::take(&mut running.inbox) {
             match incoming {
                 Incoming::Peer { from, bytes } => {
@@ -427,6 +436,7 @@ impl Process {
                 Incoming::Stored(snapshot) => running.driver.checkpoint_stored(snapshot),
             }
         }
+        turned.accepted = std::mem::take(&mut running.accepted);
         let before = running.driver.log_work().0;
         running.driver.turn(now, published, |_| ())?;
         running.driver.log_mut().maintain()?;

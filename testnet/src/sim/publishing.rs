@@ -43,6 +43,10 @@ impl World {
             let verdict = self.oracles.evidence(id, evidence);
             self.check(verdict);
         }
+        if published.halt.is_some() && liar && self.plan.second_minds() > 0 {
+            // It sees the fork that it made; its process ends, as any node's would.
+            return self.stay_down(replica);
+        }
         if let Some(halt) = &published.halt
             && !liar
         {

@@ -17,6 +17,15 @@ impl Running {
         let message: Message = decode(bytes, cluster.parameters.frame_bytes_max).map_err(|error| error.to_string())?;
         let verified = self.verifier.verify(message, committee, &limits).map_err(|error| error.to_string())?;
         let from = cluster.identity(from);
+        if matches!(
+            &*verified,
+            Message::BlockProposal(_)
+                | Message::Timeout(_)
+                | Message::QuorumCertificate(_)
+                | Message::TimeoutCertificate(_)
+        ) {
+            self.accepted.push(Message::clone(&verified));
+        }
         if !matches!(&*verified, Message::Requests(_)) {
             self.driver.input(Input::Message { from, message: verified });
             return Ok(());

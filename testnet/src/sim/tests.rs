@@ -1,5 +1,6 @@
 mod behaviours;
 
+use super::plan::Choice;
 use super::*;
 
 #[test]
@@ -75,6 +76,38 @@ fn beyond_f_the_guilty_are_named() {
     let count = |name| counters.faults.get(name).copied().unwrap_or(0);
     assert!(count("beyond f: agreement broke") > 0, "forty conspiracies break nothing: {:?}", counters.faults);
     assert!(count("beyond f: convicted") >= 2 * count("beyond f: agreement broke"));
+}
+
+/// The same under HotStuff, where liars are of two minds.
+#[test]
+fn beyond_f_the_guilty_are_named_under_hotstuff() {
+    for replicas in [4, 6, 7] {
+        let mut counters = Counters::default();
+        for seed in 1..=12 {
+            let options =
+                Options { protocol: Choice::HotStuff, replicas: Some(replicas), beyond_f: true, ..Options::default() };
+            let report = run(seed, &options);
+            assert_eq!(report.violation, None, "seed {seed} of {replicas}");
+            counters.add(&report.counters);
+        }
+        let count = |name| counters.faults.get(name).copied().unwrap_or(0);
+        assert!(count("beyond f: agreement broke") > 2, "{replicas} replicas: {:?}", counters.faults);
+        let guilty = ((replicas - 1) / 3 + 1) as u64;
+        assert!(count("beyond f: convicted") >= guilty * count("beyond f: agreement broke"));
+    }
+}
+
+/// Each made an oracle that knew PBFT alone cry wolf, or found something.
+#[test]
+fn hotstuff_seeds() {
+    let options = Options { protocol: Choice::HotStuff, ..Options::default() };
+    for seed in [80, 113, 121, 147, 169, 242, 248, 292] {
+        let report = run(seed, &options);
+        assert_eq!(report.violation, None, "seed {seed}");
+        let count = |name| report.counters.faults.get(name).copied().unwrap_or(0);
+        let checked = ["checked quorum certificates", "checked votes", "checked TIMEOUTs", "checked decisions"];
+        assert!(checked.into_iter().all(|name| count(name) > 0), "seed {seed}: {:?}", report.counters.faults);
+    }
 }
 
 /// Who finds its state contradicted by a certified one halts, and a halted engine asks for no more turns.

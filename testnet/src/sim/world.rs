@@ -32,6 +32,7 @@ use super::queue::Queue;
 use super::report::{Counters, SimulationReport, Violation};
 use super::signing::Keyring;
 use super::trace::Trace;
+use super::twins;
 use crate::faults::Switch;
 use crate::faults::client::FaultyClient;
 
@@ -119,7 +120,8 @@ impl World {
         let genesis = genesis(&plan, &client_keys);
         client_keys.truncate(plan.clients);
         let liars: Vec<ReplicaId> = plan.liars.keys().copied().collect();
-        let oracles = Oracles::new(genesis.clone(), &plan.parameters, committee.clone(), keys.scheme(), liars);
+        let oracles =
+            Oracles::new(plan.protocol, genesis.clone(), &plan.parameters, committee.clone(), keys.scheme(), liars);
         let cluster = Cluster {
             seed,
             committee: Arc::new(committee.clone()),
@@ -131,14 +133,18 @@ impl World {
             log_segment_bytes: plan.log_segment_bytes,
             sabotage: plan.sabotage,
             twin: plan.twins.map(|scenario| ReplicaId(scenario.twin)),
+            second_minds: plan.second_minds(),
             power: Power::default(),
         };
         let mut random = ChaCha12Rng::seed_from_u64(seed ^ 0x5eed);
         let processes = (0..plan.processes()).map(|index| {
             let identity = cluster.identity(index);
             let misbehaviours = plan.liars.get(&identity);
-            let switch = Switch::with(misbehaviours.cloned().unwrap_or_default());
-            let (liar, skew, clock) = (misbehaviours.is_some(), plan.skews[index], plan.clocks.get(&index).copied());
+            // Who is of two minds says nothing else that is wrong.
+            let behaviours = misbehaviours.filter(|_| plan.second_minds() == 0);
+            let switch = Switch::with(behaviours.cloned().unwrap_or_default());
+            let skew = plan.skews.get(index).copied().unwrap_or(twins::SKEW);
+            let (liar, clock) = (misbehaviours.is_some(), plan.clocks.get(&index).copied());
             let key = meter::counted_key(keys.key(identity.index()), meter.as_ref());
             Process::create(&cluster, index, key, switch, liar, skew, clock)
                 .unwrap_or_else(|error| panic!("storage of a new replica: {error}"))
@@ -297,6 +303,7 @@ impl World {
             Event::SpaceBack { replica } => self.space_back(replica),
             Event::Heal => {
                 self.count_rounds();
+                self.count_minds();
                 self.operations_by_replica = self.operations_so_far();
                 self.heal();
             }
@@ -363,6 +370,10 @@ impl World {
             self.fail(Violation::new("honest-messages", what));
         }
         if !self.processes[replica].liar {
+            for message in &turned.accepted {
+                let verdict = self.oracles.accepted(ReplicaId(replica as u16), message);
+                self.check(verdict);
+            }
             for decided in &turned.decided {
                 if self.forked {
                     break;

@@ -8,6 +8,7 @@ use quorate_protocol::evidence::{against_own_new_view, contradict, hides_commit}
 use quorate_protocol::message::Message;
 use quorate_protocol::pbft::view_change_message::{NewView, ViewChange};
 
+use super::block_certificates::own_statements;
 use crate::sim::report::Violation;
 
 type Place = (StatementKind, View, Seq);
@@ -58,7 +59,8 @@ impl NoContradiction {
             Message::Checkpoint(signed) | Message::Executed(signed) => said.statement(replica, signed),
             Message::ViewChange(message) if message.author() == replica => said.view_change(replica, message),
             Message::NewView(message) if message.author() == replica => said.new_view(replica, message),
-            _ => Ok(()),
+            // In whatever life: protocol.md, Evidence.
+            _ => own_statements(replica, message).iter().try_for_each(|signed| said.statement(replica, signed)),
         }
     }
 }

@@ -11,6 +11,9 @@
 //! | [`validity`] | what executes was signed by a client |
 //! | [`contradiction`] | no honest replica ever signs two things that contradict each other |
 //! | [`certificates`] | what an honest replica proves follows from the paper, derived anew |
+//! | [`block_certificates`] | the same for HotStuff, and what it votes for, gives up and decides |
+//! | [`leadership`] | who leads a view there |
+//! | [`signatures`] | which signature, of which life of a replica, counts in either |
 //! | [`evidence`] | evidence verifies, and convicts only liars |
 //! | [`durability`] | what a client was told is still so at the end |
 //! | [`linearizability`] | the clients' history fits one order that respects real time |
@@ -22,7 +25,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use quorate_crypto::{Committee, ReplicaId, Seq, SignatureScheme, Verifier};
+use quorate_crypto::{Committee, Protocol, ReplicaId, Seq, SignatureScheme, Verifier};
 use quorate_node::key_value::KeyValue;
 use quorate_protocol::engine::{Decided, EngineStatus};
 use quorate_protocol::execution::Execution;
@@ -37,14 +40,17 @@ use super::history::History;
 use super::report::Violation;
 
 pub(super) mod agreement;
+pub(super) mod block_certificates;
 pub(super) mod certificates;
 pub(super) mod contradiction;
 pub(super) mod durability;
 pub(super) mod evidence;
 pub(super) mod exactly_once;
+pub(super) mod leadership;
 pub(super) mod linearizability;
 pub(super) mod liveness;
 pub(super) mod memory;
+pub(super) mod signatures;
 pub(super) mod state_digest;
 pub(super) mod told;
 pub(super) mod validity;
@@ -54,6 +60,7 @@ type Verdict = Result<(), Violation>;
 
 /// All oracles of a run.
 pub(super) struct Oracles {
+    protocol: Protocol,
     agreement: agreement::Agreement,
     state: state_digest::StateDigest,
     once: exactly_once::ExactlyOnce,
@@ -68,6 +75,7 @@ pub(super) struct Oracles {
 
 impl Oracles {
     pub(super) fn new(
+        protocol: Protocol,
         genesis: Execution<KeyValue>,
         parameters: &Parameters,
         committee: Committee,
@@ -76,6 +84,7 @@ impl Oracles {
     ) -> Oracles {
         let told = told::WhatClientsAreTold::new(committee.clone(), Arc::clone(&scheme));
         Oracles {
+            protocol,
             agreement: agreement::Agreement::default(),
             state: state_digest::StateDigest::new(genesis, parameters.checkpoint_interval),
             once: exactly_once::ExactlyOnce::default(),
@@ -84,6 +93,7 @@ impl Oracles {
             certificates: certificates::Certificates::new(
                 committee.clone(),
                 Arc::clone(&scheme),
+                protocol,
                 parameters.window,
                 &liars,
             ),
@@ -97,6 +107,9 @@ impl Oracles {
     /// An honest replica decided a number.
     pub(super) fn decided(&mut self, replica: ReplicaId, decided: &Decided) -> Verdict {
         if self.agreement.decided(replica, decided)? {
+            if self.protocol == Protocol::HotStuff {
+                self.certificates.decided(replica, decided.seq, &decided.proposal)?;
+            }
             for request in &decided.requests {
                 self.validity.executed(request)?;
                 if let Some(statement) = rejoin_statement(request) {
@@ -121,6 +134,11 @@ impl Oracles {
         self.certificates.seen(message)
     }
 
+    /// An honest replica took a message.
+    pub(super) fn accepted(&mut self, replica: ReplicaId, message: &Message) -> Verdict {
+        self.certificates.accepted(replica, message)
+    }
+
     /// A replica counts among the f from now on although it does not lie: it may be convicted.
     pub(super) fn count_among_faulty(&mut self, replica: ReplicaId) {
         self.evidence.count_among_faulty(replica);
@@ -135,6 +153,7 @@ impl Oracles {
     /// How often the checks that wait for rare things were made.
     pub(super) fn work(&self) -> Vec<(&'static str, u64)> {
         let (derived, told) = (self.certificates.derived, self.told.told);
+        let blocks = self.certificates.derived_blocks();
         vec![
             ("checked commit certificates", derived.commit),
             ("checked prepared certificates", derived.prepared),
@@ -142,6 +161,13 @@ impl Oracles {
             ("checked VIEW-CHANGEs", derived.view_change),
             ("checked NEW-VIEWs", derived.new_view),
             ("NEW-VIEWs that nobody could check", self.certificates.unjudged()),
+            ("checked quorum certificates", blocks.quorum),
+            ("checked timeout certificates", blocks.timeout),
+            ("checked proposals", blocks.proposals),
+            ("checked votes", blocks.votes),
+            ("checked TIMEOUTs", blocks.timeouts),
+            ("checked decisions", blocks.decisions),
+            ("votes that nobody could check", self.certificates.unjudged_votes()),
             ("checked serializable reads", told.reads),
             ("reads without agreement", told.reads_without_agreement),
             ("checked watch revisions", told.watched_revisions),

@@ -6,6 +6,7 @@ use std::ops::Range;
 
 use anyhow::Context as _;
 use clap::Args;
+use quorate_crypto::Protocol;
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha12Rng;
 use serde_json::{Value, json};
@@ -210,6 +211,10 @@ fn tell_failure(report: &SimulationReport, scenario: Scenario, options: &Options
 
 pub(in crate::sim) fn replay_line(seed: u64, scenario: Scenario, options: &Options) -> String {
     let mut line = format!("quorate-testnet simulate --twins --scenario {} --seed {seed}", scenario.number);
+    if options.protocol.of(seed) != Protocol::Pbft {
+        line.push_str(" --protocol ");
+        line.push_str(options.protocol.of(seed).name());
+    }
     if options.ed25519 {
         line.push_str(" --ed25519");
     }

@@ -9,7 +9,12 @@
 //! For PBFT a round is a view. What belongs to a view travels in that view's round and in no other: an earlier round's
 //! proposals and votes are lost, so that the view is left; a later view's wait until it is its turn. VIEW-CHANGEs of
 //! earlier rounds pass, else a view that nobody could open would never be left. What belongs to no view (STATUS, bodies,
-//! certificates, states) passes within a group at any time. A client reaches everybody; whoever sends to a replica sends
+//! certificates, states) passes within a group at any time.
+//!
+//! For HotStuff, whose views follow each other as fast as messages travel, a round is no time but the view itself, as in the
+//! paper: what belongs to view 1, 2 or 3 passes within the groups of the first, second or third round, later views are those
+//! of the third, and what belongs to no view passes within the groups of its sender's view. Only TIMEOUTs and their
+//! certificates also pass as VIEW-CHANGEs do, when so much time has gone by. Who leads follows from the chain. A client reaches everybody; whoever sends to a replica sends
 //! to both instances of it; a replica has no link to itself.
 //!
 //! | file | what it is |
@@ -17,7 +22,7 @@
 //! | `scenarios` | the list of all |
 //! | `command` | `simulate --twins` |
 
-use quorate_crypto::{ReplicaId, StatementBody, View};
+use quorate_crypto::{Protocol, ReplicaId, StatementBody, View};
 use quorate_protocol::message::Message;
 use quorate_protocol::parameters::{Micros, Parameters};
 
@@ -39,7 +44,7 @@ const VIEW_TIMEOUT: Micros = 40 * MILLISECOND;
 /// when it is over.
 const ROUND: Micros = 6 * VIEW_TIMEOUT;
 /// The second instance's clock is so many milliseconds ahead, as two machines' are: what the twins propose differs.
-const SKEW: i64 = 3;
+pub(super) const SKEW: i64 = 3;
 /// More than a client can ask for while the rounds last.
 const OPERATIONS: usize = 1_000;
 
@@ -72,9 +77,9 @@ impl Scenario {
 }
 
 impl Plan {
-    /// How many processes there are: one for each replica, and the second instance of a twin.
-    pub(super) const fn processes(&self) -> usize {
-        self.replicas + self.twins.is_some() as usize
+    /// How many processes there are: one for each replica, and the second instance of a twin, or of liars of two minds.
+    pub(super) fn processes(&self) -> usize {
+        self.replicas + self.twins.is_some() as usize + self.second_minds()
     }
 }
 
@@ -83,13 +88,16 @@ impl Cluster {
     pub(super) fn identity(&self, process: usize) -> ReplicaId {
         match self.twin {
             Some(twin) if process >= self.committee.size() => twin,
-            _ => ReplicaId(process as u16),
+            // Liars of two minds are the first replicas, and their second instances follow the last.
+            _ => ReplicaId((process % self.committee.size()) as u16),
         }
     }
 
-    /// The processes of a replica: one, or two of a twin.
+    /// The processes of a replica: one, or two of a twin or a liar of two minds.
     pub(super) fn processes_of(&self, replica: ReplicaId) -> impl Iterator<Item = usize> + use<> {
         let second = (self.twin == Some(replica)).then(|| self.committee.size());
+        let of_two_minds = replica.index() < self.second_minds;
+        let second = second.or_else(|| of_two_minds.then(|| self.committee.size() + replica.index()));
         std::iter::once(replica.index()).chain(second)
     }
 }
@@ -102,6 +110,10 @@ const fn view_of(message: &Message) -> Option<(View, bool)> {
         Message::Commit(signed) => signed,
         Message::ViewChange(message) => &message.signed,
         Message::NewView(message) => &message.signed,
+        Message::BlockProposal(message) => &message.signed,
+        Message::BlockVote(signed) => signed,
+        Message::Timeout(message) => &message.signed,
+        Message::TimeoutCertificate(certificate) => return Some((certificate.view, true)),
         _ => return None,
     };
     match &signed.statement.body {
@@ -110,6 +122,8 @@ const fn view_of(message: &Message) -> Option<(View, bool)> {
         }
         StatementBody::NewView { view, .. } => Some((*view, false)),
         StatementBody::ViewChange { view, .. } => Some((*view, true)),
+        StatementBody::Proposal { view, .. } | StatementBody::BlockVote { view, .. } => Some((*view, false)),
+        StatementBody::Timeout { view, .. } => Some((*view, true)),
         _ => None,
     }
 }
@@ -121,15 +135,31 @@ impl World {
         (self.plan.twins.is_some() && !self.healed && round < ROUNDS).then_some(round)
     }
 
+    /// Whether the round under way lets a message through.
+    fn passes(&self, scenario: Scenario, round: usize, from: usize, to: usize, message: &Message) -> bool {
+        let belongs = view_of(message);
+        if self.plan.protocol == Protocol::Pbft {
+            let in_time = belongs.is_none_or(|(view, late)| view.0 == round as u64 || (late && view.0 < round as u64));
+            return in_time && scenario.together(round, from, to);
+        }
+        let of_sender = || self.processes[from].status().map_or(View(0), |status| status.view);
+        let (view, late) = belongs.unwrap_or_else(|| (of_sender(), false));
+        // Views begin at 1 there.
+        let own = usize::try_from(view.0.saturating_sub(1)).unwrap_or(ROUNDS).min(ROUNDS - 1);
+        scenario.together(own, from, to) || (late && own < round && scenario.together(round, from, to))
+    }
+
     /// After which delays copies of a message between two processes arrive: never, if the round does not let it through.
     pub(super) fn copies(&mut self, from: usize, to: usize, message: &Message) -> Copies {
-        if let (Some(scenario), Some(round)) = (self.plan.twins, self.round()) {
-            let in_time =
-                view_of(message).is_none_or(|(view, late)| view.0 == round as u64 || (late && view.0 < round as u64));
-            if !in_time || !scenario.together(round, from, to) {
-                self.network.done.cut += 1;
-                return Copies::default();
-            }
+        if let (Some(scenario), Some(round)) = (self.plan.twins, self.round())
+            && !self.passes(scenario, round, from, to, message)
+        {
+            self.network.done.cut += 1;
+            return Copies::default();
+        }
+        if self.are_kept_apart(from, to) {
+            self.network.done.cut += 1;
+            return Copies::default();
         }
         self.network.between_replicas(&mut self.random, from, to, self.now)
     }

@@ -4,7 +4,7 @@ use super::command::{play, replay_line, sample};
 use super::*;
 use crate::command::arguments::{Arguments, Command};
 use crate::sim::campaign::Summary;
-use crate::sim::plan::{Options, Sabotage};
+use crate::sim::plan::{Choice, Options, Sabotage};
 
 fn sampled(seed: u64, wanted: u64, options: &Options, stop_after: usize) -> Summary {
     let scenarios = Scenarios::new();
@@ -23,6 +23,21 @@ fn sampled_scenarios_hold() {
     assert!(count("twins: the two stood apart") > 100, "{:?}", summary.counters.faults);
     assert!(count("twins: decided something before it healed") > 250, "{:?}", summary.counters.faults);
     assert!(summary.counters.evidence > 100, "{:?}", summary.counters);
+}
+
+/// The same scenarios with HotStuff, where leaders follow from the chain and the rounds are views 1 to 3.
+#[test]
+fn sampled_scenarios_hold_under_hotstuff() {
+    let options = Options { protocol: Choice::HotStuff, ..Options::default() };
+    let summary = sampled(7, 300, &options, 1);
+    let failed =
+        summary.failed.first().map(|(report, options)| (&report.violation, options.twins.map(|one| one.number)));
+    assert_eq!(failed, None);
+    let count = |name: &str| summary.counters.faults.get(name).copied().unwrap_or(0);
+    assert!(count("twins: rounds ended in view 3") > 150, "{:?}", summary.counters.faults);
+    assert!(count("twins: the two stood apart") > 10, "{:?}", summary.counters.faults);
+    assert!(count("twins: decided something before it healed") > 20, "{:?}", summary.counters.faults);
+    assert!(summary.counters.evidence > 50, "{:?}", summary.counters);
 }
 
 /// With a quorum one smaller two groups decide at once, and agreement breaks.

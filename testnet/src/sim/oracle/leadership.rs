@@ -1,0 +1,85 @@
+//! Who leads a view under HotStuff, derived again from the rules that `quorate_protocol::hotstuff::leaders` states, and from
+//! every block that anybody sent: no replica's own tree is asked.
+//!
+//! A replica whose tree begins late, after a restart or a transfer, must come to the same leaders as all others, or nobody's
+//! blocks are voted for.
+
+use std::collections::BTreeMap;
+
+use quorate_crypto::{Committee, Digest, ReplicaId, View};
+use quorate_protocol::hotstuff::block::Block;
+
+use super::signatures::{Finding, hold};
+
+/// Turns of the whole committee that a member is out after its first failure.
+const TURNS: u64 = 4;
+/// How often that doubles at most.
+const DOUBLINGS: u32 = 8;
+/// Of a row of failed views the last so many are blamed on anybody.
+const BLAMED: u64 = 256;
+
+/// What is held against members: how many views, and until which view they are out.
+type Standing = BTreeMap<ReplicaId, (u32, u64)>;
+
+/// Whether a block is by the leader of its view, and says of all leaders what its chain says. Without the whole chain nothing
+/// can be said.
+pub(super) fn follows(blocks: &BTreeMap<Digest, Block>, committee: &Committee, block: &Block) -> Finding {
+    let Some(parent) = blocks.get(&block.parent) else { return Ok(()) };
+    let Some(counted) = counted(blocks, parent) else { return Ok(()) };
+    let name = || format!("a block of {} by {}", block.view, block.author);
+    let leader = leader(counted, committee, block.view.0);
+    hold(leader == block.author, || format!("{}, and {leader} leads there by {}", name(), counted.view))?;
+    let mut expected = standing(parent);
+    let failed = parent.view.0 + 1..block.view.0;
+    // Of several the first is not its leader's fault.
+    let excused = usize::from(failed.end > failed.start + 1);
+    for view in failed.skip(excused).filter(|view| view + BLAMED >= block.view.0) {
+        let (count, out_until) = expected.entry(self::leader(counted, committee, view)).or_default();
+        *count += 1;
+        *out_until = view + ((TURNS * committee.size() as u64) << (*count - 1).min(DOUBLINGS));
+    }
+    expected.remove(&block.author);
+    let says = standing(block);
+    hold(says == expected, || format!("{} that says {says:?} of the leaders for {expected:?}", name()))
+}
+
+fn standing(block: &Block) -> Standing {
+    let entry = |failure: &quorate_protocol::hotstuff::leaders::Failure| {
+        (failure.replica, (failure.count, failure.out_until.0))
+    };
+    block.standing.failures().iter().map(entry).collect()
+}
+
+/// The newest block that the certificates inside the chain of `block` commit; the first of all if there is none.
+fn counted<'a>(blocks: &'a BTreeMap<Digest, Block>, block: &'a Block) -> Option<&'a Block> {
+    let mut at = block;
+    while at.view > View(0) {
+        let certified = blocks.get(&at.parent)?;
+        if certified.view == View(0) {
+            return Some(certified);
+        }
+        let below = blocks.get(&certified.parent)?;
+        if below.view.0 + 1 == certified.view.0 {
+            return Some(below);
+        }
+        at = certified;
+    }
+    Some(at)
+}
+
+fn leader(counted: &Block, committee: &Committee, view: u64) -> ReplicaId {
+    let members = committee.size() as u64;
+    let mut out: Vec<(u32, u64, ReplicaId)> = Vec::new();
+    if view <= counted.view.0 + members {
+        let failures = standing(counted).into_iter().filter(|(_, (_, out_until))| *out_until > view);
+        out.extend(failures.map(|(replica, (count, out_until))| (count, out_until, replica)));
+        // Those with the most failures, then those out longest, then the first: f of them.
+        out.sort_by_key(|(count, out_until, replica)| (u32::MAX - count, u64::MAX - out_until, *replica));
+        out.truncate((committee.size() - 1) / 3);
+    }
+    let turns: Vec<ReplicaId> = (0..members as u16)
+        .map(ReplicaId)
+        .filter(|member| out.iter().all(|(_, _, replica)| replica != member))
+        .collect();
+    turns[(view % turns.len() as u64) as usize]
+}
