@@ -12,9 +12,9 @@ use quorate_protocol::hotstuff::block::Block;
 use super::signatures::{Finding, hold};
 
 /// Turns of the whole committee that a member is out after its first failure.
-const TURNS: u64 = 4;
+const TURNS: u64 = 64;
 /// How often that doubles at most.
-const DOUBLINGS: u32 = 8;
+const DOUBLINGS: u32 = 6;
 /// Of a row of failed views the last so many are blamed on anybody.
 const BLAMED: u64 = 256;
 
@@ -33,12 +33,23 @@ pub(super) fn follows(blocks: &BTreeMap<Digest, Block>, committee: &Committee, b
     let failed = parent.view.0 + 1..block.view.0;
     // Of several the first is not its leader's fault.
     let excused = usize::from(failed.end > failed.start + 1);
-    for view in failed.skip(excused).filter(|view| view + BLAMED >= block.view.0) {
-        let (count, out_until) = expected.entry(self::leader(counted, committee, view)).or_default();
+    let blamed: Vec<u64> = failed.clone().skip(excused).filter(|view| view + BLAMED >= block.view.0).collect();
+    let mut guilty: Vec<(ReplicaId, u64)> =
+        blamed.into_iter().map(|view| (self::leader(counted, committee, view), view)).collect();
+    // Of one alone nobody can tell whether its leader was away or the next one kept the votes back.
+    guilty.extend((failed.end == failed.start + 1).then_some((block.author, failed.start)));
+    for (member, view) in guilty {
+        let (count, out_until) = expected.entry(member).or_default();
         *count += 1;
         *out_until = view + ((TURNS * committee.size() as u64) << (*count - 1).min(DOUBLINGS));
     }
-    expected.remove(&block.author);
+    // A block right after its parent's view takes one failure of its author back.
+    if failed.end == failed.start
+        && let Some((count, _)) = expected.get_mut(&block.author)
+    {
+        *count -= 1;
+        expected.retain(|_, (count, _)| *count > 0);
+    }
     let says = standing(block);
     hold(says == expected, || format!("{} that says {says:?} of the leaders for {expected:?}", name()))
 }
@@ -71,8 +82,10 @@ fn leader(counted: &Block, committee: &Committee, view: u64) -> ReplicaId {
     let members = committee.size() as u64;
     let mut out: Vec<(u32, u64, ReplicaId)> = Vec::new();
     if view <= counted.view.0 + members {
-        let failures = standing(counted).into_iter().filter(|(_, (_, out_until))| *out_until > view);
-        out.extend(failures.map(|(replica, (count, out_until))| (count, out_until, replica)));
+        out.extend(standing(counted).into_iter().map(|(replica, (count, out_until))| (count, out_until, replica)));
+        // Of those whose time is over one is tried again: who has waited longest.
+        let tried = out.iter().filter(|(_, out_until, _)| *out_until <= view).map(|(_, until, id)| (*until, *id)).min();
+        out.retain(|(_, _, replica)| tried.is_none_or(|(_, tried)| tried != *replica));
         // Those with the most failures, then those out longest, then the first: f of them.
         out.sort_by_key(|(count, out_until, replica)| (u32::MAX - count, u64::MAX - out_until, *replica));
         out.truncate((committee.size() - 1) / 3);
