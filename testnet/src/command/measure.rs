@@ -7,7 +7,7 @@ use crate::measure::{Figure, Row, Situation, crossings};
 pub(crate) fn say(rows: &[Row]) {
     let (view_changes, batches): (Vec<&Row>, Vec<&Row>) =
         rows.iter().partition(|row| row.situation == Situation::LeaderDies);
-    let number = |figure: Figure, row: &Row| figure.of(row).map_or_else(|| "?".to_owned(), |found| short(found));
+    let number = |figure: Figure, row: &Row| figure.of(row).map_or_else(|| "?".to_owned(), short);
     let cells = |row: &&Row| {
         let operations = row.measured.operations as f64 / row.measured.batches.max(1) as f64;
         let messages = Figure::Messages.of(row).unwrap_or_default();

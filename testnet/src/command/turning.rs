@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use quorate_client::command::failure::Failure;
 use quorate_client::command::report::Report;
+use quorate_crypto::Protocol;
 use serde_json::{Value, json};
 
 use super::arguments::Fault;
 use super::{launch_failure, processes, screen};
 use crate::faults::client::ClientBehaviour;
-use crate::faults::{CATALOGUE, Group};
+use crate::faults::{Behaviour, CATALOGUE, Entry, Group};
 use crate::launcher::control::{self, Turned};
 use crate::launcher::process::condition;
 use crate::launcher::{Description, Directory, LaunchError, standing};
@@ -23,13 +24,13 @@ const BESIDES: [(&str, &str); 3] = [
 
 /// `faults`.
 pub(super) fn catalogue(report: Report) -> Result<(), Failure> {
-    let mut groups: Vec<(&str, Vec<(&str, &str)>)> = Vec::new();
+    let mut groups: Vec<(&str, Vec<(&str, String)>)> = Vec::new();
     for group in Group::ALL {
         let lies = CATALOGUE.iter().filter(|entry| entry.group == group);
-        groups.push((group.name(), lies.map(|entry| (entry.name, entry.line)).collect()));
+        groups.push((group.name(), lies.map(|entry| (entry.name, marked(entry))).collect()));
     }
-    groups.push(("process", BESIDES.to_vec()));
-    groups.push(("client", ClientBehaviour::ALL.iter().map(|one| (one.name(), one.line())).collect()));
+    groups.push(("process", BESIDES.iter().map(|(name, line)| (*name, (*line).to_owned())).collect()));
+    groups.push(("client", ClientBehaviour::ALL.iter().map(|one| (one.name(), one.line().to_owned())).collect()));
     if report.json {
         let list: Vec<Value> = groups
             .iter()
@@ -47,6 +48,23 @@ pub(super) fn catalogue(report: Report) -> Result<(), Failure> {
     }
     screen::lines(&screen::table(&["GROUP", "BEHAVIOUR", "WHAT IT DOES"], &rows));
     Ok(())
+}
+
+/// What a behaviour does, and under which protocol alone, if that is so.
+fn marked(entry: &Entry) -> String {
+    match Protocol::ALL.map(|protocol| entry.behaviour.is_of(protocol)) {
+        [true, false] => format!("{} (pbft)", entry.line),
+        [false, true] => format!("{} (hotstuff)", entry.line),
+        _ => entry.line.to_owned(),
+    }
+}
+
+/// Why a behaviour is refused that would do nothing under what the testnet runs.
+pub(super) fn meaningless(turned: &Turned, protocol: Protocol) -> Option<String> {
+    let known = turned.behaviour.parse::<Behaviour>().ok().filter(|known| !known.is_of(protocol))?;
+    Some(format!(
+        "{known} would do nothing on a testnet that runs {protocol}; `quorate-testnet faults` lists what does"
+    ))
 }
 
 impl Fault {
@@ -67,6 +85,9 @@ impl Fault {
             _ => {}
         }
         let set = self.wanted(&names)?;
+        if let Some(sentence) = set.iter().find_map(|turned| meaningless(turned, description.protocol)) {
+            return Err(Failure::configuration(sentence));
+        }
         if condition(directory, id).pid().is_none() {
             return Err(launch_failure(LaunchError::Replica {
                 replica: id,

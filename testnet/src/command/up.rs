@@ -109,12 +109,18 @@ impl Up {
             check_replica(*id, count)?;
         }
         let protocol = self.protocol.unwrap_or(Protocol::Pbft);
+        self.check_faults(protocol)?;
         let plan = Plan { protocol, endpoints, parameters: self.parameters.clone() };
         let (genesis, description) = creation::create(directory, &plan).inspect_err(|_| {
             // Nothing of it ran; if it cannot be removed, the next attempt says so.
             let _ = directory.clear();
         })?;
         Ok(Prepared { genesis, description, created: true })
+    }
+
+    fn check_faults(&self, protocol: Protocol) -> Result<(), LaunchError> {
+        let sentence = self.faults.iter().find_map(|(_, turned)| super::turning::meaningless(turned, protocol));
+        sentence.map_or(Ok(()), |sentence| Err(LaunchError::Usage(sentence)))
     }
 
     fn endpoints(&self, count: usize) -> Result<Vec<crate::launcher::Endpoints>, LaunchError> {
@@ -153,6 +159,7 @@ impl Up {
         for (id, _) in &self.faults {
             check_replica(*id, count)?;
         }
+        self.check_faults(description.protocol)?;
         let runs = description.ids().any(|id| condition(directory, id).pid().is_some());
         let moved = match self.port_base {
             Some(base) => Some(ports::from_base(base, count)?),

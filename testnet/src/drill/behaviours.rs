@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use quorate_client::Client;
-use quorate_crypto::{Protocol, ReplicaId};
+use quorate_crypto::ReplicaId;
 use serde_json::json;
 
 use super::judgement::{self, Accusation, Agreement};
@@ -83,8 +83,7 @@ impl Behaviours {
     /// Equivocation first, then the others in the order of the catalogue.
     fn chosen(&self) -> Vec<Behaviour> {
         let wanted = |behaviour: &Behaviour| self.only.is_empty() || self.only.contains(behaviour);
-        // The testnets of drills run PBFT.
-        let meant = CATALOGUE.iter().map(|entry| entry.behaviour).filter(|one| one.is_of(Protocol::Pbft));
+        let meant = CATALOGUE.iter().map(|entry| entry.behaviour).filter(|one| one.is_of(self.common.protocol));
         let mut chosen: Vec<Behaviour> = meant.filter(wanted).collect();
         chosen.sort_by_key(|behaviour| *behaviour != Behaviour::Equivocate);
         chosen
@@ -177,11 +176,13 @@ impl Behaviours {
 
 #[cfg(test)]
 mod tests {
+    use quorate_crypto::Protocol;
+
     use super::*;
 
     #[test]
     fn equivocation_comes_first_and_every_behaviour_is_there() {
-        let common = Common { replicas: 4, value_size: 8, strict: false };
+        let common = Common { protocol: Protocol::Pbft, replicas: 4, value_size: 8, strict: false };
         let mut drill = Behaviours { clients: 1, puts: 1, only: Vec::new(), common };
         let meant = CATALOGUE.iter().filter(|entry| entry.behaviour.is_of(Protocol::Pbft)).count();
         assert_eq!((drill.chosen().len(), drill.chosen()[0]), (meant, Behaviour::Equivocate));

@@ -26,6 +26,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
+use quorate_crypto::Protocol;
 
 use crate::command::arguments::duration;
 use crate::drill::writers::Writing;
@@ -74,7 +75,9 @@ pub struct Gauntlet {
 }
 
 fn behaviour(text: &str) -> Result<Subject, String> {
-    Subject::all()
+    Protocol::ALL
+        .into_iter()
+        .flat_map(Subject::all)
         .find(|subject| subject.name() == text)
         .ok_or_else(|| format!("there is no behaviour {text:?}; `quorate-testnet faults` lists what there is"))
 }
@@ -96,7 +99,9 @@ impl Gauntlet {
     }
 
     fn chosen(&self) -> Vec<Subject> {
-        Subject::all().filter(|subject| self.only.is_empty() || self.only.contains(subject)).collect()
+        Subject::all(self.common.protocol)
+            .filter(|subject| self.only.is_empty() || self.only.contains(subject))
+            .collect()
     }
 
     /// Runs it, and returns the rows of the file, those of earlier runs included.

@@ -30,10 +30,10 @@ pub enum Occasion {
 }
 
 impl Subject {
-    /// The whole gauntlet: replicas' behaviours in the order of the catalogue, then clients'. Its clusters run PBFT, under
-    /// which those of HotStuff alone would do nothing.
-    pub fn all() -> impl Iterator<Item = Subject> {
-        let meant = CATALOGUE.iter().filter(|entry| entry.behaviour.is_of(Protocol::Pbft));
+    /// The whole gauntlet of a protocol: replicas' behaviours in the order of the catalogue, those left out that would do
+    /// nothing under it, then clients'.
+    pub fn all(protocol: Protocol) -> impl Iterator<Item = Subject> {
+        let meant = CATALOGUE.iter().filter(move |entry| entry.behaviour.is_of(protocol));
         let replicas = meant.map(|entry| Subject::Replica(entry.behaviour));
         replicas.chain(ClientBehaviour::ALL.into_iter().map(Subject::Client))
     }
@@ -90,10 +90,12 @@ mod tests {
 
     #[test]
     fn every_behaviour_is_run_and_has_a_name_of_its_own() {
-        let names: BTreeSet<&str> = Subject::all().map(Subject::name).collect();
-        let meant = CATALOGUE.iter().filter(|entry| entry.behaviour.is_of(Protocol::Pbft)).count();
-        assert_eq!(names.len(), meant + ClientBehaviour::ALL.len());
-        assert!(!names.contains(Subject::FaultFree.name()));
+        for protocol in Protocol::ALL {
+            let names: BTreeSet<&str> = Subject::all(protocol).map(Subject::name).collect();
+            let meant = CATALOGUE.iter().filter(|entry| entry.behaviour.is_of(protocol)).count();
+            assert_eq!(names.len(), meant + ClientBehaviour::ALL.len());
+            assert!(!names.contains(Subject::FaultFree.name()));
+        }
     }
 
     #[test]

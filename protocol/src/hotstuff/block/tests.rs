@@ -1,5 +1,5 @@
 use super::*;
-use crate::hotstuff::leaders::{Counted, Failure};
+use crate::hotstuff::leaders::Failure;
 use crate::hotstuff::testing::{batch, chain, child, child_after_timeout, committee, timeout_certificate, verifier};
 use quorate_crypto::encoding::{decode, encode};
 use quorate_crypto::{Epoch, Incarnation, Signature, Verify as _};
