@@ -7,7 +7,7 @@ seeds="${1:-200}"
 place="$(mktemp -d)"
 trap 'rm -rf "$place"' EXIT
 for profile in dev release; do
-    cargo run --quiet --profile "$profile" -p quorate-testnet -- simulate --seeds "$seeds" --hashes >"$place/$profile"
+    cargo run --quiet --profile "$profile" -p quorate-testnet -- simulate --seeds "$seeds" --protocol both --hashes >"$place/$profile"
 done
 if ! cmp "$place/dev" "$place/release"; then
     diff "$place/dev" "$place/release" | head -20
