@@ -58,6 +58,7 @@ fn local(port: u16) -> SocketAddr {
 
 pub struct Cluster {
     pub directory: TempDir,
+    pub contents: GenesisContents,
     pub genesis: Genesis,
     pub settings: Vec<NodeSettings>,
     pub nodes: BTreeMap<u16, Node>,
@@ -73,8 +74,13 @@ pub fn identity(number: u16) -> Identity {
 }
 
 impl Cluster {
-    /// A cluster of `n` replicas whose storage is made, none of them running.
+    /// A cluster of `n` replicas that run PBFT, whose storage is made, none of them running.
     pub fn new(n: u16, parameters: Parameters) -> Cluster {
+        Cluster::of(Protocol::Pbft, n, parameters)
+    }
+
+    /// The same of another protocol.
+    pub fn of(protocol: Protocol, n: u16, parameters: Parameters) -> Cluster {
         let ports = free_ports(2 * usize::from(n));
         let address = |port: u16| -> Address { format!("127.0.0.1:{port}").parse().unwrap() };
         let replicas = (0..n)
@@ -92,9 +98,8 @@ impl Cluster {
             .collect();
         let clients = (0..8).map(|number| GenesisClient { key: client_key(number).public_key(), name: None }).collect();
         let admins = vec![GenesisClient { key: admin_key().public_key(), name: Some("admin".to_owned()) }];
-        let contents =
-            GenesisContents { nonce: [7; 32], protocol: Protocol::Pbft, parameters, replicas, clients, admins };
-        let genesis = Genesis::new(contents).unwrap();
+        let contents = GenesisContents { nonce: [7; 32], protocol, parameters, replicas, clients, admins };
+        let genesis = Genesis::new(contents.clone()).unwrap();
         let directory = tempfile::tempdir().unwrap();
         let settings: Vec<NodeSettings> = (0..n)
             .map(|id| {
@@ -115,12 +120,17 @@ impl Cluster {
                 settings
             })
             .collect();
-        Cluster { directory, genesis, settings, nodes: BTreeMap::new() }
+        Cluster { directory, contents, genesis, settings, nodes: BTreeMap::new() }
     }
 
     /// A running cluster of `n` replicas.
     pub async fn start(n: u16, parameters: Parameters) -> Cluster {
-        let mut cluster = Cluster::new(n, parameters);
+        Cluster::start_of(Protocol::Pbft, n, parameters).await
+    }
+
+    /// The same of another protocol.
+    pub async fn start_of(protocol: Protocol, n: u16, parameters: Parameters) -> Cluster {
+        let mut cluster = Cluster::of(protocol, n, parameters);
         for id in 0..n {
             cluster.start_one(id).await;
         }

@@ -119,7 +119,7 @@ mod tests {
     fn at_most_f_are_in_a_hurry() {
         let mut monitor = SlowLeaders::default();
         turns(&mut monitor, &[1_000, 200_000, 210_000, 1_000]);
-        assert_eq!([1, 2].map(|leader| limit(&monitor, leader, 4)), [None, None], "half of the others are slow, too");
+        assert_eq!([1, 2].map(|leader| limit(&monitor, leader, 4).is_some()), [false, true]);
         let mut monitor = SlowLeaders::default();
         turns(&mut monitor, &[1_000, 200_000, 210_000, 220_000, 1_000, 1_000, 1_000, 1_000]);
         let hurried = [1, 2, 3].map(|leader| limit(&monitor, leader, 8).is_some());
