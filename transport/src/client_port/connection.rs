@@ -24,6 +24,13 @@ pub(super) async fn run(shared: Arc<Shared>, established: Established, place: Pl
         clients.open.insert(id, Arc::new(client));
         id
     };
+    // Keys may have been removed since this one was admitted, and the look at all connections that follows a removal may have
+    // come before this one stood among them.
+    if !(shared.admit)(&place.key) {
+        lock(&shared.clients).open.remove(&id);
+        CloseCode::KeyRemoved.close(&connection);
+        return;
+    }
     let connected = ClientEvent::Connected { connection: id, key: place.key, address: connection.remote_address() };
     shared.events.announce(id.0, Delivery { event: connected, _place: None }, |_| false);
 

@@ -19,10 +19,13 @@ struct TestPort {
 }
 
 fn port_with(limits: ClientLimits) -> TestPort {
-    let [listen] = free_addresses();
     let known = Arc::new(Mutex::new(BTreeSet::from([key(KNOWN).public_key()])));
     let asked = Arc::clone(&known);
-    let admit: Admit = Arc::new(move |key| lock(&asked).contains(key));
+    port_that_admits(Arc::new(move |key| lock(&asked).contains(key)), known, limits)
+}
+
+fn port_that_admits(admit: Admit, known: Arc<Mutex<BTreeSet<PublicKey>>>, limits: ClientLimits) -> TestPort {
+    let [listen] = free_addresses();
     let config = ClientEndpointConfig { key: key(0), listen, cluster: CLUSTER, admit, limits };
     let (handle, events) = ClientEndpoint::start(config).expect("starts");
     TestPort { handle, events, known, address: PeerAddress { id: REPLICA, key: key(0).public_key(), address: listen } }
@@ -126,6 +129,19 @@ async fn an_unknown_client_key_is_told_so_until_it_is_registered() {
     port.handle.recheck();
     assert!(matches!(refusal(&links).await, LinkError::KeyRemoved | LinkError::UnknownClientKey));
     until("it is gone", || port.handle.connections() == 0).await;
+}
+
+/// The look at all connections that follows a removal may come before a connection that was admitted just now stands among them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_that_is_removed_while_its_connection_is_made_does_not_stay() {
+    let admitted = std::sync::atomic::AtomicBool::new(true);
+    let once: Admit = Arc::new(move |_| admitted.swap(false, std::sync::atomic::Ordering::SeqCst));
+    let port = port_that_admits(once, Arc::default(), ClientLimits::default());
+    let (links, _events) = client(KNOWN, port.address, CLUSTER);
+    until("it was let in and told to go", || port.handle.metrics().handshakes_completed.get() > 0).await;
+    assert!(matches!(refusal(&links).await, LinkError::KeyRemoved | LinkError::UnknownClientKey));
+    until("it is gone", || port.handle.connections() == 0).await;
+    assert_eq!(lock(&port.handle.owner.shared.clients).places, 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
