@@ -333,6 +333,9 @@ pub struct Compare {
     /// How often everything is measured, the systems in turn; 1 to 100.
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=100))]
     pub rounds: u16,
+    /// How many leaders of each protocol are killed, to see what failing leaders cost; 0 leaves that out.
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    pub kills: u32,
 }
 
 /// The hidden `replica`. The order of its arguments is how a process is recognised.

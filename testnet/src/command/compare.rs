@@ -12,6 +12,7 @@ use super::bench::{Progress, failure, rounded};
 use super::screen::{self, Cell};
 use super::up::Interrupts;
 use crate::compare::figures::{Figures, Summary};
+use crate::compare::leaders::Failing;
 use crate::compare::{self, CompareError, Comparison, Row, Settings, etcd};
 
 /// What stands where nothing is known.
@@ -51,8 +52,8 @@ impl Compare {
             Some(path) => Some(etcd::named(path).map_err(Failure::configuration)?),
             None => std::env::var_os("PATH").and_then(|path| etcd::on_path(&path)),
         };
-        let Compare { clients, value_size, duration, rounds, .. } = *self;
-        Ok(Settings { etcd, clients, value_size, duration, rounds })
+        let Compare { clients, value_size, duration, rounds, kills, .. } = *self;
+        Ok(Settings { etcd, clients, value_size, duration, rounds, kills })
     }
 }
 
@@ -60,6 +61,7 @@ fn failed(error: CompareError) -> Failure {
     match error {
         CompareError::Client(error) => Failure::from(error),
         CompareError::Bench { error, .. } => failure(error),
+        CompareError::Drill(error) => super::drill::failure(error),
         CompareError::Launch(_) | CompareError::Etcd(_) | CompareError::Place(_) => {
             Failure::configuration(error.to_string())
         }
@@ -101,13 +103,38 @@ fn say(comparison: &Comparison, settings: &Settings, load: Option<&str>) {
         "P99",
         "CPU/OP SERVERS",
         "CPU/OP CLIENTS",
+        "BYTES/OP",
         "RATIO MEDIAN [MIN-MAX]",
     ];
     let rows: Vec<Vec<Cell>> = comparison.rows.iter().map(|row| cells(comparison, row)).collect();
     screen::lines(&screen::table(&headings, &rows));
+    if !comparison.failing.is_empty() {
+        say_failing(&comparison.failing);
+    }
     for skipped in &comparison.skipped {
         anstream::println!("{skipped}");
     }
+}
+
+fn say_failing(failing: &[Failing]) {
+    let time = |millis: Option<f64>| millis.map_or_else(|| UNKNOWN.to_owned(), |millis| format!("{millis:.0} ms"));
+    let share = |share: f64| format!("{share:.2}");
+    let cells = |one: &Failing| {
+        let cells = [
+            one.protocol.name().to_owned(),
+            time(one.gap_p50_ms),
+            time(one.gap_max_ms),
+            share(one.silent),
+            share(one.forking),
+            share(one.slow),
+        ];
+        cells.into_iter().map(Cell::plain).collect::<Vec<Cell>>()
+    };
+    anstream::println!(
+        "\nfailing leaders: the gap after a kill, on processes; throughput beside fault-free, in virtual time"
+    );
+    let headings = ["SYSTEM", "GAP P50", "GAP MOST", "F SILENT", "F FORKING", "F SLOW"];
+    screen::lines(&screen::table(&headings, &failing.iter().map(cells).collect::<Vec<_>>()));
 }
 
 fn cells(comparison: &Comparison, row: &Row) -> Vec<Cell> {
@@ -132,6 +159,7 @@ fn cells(comparison: &Comparison, row: &Row) -> Vec<Cell> {
         Cell::plain(median(|round| Some(round.p99_ms), "ms", 1)),
         Cell::plain(median(|round| round.server_cpu_us, "us", 0)),
         Cell::plain(median(|round| Some(round.client_cpu_us), "us", 0)),
+        Cell::plain(median(|round| round.wire_bytes, "B", 0)),
         Cell::plain(range(Summary::of(comparison.ratios(row)), 2)),
     ]
 }
@@ -146,6 +174,7 @@ fn object(comparison: &Comparison, settings: &Settings, load: Option<&str>) -> V
         "v": 1,
         "systems": systems,
         "skipped": comparison.skipped,
+        "failing_leaders": comparison.failing.iter().map(failing_object).collect::<Vec<_>>(),
         "value_size": settings.value_size,
         "seconds": settings.duration.as_secs_f64(),
         "rounds": settings.rounds,
@@ -153,6 +182,17 @@ fn object(comparison: &Comparison, settings: &Settings, load: Option<&str>) -> V
         "load_average_before": load.and_then(|load| load.parse::<f64>().ok()),
         "data_in_memory": comparison.in_memory,
         "rows": comparison.rows.iter().map(|row| row_object(comparison, row)).collect::<Vec<_>>(),
+    })
+}
+
+fn failing_object(one: &Failing) -> Value {
+    json!({
+        "system": one.protocol.name(),
+        "gap_p50_ms": one.gap_p50_ms,
+        "gap_max_ms": one.gap_max_ms,
+        "silent": rounded(one.silent),
+        "forking": rounded(one.forking),
+        "slow": rounded(one.slow),
     })
 }
 
@@ -172,6 +212,7 @@ fn row_object(comparison: &Comparison, row: &Row) -> Value {
                 "p99_ms": round.p99_ms,
                 "server_cpu_us_per_op": round.server_cpu_us.map(rounded),
                 "client_cpu_us_per_op": rounded(round.client_cpu_us),
+                "wire_bytes_per_op": round.wire_bytes.map(rounded),
                 "errors": round.errors.values().sum::<u64>(),
                 "error_kinds": round.errors,
                 "leader_changes": round.leader_changes,
@@ -188,6 +229,7 @@ fn row_object(comparison: &Comparison, row: &Row) -> Value {
         "p99_ms": three(summary(row, |round| Some(round.p99_ms))),
         "server_cpu_us_per_op": three(summary(row, |round| round.server_cpu_us)),
         "client_cpu_us_per_op": three(summary(row, |round| Some(round.client_cpu_us))),
+        "wire_bytes_per_op": three(summary(row, |round| round.wire_bytes)),
         "ratio_to_baseline": three(Summary::of(comparison.ratios(row))),
         "rounds": rounds,
     })

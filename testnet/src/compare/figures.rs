@@ -19,6 +19,8 @@ pub struct Figures {
     pub p99_ms: f64,
     /// Processor time of all servers for one operation, microseconds; none if one of them began anew meanwhile.
     pub server_cpu_us: Option<f64>,
+    /// Bytes that all servers sent for one operation, to each other and to clients; none where nobody counts them.
+    pub wire_bytes: Option<f64>,
     /// Processor time of all clients for one operation, microseconds.
     pub client_cpu_us: f64,
     /// Requests that failed, by what they said.
@@ -40,6 +42,7 @@ impl Figures {
             p50_ms: quantile_ms(&outcome.latency, 0.5),
             p99_ms: quantile_ms(&outcome.latency, 0.99),
             server_cpu_us: outcome.replicas.map(|spent| per_op(spent.cpu_seconds)),
+            wire_bytes: outcome.replicas.map(|spent| outcome.per_operation(spent.wire_bytes as f64)),
             client_cpu_us: per_op(outcome.client_cpu.as_secs_f64()),
             leader_changes: outcome.view_changes,
             errors: outcome.errors,
@@ -54,6 +57,7 @@ impl Figures {
             p50_ms: quantile_ms(&tally.latency, 0.5),
             p99_ms: quantile_ms(&tally.latency, 0.99),
             server_cpu_us: server_cpu.map(per_op),
+            wire_bytes: None,
             client_cpu_us: per_op(client_cpu),
             leader_changes,
             errors: tally.errors,

@@ -16,6 +16,7 @@
 //! |---|---|
 //! | [`contestant`] | what all systems have in common: going on, pausing, being measured |
 //! | [`quorate`] | a fresh testnet |
+//! | [`leaders`] | what it costs when leaders fail, under either protocol |
 //! | [`etcd`] | a fresh etcd cluster: its processes |
 //! | [`etcd_client`] | a client of it: the few messages it takes |
 //! | [`figures`] | what a round gave, medians, ranges, ratios |
@@ -29,16 +30,19 @@ use rustix::fs::statfs;
 use tempfile::TempDir;
 
 use crate::bench::{self, BenchError, CLIENTS_PER_CONNECTION, DEFAULT_KEYS, Plan, Stage};
+use crate::drill::DrillError;
 use crate::launcher::LaunchError;
 
 pub mod contestant;
 pub mod etcd;
 pub mod etcd_client;
 pub mod figures;
+pub mod leaders;
 pub mod quorate;
 
 use contestant::Contestant;
 use figures::Figures;
+use leaders::Failing;
 
 /// Clients of the row with bundles.
 const BUNDLING_CLIENTS: usize = 16;
@@ -60,6 +64,8 @@ pub struct Settings {
     pub duration: Duration,
     /// How often everything is measured.
     pub rounds: u16,
+    /// How many leaders of each protocol are killed; none leaves out what failing leaders cost.
+    pub kills: u32,
 }
 
 /// The load of a row.
@@ -121,6 +127,8 @@ pub struct Comparison {
     pub systems: Vec<System>,
     /// What was measured: by workload, then by system.
     pub rows: Vec<Row>,
+    /// What failing leaders cost, by protocol.
+    pub failing: Vec<Failing>,
     /// Who did not take part, and why.
     pub skipped: Vec<String>,
     /// Whether the data was in memory, where a sync costs nothing.
@@ -173,6 +181,9 @@ pub enum CompareError {
         /// Why.
         error: BenchError,
     },
+    /// What failing leaders cost could not be measured.
+    #[error(transparent)]
+    Drill(#[from] DrillError),
     /// etcd cannot be started or used.
     #[error("{0}")]
     Etcd(String),
@@ -233,7 +244,13 @@ pub async fn run(settings: &Settings, mut tell: impl FnMut(Step)) -> Result<Comp
         }
     }
     let systems = contestants.iter().map(Contestant::system).collect();
-    Ok(Comparison { systems, rows, skipped, in_memory })
+    // Their processes end here: what follows has the machine to itself.
+    drop(contestants);
+    let mut failing = Vec::new();
+    for protocol in Protocol::ALL.into_iter().filter(|_| settings.kills > 0) {
+        failing.push(leaders::failing(protocol, settings.kills, settings.value_size).await?);
+    }
+    Ok(Comparison { systems, rows, failing, skipped, in_memory })
 }
 
 #[cfg(test)]
@@ -257,6 +274,7 @@ mod tests {
                 row(0, many, &[5.0, 5.0]),
                 row(1, many, &[50.0, 1.0]),
             ],
+            failing: Vec::new(),
             skipped: Vec::new(),
             in_memory: false,
         };
@@ -283,6 +301,7 @@ mod tests {
             value_size: 64 * 1024,
             duration: Duration::from_secs(1),
             rounds: 1,
+            kills: 0,
         };
         let refused = run(&settings, |_| panic!("nothing is measured")).await.expect_err("too large");
         assert!(refused.to_string().contains("--value-size"), "{refused}");

@@ -9,7 +9,8 @@ use serde_json::Value;
 use crate::harness::Testnet;
 
 /// Short enough for a test; the figures are not looked at for what they are.
-const BRIEF: [&str; 8] = ["compare", "--duration", "300ms", "--rounds", "1", "--clients", "4", "--json"];
+const BRIEF: [&str; 10] =
+    ["compare", "--duration", "300ms", "--rounds", "1", "--clients", "4", "--kills", "0", "--json"];
 
 /// Runs `compare` with temporary files in the test's own place, and with that PATH.
 fn command(testnet: &Testnet, arguments: &[&str], path: &str) -> Command {
