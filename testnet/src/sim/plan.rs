@@ -310,6 +310,8 @@ const WIPES: u64 = 0x10_57d1;
 const MEETINGS: u64 = 0x3ee7;
 /// The share of free runs in which one does: left to chance, a campaign of twenty thousand seeds would miss some pairs.
 const MEETING_SHARE: f64 = 0.06;
+/// And under HotStuff, where each is rarer: a campaign of both protocols plays half as many runs of either.
+const MEETING_SHARE_OF_HOTSTUFF: f64 = 0.12;
 /// Of those, the share with seven replicas, where a liar and a replica without a log have room beside each other.
 const MEETING_OF_SEVEN: f64 = 0.5;
 /// Time enough to fall behind, to come back and to be lied to.
@@ -328,7 +330,8 @@ impl Plan {
         let random = &mut ChaCha12Rng::seed_from_u64(seed);
         let by_seed = if random.random_bool(0.5) { 4 } else { random.random_range(4..=7) };
         let meetings = &mut ChaCha12Rng::seed_from_u64(seed ^ MEETINGS);
-        let meeting = options.leave_all_to_the_seed() && meetings.random_bool(MEETING_SHARE);
+        let share = if protocol == Protocol::HotStuff { MEETING_SHARE_OF_HOTSTUFF } else { MEETING_SHARE };
+        let meeting = options.leave_all_to_the_seed() && meetings.random_bool(share);
         let by_seed = if meeting && meetings.random_bool(MEETING_OF_SEVEN) { 7 } else { by_seed };
         let replicas = options.replicas.unwrap_or(by_seed);
         let mut parameters = draw::parameters(random);
