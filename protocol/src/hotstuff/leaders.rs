@@ -132,7 +132,8 @@ impl Standing {
     /// The member brought a block right after a view that did not fail.
     fn forgive(&mut self, author: ReplicaId) {
         if let Ok(place) = self.0.binary_search_by_key(&author, |failure| failure.replica) {
-            self.0[place].count -= 1;
+            // A failure that counts nothing stands in no block that an honest replica voted for.
+            self.0[place].count = self.0[place].count.saturating_sub(1);
             if self.0[place].count == 0 {
                 self.0.remove(place);
             }

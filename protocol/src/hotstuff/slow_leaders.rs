@@ -37,8 +37,8 @@ impl SlowLeaders {
         self.awaited = Some((leader, now));
     }
 
-    /// It did, or its time is over. `outstanding_since` says since when anything was owed: before that nobody is slow. Without
-    /// it, or where this replica itself slept, the wait says nothing.
+    /// It did, or its time is over. `outstanding_since` says since when anything was owed: before that nobody is slow, and
+    /// without it the wait says nothing. A sleep of this replica makes one wait long, and all of the last ones have to be.
     pub fn came(&mut self, now: Micros, outstanding_since: Option<Micros>) {
         let Some((leader, since)) = self.awaited.take() else { return };
         let Some(outstanding_since) = outstanding_since else { return };

@@ -11,8 +11,8 @@ use crate::drill::kill_primary::KillPrimary;
 use crate::drill::writers::Writing;
 use crate::drill::{Common, DrillError, Place};
 use crate::faults::{Behaviour, Misbehaviour};
+use crate::sim::Options;
 use crate::sim::script::{Happening, Load, Script, Span};
-use crate::sim::{Choice, Options};
 
 /// Replicas on processes and in the simulator.
 const REPLICAS: usize = 4;
@@ -81,18 +81,7 @@ fn served(protocol: Protocol, lie: Option<Behaviour>) -> u64 {
         spans: lies.into_iter().flatten().collect(),
         heals_at: TIME,
     };
-    let protocol = match protocol {
-        Protocol::Pbft => Choice::Pbft,
-        Protocol::HotStuff => Choice::HotStuff,
-    };
-    let options = Options {
-        protocol,
-        replicas: Some(REPLICAS),
-        calm: true,
-        script: Some(std::sync::Arc::new(script)),
-        ..Options::default()
-    };
-    crate::sim::run(1, &options).story.succeeded
+    crate::sim::run(1, &Options::scripted(protocol, script)).story.succeeded
 }
 
 #[cfg(test)]

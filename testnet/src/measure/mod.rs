@@ -11,9 +11,9 @@ use quorate_crypto::Protocol;
 use quorate_protocol::parameters::{Micros, Parameters};
 
 use crate::faults::{Behaviour, Misbehaviour};
+use crate::sim::Options;
 use crate::sim::meter::{Measured, Window};
 use crate::sim::script::{Happening, Load, Script, Span};
-use crate::sim::{Choice, Options};
 
 pub mod plot;
 mod report;
@@ -114,18 +114,7 @@ fn run(
         spans,
         heals_at: 600 * SECOND,
     };
-    let choice = match protocol {
-        Protocol::Pbft => Choice::Pbft,
-        Protocol::HotStuff => Choice::HotStuff,
-    };
-    let options = Options {
-        protocol: choice,
-        replicas: Some(replicas),
-        calm: true,
-        script: Some(std::sync::Arc::new(script)),
-        meter: Some(window),
-        ..Options::default()
-    };
+    let options = Options { meter: Some(window), ..Options::scripted(protocol, script) };
     let report = crate::sim::run(seed, &options);
     let what = format!("{protocol}, {replicas} replicas, {}", situation.name());
     if let Some(violation) = report.violation {

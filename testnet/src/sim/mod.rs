@@ -16,7 +16,8 @@
 //! | file | what it is |
 //! |---|---|
 //! | `plan` | what the seed decides beforehand |
-//! | `world`, `queue`, `ending` | the event loop, and when it is over |
+//! | `genesis` | the members, and the state before the first batch |
+//! | `world`, `queue`, `ending`, `reporting` | the event loop, when it is over, and what it tells |
 //! | `breaking` | crashes, blackouts, partitions, pauses, lost disks, healing |
 //! | `process`, `receiving`, `publishing`, `serving` | one replica on its disk, what reaches it, what leaves it, what it tells clients |
 //! | [`twins`] | one replica that runs twice, in every pattern of partitions |
@@ -27,6 +28,7 @@
 //! | `low_quorum` | a defect for Twins to find |
 //! | `network`, `disk`, `damage`, `signing` | what is replaced, and what happens to it |
 //! | `oracle` | what must hold |
+//! | [`meter`] | what a run costs |
 //! | `shrink` | a failing plan without the faults it does not need |
 //! | [`crash_points`] | every storage operation as the last one |
 //! | [`campaign`] | many seeds on many threads |
@@ -45,6 +47,7 @@ mod disk;
 mod ending;
 mod faulty;
 mod fingerprint;
+mod genesis;
 mod history;
 mod low_quorum;
 pub mod meter;
@@ -57,6 +60,7 @@ mod publishing;
 mod queue;
 mod receiving;
 mod report;
+mod reporting;
 pub mod script;
 mod serving;
 mod shrink;

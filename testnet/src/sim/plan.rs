@@ -111,6 +111,17 @@ pub struct Options {
 }
 
 impl Options {
+    /// Of a run in which nothing goes wrong but what `script` says.
+    pub fn scripted(protocol: Protocol, script: script::Script) -> Options {
+        Options {
+            protocol: protocol.into(),
+            replicas: Some(script.replicas),
+            calm: true,
+            script: Some(Arc::new(script)),
+            ..Options::default()
+        }
+    }
+
     /// Whether they decide nothing about what goes wrong, but for n.
     fn leave_all_to_the_seed(&self) -> bool {
         let points = self.power_cut_at.is_some() || self.rejoin_dies_at.is_some() || self.crash_point.is_some();
@@ -223,6 +234,15 @@ pub enum Choice {
     HotStuff,
     /// PBFT under even seeds, HotStuff under odd ones.
     Both,
+}
+
+impl From<Protocol> for Choice {
+    fn from(protocol: Protocol) -> Choice {
+        match protocol {
+            Protocol::Pbft => Choice::Pbft,
+            Protocol::HotStuff => Choice::HotStuff,
+        }
+    }
 }
 
 impl Choice {

@@ -5,13 +5,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use quorate_crypto::encoding::{decode, encode};
-use quorate_crypto::{ClusterId, Committee, Digest, Domain, Epoch, FaultModel, Member, PublicKey, ReplicaId};
+use quorate_crypto::{PublicKey, ReplicaId};
 use quorate_node::driver::Published;
 use quorate_node::failure::NodeError;
-use quorate_node::key_value::KeyValue;
 use quorate_protocol::client::message::{ClientMessage, ReplicaMessage};
 use quorate_protocol::engine::Engine as _;
-use quorate_protocol::execution::{Execution, ExecutionParameters, InitialConfiguration};
 use quorate_protocol::parameters::Micros;
 use quorate_protocol::state::Snapshot;
 use rand::{RngExt as _, SeedableRng as _};
@@ -22,14 +20,16 @@ use super::client::Client;
 use super::conspiracy::Forensics;
 use super::disk::Power;
 use super::faulty;
+use super::genesis;
 use super::history::History;
 use super::meter::{self, Meter};
 use super::network::Network;
 use super::oracle::Oracles;
-use super::plan::{Breakage, ClockFault, Ending, MILLISECOND, Options, Plan};
+use super::plan::{Breakage, Ending, MILLISECOND, Options, Plan};
 use super::process::{Cluster, Incoming, Process};
 use super::queue::Queue;
 use super::report::{Counters, SimulationReport, Violation};
+use super::reporting;
 use super::signing::Keyring;
 use super::trace::Trace;
 use super::twins;
@@ -93,8 +93,8 @@ pub(super) struct World {
     pub(super) counters: Counters,
     /// Storage operations that making each replica's storage took.
     first_operations: Vec<u64>,
-    operations_by_replica: Vec<u64>,
-    planned: Vec<String>,
+    pub(super) operations_by_replica: Vec<u64>,
+    pub(super) planned: Vec<String>,
     /// When the last message of a replica's stream to a client, or of a client's to a replica, arrives.
     pub(super) streams: BTreeMap<(usize, usize), Micros>,
     pub(super) forensics: Forensics,
@@ -114,20 +114,20 @@ impl World {
         let meter = options.meter.map(Meter::new);
         let registered = plan.clients + plan.faulty_clients.len();
         let keys = Keyring::new(seed, plan.replicas + registered, plan.ed25519);
-        let committee = committee(&plan, &keys);
+        let committee = genesis::committee(&plan, &keys);
         let mut client_keys: Vec<PublicKey> =
             (0..registered).map(|index| keys.key(plan.replicas + index).public_key()).collect();
-        let genesis = genesis(&plan, &client_keys);
+        let state = genesis::genesis(&plan, &client_keys);
         client_keys.truncate(plan.clients);
         let liars: Vec<ReplicaId> = plan.liars.keys().copied().collect();
         let oracles =
-            Oracles::new(plan.protocol, genesis.clone(), &plan.parameters, committee.clone(), keys.scheme(), liars);
+            Oracles::new(plan.protocol, state.clone(), &plan.parameters, committee.clone(), keys.scheme(), liars);
         let cluster = Cluster {
             seed,
             committee: Arc::new(committee.clone()),
             parameters: plan.parameters.clone(),
             protocol: plan.protocol,
-            genesis,
+            genesis: state,
             scheme: meter::counted_scheme(keys.scheme(), meter.as_ref()),
             clients: client_keys.clone(),
             log_segment_bytes: plan.log_segment_bytes,
@@ -176,7 +176,7 @@ impl World {
             history: History::default(),
             oracles,
             trace: Trace::new(options.trace),
-            counters: clock_counters(&plan),
+            counters: reporting::clock_counters(&plan),
             first_operations,
             operations_by_replica: Vec::new(),
             planned: plan.planned(),
@@ -510,94 +510,4 @@ impl World {
         let made = self.first_operations.iter();
         self.processes.iter().zip(made).map(|(process, made)| process.operations() - made).collect()
     }
-
-    fn report(mut self) -> SimulationReport {
-        let views = self.processes.iter().filter(|process| !process.liar);
-        self.counters.views = views.filter_map(Process::status).map(|status| status.view.0).max().unwrap_or(0);
-        let done = self.network.done;
-        self.counters.lost = done.lost + done.cut;
-        for (name, times) in [
-            ("messages lost by weather", done.lost),
-            ("messages lost by partitions", done.cut),
-            ("messages duplicated", done.duplicated),
-            ("messages out of order", done.reordered),
-            ("messages held up", done.held_up),
-            ("frames of garbage", done.garbage),
-            ("frames truncated", done.truncated),
-            ("frames bit-flipped", done.flipped),
-        ] {
-            self.counters.happened_times(name, times);
-        }
-        for (name, times) in self.oracles.work() {
-            self.counters.happened_times(name, times);
-        }
-        self.counters.batches = self.oracles.last().0;
-        self.counters.storage_operations = if self.counters.storage_operations == 0 {
-            self.cluster.power.operations()
-        } else {
-            self.counters.storage_operations
-        };
-        for process in &self.processes {
-            for (behaviour, acted) in process.switch.acted() {
-                self.counters.acted(behaviour.name(), acted);
-            }
-            for ((behaviour, phase), acted) in process.switch.acted_in() {
-                self.counters.acted_in(behaviour.name(), phase.name(), acted);
-            }
-        }
-        let story = self.story();
-        let (trace_hash, trace) = self.trace.finish();
-        let measured = self.meter.take().map(|meter| meter.finish(&self.history));
-        SimulationReport {
-            measured,
-            protocol: self.plan.protocol,
-            seed: self.plan.seed,
-            replicas: self.plan.replicas,
-            trace_hash,
-            violation: self.violation,
-            virtual_seconds: self.now as f64 / 1e6,
-            operations: self.history.ended(),
-            counters: self.counters,
-            operations_by_replica: self.operations_by_replica,
-            story,
-            planned: self.planned,
-            trace,
-        }
-    }
-}
-
-/// Clocks are wrong, and links have weather of their own, from the beginning on.
-fn clock_counters(plan: &Plan) -> Counters {
-    let mut counters = Counters::default();
-    for fault in plan.clocks.values() {
-        counters.happened(match fault {
-            ClockFault::Off(_) => "clock off",
-            ClockFault::Jumps { .. } => "clock jumps",
-            ClockFault::Frozen { .. } => "clock frozen",
-        });
-    }
-    counters.happened_times("links with weather of their own", plan.link_weather.len() as u64);
-    counters
-}
-
-fn committee(plan: &Plan, keys: &Keyring) -> Committee {
-    let members = (0..plan.replicas)
-        .map(|index| Member { id: ReplicaId(index as u16), key: keys.key(index).public_key() })
-        .collect();
-    let cluster = ClusterId(Digest::of(Domain::Cluster, &[b"simulated", &plan.seed.to_be_bytes()]));
-    Committee::new(cluster, Epoch(0), FaultModel::Byzantine, members)
-        .unwrap_or_else(|error| panic!("the plan's committee: {error}"))
-}
-
-fn genesis(plan: &Plan, clients: &[PublicKey]) -> Execution<KeyValue> {
-    let parameters = quorate_kv::Parameters {
-        auto_compaction_retention: plan.compaction_retention,
-        ..quorate_kv::Parameters::default()
-    };
-    let initial = InitialConfiguration {
-        clients: clients.to_vec(),
-        admins: Vec::new(),
-        parameters: ExecutionParameters::from(&plan.parameters),
-    };
-    Execution::new(KeyValue::new(parameters), &initial)
 }

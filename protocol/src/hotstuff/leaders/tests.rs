@@ -59,6 +59,14 @@ fn the_time_out_doubles_and_blocks_take_the_count_back() {
     assert_eq!(often.failures()[0].out_until, View(100 + (256 << DOUBLINGS_MAX)));
 }
 
+/// With more than f liars a block may hold what nobody would vote for: honest replicas stay up.
+#[test]
+fn a_failure_that_counts_nothing_is_forgiven_without_a_panic() {
+    let nothing = Standing(vec![Failure { replica: ReplicaId(3), count: 0, out_until: View(9) }]);
+    let next = nothing.after(&Counted::default(), View(2), View(3), ReplicaId(3), &committee(4));
+    assert_eq!(next, Standing::default());
+}
+
 /// Were all dead members to come back at once, they would cost as many time-outs in a row.
 #[test]
 fn those_whose_time_is_over_come_back_one_at_a_time() {
