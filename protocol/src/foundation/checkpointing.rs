@@ -80,6 +80,13 @@ impl Foundation {
         !self.halted && seq > self.stable() && self.checkpoints.own(seq).is_none() && self.may_sign_about(seq)
     }
 
+    /// Whether a state was found on disk at the start, asked once. It may have become durable just before the process ended, and
+    /// its CHECKPOINT not: nothing executes up to it again, so nothing else would ever vouch for it. Where several checkpoints
+    /// of one window lack one vote each, none becomes stable, and the window stays shut.
+    pub(crate) fn take_found_state(&mut self) -> bool {
+        std::mem::take(&mut self.found_state)
+    }
+
     /// Makes a verified certificate the low watermark, if it is newer; this replica halts if its own CHECKPOINT says
     /// otherwise. Returns whether it did: then the engine forgets what is no longer needed, and cuts its log if
     /// [`Foundation::may_cut`].

@@ -111,6 +111,8 @@ pub struct Foundation {
     /// When the present step began.
     pub(crate) last_step: Micros,
     pub(crate) halted: bool,
+    /// A state was found on disk at the start, and the first turn is still to come.
+    found_state: bool,
     next_record: u64,
     pub(crate) out: Step,
 }
@@ -145,6 +147,7 @@ impl Foundation {
             convictions: Convictions::default(),
             last_step: 0,
             halted: false,
+            found_state: false,
             next_record: 1,
             out: Step::default(),
         }

@@ -119,6 +119,7 @@ impl Foundation {
         self.learn_lives(now, Rejoined::of_snapshot(&snapshot), false);
         let stable = self.stable();
         self.transfer.hold(now, snapshot, stable);
+        self.found_state = true;
     }
 
     /// Takes in the bodies that something which was read back names.

@@ -299,6 +299,9 @@ impl Replica {
     }
 
     fn end_turn(&mut self, now: Now) {
+        if self.foundation.take_found_state() {
+            self.vouch_for_held(now);
+        }
         self.use_new_bodies(now);
         self.heed_clock(now);
         self.tend_rejoin(now);

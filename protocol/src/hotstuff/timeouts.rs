@@ -138,15 +138,18 @@ impl Replica {
         self.foundation.last_step = now.monotonic;
     }
 
-    /// Whether anything is owed: a request that may be proposed and is not, an uncommitted block that orders something, a
-    /// deadline of the service.
+    /// Whether anything is owed: a request that may be proposed and is not, a block that orders something and is not committed
+    /// here or not by what its own chain says, a deadline of the service.
     pub(super) fn is_work_outstanding(&self, now: Now) -> bool {
         let path = self.tree.path(&self.promise.high_qc.block()).unwrap_or_default();
         let tip = path.last().unwrap_or(self.tree.committed());
         let may_propose = self.in_window(tip.seq.next());
         let candidate = self.candidate.and_then(|candidate| self.tree.get(&candidate.digest));
         let waits = self.foundation.pending.unproposed() > 0 || self.foundation.deadline_is_due(now);
-        (waits && may_propose) || path.iter().chain(candidate).any(|block| !block.is_null())
+        // What is committed here may rest on a certificate that is on no chain, such as one that a TIMEOUT brought: others
+        // learn of it only by a chain that says so itself.
+        let told = !self.tree.is_unfinished(&self.promise.high_qc.block());
+        !told || (waits && may_propose) || path.iter().chain(candidate).any(|block| !block.is_null())
     }
 
     pub(super) fn tend_timer(&mut self, now: Now) {

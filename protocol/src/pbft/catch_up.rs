@@ -29,6 +29,9 @@ impl Replica {
     }
 
     pub(super) fn end_turn(&mut self, now: Now) {
+        if self.foundation.take_found_state() {
+            self.vouch_for_held(now);
+        }
         self.use_new_bodies(now);
         self.check_attempt();
         self.foundation.tend_rejoin(now);

@@ -3,6 +3,7 @@
 use quorate_crypto::{ReplicaId, Seq};
 
 use super::cluster::{Cluster, parameters, request};
+use crate::engine::Engine as _;
 use crate::hotstuff::testing;
 use crate::message::Message;
 use crate::record::Record;
@@ -165,4 +166,31 @@ fn a_block_voted_for_keeps_its_place_in_the_log() {
     cluster.restart(ReplicaId(0), &parameters());
     let replica = &cluster.replicas[&ReplicaId(0)];
     assert!(replica.tree.orphan(&vote.block).is_some() && replica.records.contains_key(&vote.block));
+}
+
+/// Soak, seed 3038403: killed between a snapshot and its CHECKPOINT, two of four never vouched for that state again.
+#[test]
+fn a_snapshot_that_outlived_its_checkpoint_is_vouched_for_after_a_restart() {
+    let mut cluster = Cluster::new(4);
+    cluster.filter =
+        Box::new(|_, _, message| !matches!(message, Message::Checkpoint(_) | Message::StableCheckpoint(_)));
+    for number in 1..=4 {
+        cluster.submit(&request(1, number));
+        cluster.run(20);
+    }
+    for id in [ReplicaId(0), ReplicaId(3)] {
+        assert_eq!(cluster.snapshots[&id].seq, Seq(4));
+        let records = cluster.records.get_mut(&id).expect("it has a log");
+        let before = records.len();
+        records.retain(|(_, record)| !matches!(record, Record::Checkpoint(_)));
+        assert!(records.len() < before);
+        cluster.restart(id, &parameters());
+    }
+    assert_eq!(cluster.replicas[&ReplicaId(1)].status().stable, Seq(0));
+    cluster.filter = Box::new(|_, _, _| true);
+    cluster.run(1_500);
+    for id in 0..4 {
+        assert_eq!(cluster.replicas[&ReplicaId(id)].status().stable, Seq(4), "replica {id}");
+    }
+    assert!(cluster.halts.is_empty());
 }

@@ -1,7 +1,9 @@
 use super::cluster::{Cluster, parameters, request, signed_by};
 use crate::engine::{Engine, Halt, Input};
+use crate::message::Message;
 use crate::pbft::Replica;
-use quorate_crypto::{ReplicaId, Signed, Verified};
+use crate::record::Record;
+use quorate_crypto::{ReplicaId, Seq, Signed, Verified};
 
 /// Rule P10 (concord #639, #805, #2281): a replica killed after any record of a view change boots, never contradicts what
 /// it sent, and the cluster converges.
@@ -135,4 +137,31 @@ fn nothing_verified_is_needed_to_read_records_back() {
     let replica = Replica::recover(setup, cluster.now, records, None, true);
     assert!(replica.foundation.bodies.is_empty());
     let _: fn(&Replica) -> Option<&Verified<crate::request::Request>> = |_| None;
+}
+
+/// Soak, seed 3042054: killed between a snapshot and its CHECKPOINT, two of four never vouched for that state again.
+#[test]
+fn a_snapshot_that_outlived_its_checkpoint_is_vouched_for_after_a_restart() {
+    let mut cluster = Cluster::new(4);
+    cluster.filter =
+        Box::new(|_, _, message| !matches!(message, Message::Checkpoint(_) | Message::StableCheckpoint(_)));
+    for number in 1..=4 {
+        cluster.submit(&request(1, number));
+        cluster.run(20);
+    }
+    for id in [ReplicaId(0), ReplicaId(3)] {
+        assert_eq!(cluster.snapshots[&id].seq, Seq(4));
+        let records = cluster.records.get_mut(&id).expect("it has a log");
+        let before = records.len();
+        records.retain(|(_, record)| !matches!(record, Record::Checkpoint(_)));
+        assert!(records.len() < before);
+        cluster.restart(id, &parameters());
+    }
+    assert_eq!(cluster.replicas[&ReplicaId(1)].status().stable, Seq(0));
+    cluster.filter = Box::new(|_, _, _| true);
+    cluster.run(1_500);
+    for id in 0..4 {
+        assert_eq!(cluster.replicas[&ReplicaId(id)].status().stable, Seq(4), "replica {id}");
+    }
+    assert!(cluster.halts.is_empty());
 }
