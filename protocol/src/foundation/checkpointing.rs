@@ -39,7 +39,7 @@ impl Foundation {
         }
         let held = self.checkpoints.vote(seq, signed.signer()).copied();
         self.accuse_pair(held, &signed);
-        if !self.vote_counts(&signed.statement, seq) {
+        if !self.checkpoint_counts(&signed.statement, seq) {
             return None;
         }
         let committee = Arc::clone(&self.setup.committee);
@@ -62,7 +62,7 @@ impl Foundation {
             }
             return Stored::Settled;
         }
-        if self.may_sign_about(seq) { Stored::Vouched(self.vouch(seq, root)) } else { Stored::NoVote }
+        if self.may_vouch_for(seq) { Stored::Vouched(self.vouch(seq, root)) } else { Stored::NoVote }
     }
 
     /// Signs a CHECKPOINT for a snapshot that is durable. Returns the certificate if that completes one.
@@ -77,7 +77,7 @@ impl Foundation {
     /// Whether a durable snapshot above the stable checkpoint still lacks this replica's CHECKPOINT, since it had no vote when
     /// it became durable: without it the checkpoint might never become stable.
     pub(crate) fn owes_checkpoint(&self, seq: Seq) -> bool {
-        !self.halted && seq > self.stable() && self.checkpoints.own(seq).is_none() && self.may_sign_about(seq)
+        !self.halted && seq > self.stable() && self.checkpoints.own(seq).is_none() && self.may_vouch_for(seq)
     }
 
     /// Whether a state was found on disk at the start, asked once. It may have become durable just before the process ended, and

@@ -70,6 +70,17 @@ impl Foundation {
         !self.is_rejoining() && seq > self.lives.floor()
     }
 
+    /// Whether this life may vouch for the state at a number ([`rules::checkpoint`]).
+    pub(crate) fn may_vouch_for(&self, seq: Seq) -> bool {
+        !self.is_rejoining() && (self.rejoin_gap == 0 || self.may_sign_about(seq))
+    }
+
+    /// Whether a CHECKPOINT about `seq` is of a life that vouches for it.
+    pub(crate) fn checkpoint_counts(&self, statement: &Statement, seq: Seq) -> bool {
+        alive(Mutant::OldVotesCount)
+            || rules::checkpoint(&self.lives.rejoined, statement, seq, self.rejoin_gap) == VoteJudgement::Counts
+    }
+
     /// Whether a vote about `seq` is of the life that speaks about it.
     pub(crate) fn vote_counts(&self, statement: &Statement, seq: Seq) -> bool {
         alive(Mutant::OldVotesCount)

@@ -56,11 +56,18 @@ fn a_new_life_speaks_above_the_gap_and_the_old_one_up_to_it() {
         let lives = rejoined(&foundation, 3, [5; 16]);
         foundation.learn_lives(Now::default(), lives, true);
         let counts = |incarnation, seq| {
-            let vote = signed(&foundation, 3, incarnation, StatementBody::Checkpoint { seq, digest: Digest::ZERO });
+            let vote = signed(&foundation, 3, incarnation, StatementBody::Executed { seq, results: Digest::ZERO });
             foundation.vote_counts(&vote.statement, seq)
         };
         assert!(counts(0, Seq(line)) && !counts(0, Seq(line + 4)), "the old life, gap {gap}");
         assert!(!counts(1, Seq(line)) && counts(1, Seq(line + 4)), "the new life, gap {gap}");
+        let vouches = |incarnation, seq| {
+            let vote = signed(&foundation, 3, incarnation, StatementBody::Checkpoint { seq, digest: Digest::ZERO });
+            foundation.checkpoint_counts(&vote.statement, seq)
+        };
+        assert!(vouches(0, Seq(line)) && !vouches(0, Seq(line + 4)), "a state, the old life, gap {gap}");
+        assert_eq!(vouches(1, Seq(line)), gap == 0, "a state, the new life: only where no checkpoint had to come first");
+        assert!(vouches(1, Seq(line + 4)) && !vouches(2, Seq(line + 4)), "a state above, gap {gap}");
     }
 }
 
@@ -78,6 +85,7 @@ fn an_attempt_is_settled_once_the_gap_is_passed() {
         assert!(!foundation.settle_attempt(&shown, Seq(line)), "once");
         assert!(foundation.begin_life(Now::default()) && !foundation.is_rejoining());
         assert!(!foundation.may_sign_about(Seq(line)) && foundation.may_sign_about(Seq(line + 1)), "gap {gap}");
+        assert_eq!(foundation.may_vouch_for(Seq(line)), gap == 0);
         assert_eq!(foundation.header().incarnation, Incarnation(1));
     }
 }

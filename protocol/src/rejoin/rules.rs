@@ -5,6 +5,7 @@
 //! | rule | source |
 //! |---|---|
 //! | [`vote`] | the older one's votes above n_r + L and the newer one's at or below are refused |
+//! | [`checkpoint`] | where lives are told apart by views, the newer one vouches for any state (docs/deviations.md) |
 //! | [`is_superseded`] | the older incarnation's VIEW-CHANGEs are refused |
 //! | [`entrance`] | what a NEW-VIEW may rest on |
 //! | [`fill_target`] | null requests until n_r + L has a checkpoint |
@@ -37,6 +38,17 @@ pub fn vote(rejoined: &Rejoined, statement: &Statement, seq: Seq, window: u64) -
         std::cmp::Ordering::Less if !above => VoteJudgement::Counts,
         std::cmp::Ordering::Equal | std::cmp::Ordering::Less => VoteJudgement::Refused,
     }
+}
+
+/// Judges a CHECKPOINT about `seq`. Without a gap (HotStuff, where lives are told apart by views) the life that is known vouches
+/// for a state at or below its Rejoin, too. The state at a number follows from what was decided, so no two lives say different
+/// things about it; and no checkpoint above the Rejoin has to come before the new life begins, so the vote of this replica may
+/// be the one that opens a window whose last number is the Rejoin.
+pub fn checkpoint(rejoined: &Rejoined, statement: &Statement, seq: Seq, window: u64) -> VoteJudgement {
+    if window == 0 && statement.incarnation == rejoined.incarnation(statement.signer) {
+        return VoteJudgement::Counts;
+    }
+    vote(rejoined, statement, seq, window)
 }
 
 /// Whether a statement that is about a view as a whole (a VIEW-CHANGE) is of a life that is known to be over.

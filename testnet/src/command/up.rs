@@ -74,8 +74,7 @@ impl Up {
         let first = match started {
             Ok(first) => first,
             Err(failure) => {
-                let ours: Vec<ReplicaId> = spawned.iter().map(|one| one.id).collect();
-                process::stop(directory, &ours, true, || true).map_err(launch_failure)?;
+                process::end(directory, spawned).map_err(launch_failure)?;
                 return Err(failure);
             }
         };

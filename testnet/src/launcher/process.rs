@@ -113,9 +113,19 @@ pub fn spawn(directory: &Directory, id: ReplicaId, behaviours: &[String]) -> Res
         command.arg("--behaviour").arg(behaviour);
     }
     command.stdin(Stdio::null()).stdout(file).stderr(errors).process_group(0);
-    let child = command.spawn().map_err(|error| system("starting a process", error))?;
+    let mut child = command.spawn().map_err(|error| system("starting a process", error))?;
+    wait_for_arguments(&mut child);
     super::creation::write(&directory.pid(id), &format!("{}\n", child.id()))?;
     Ok(Spawned { id, child, log, log_began })
+}
+
+/// Waits until a process has its arguments, which [`condition`] knows it by: it is started a moment before.
+fn wait_for_arguments(child: &mut Child) {
+    let arguments = PathBuf::from(format!("/proc/{}/cmdline", child.id()));
+    let has_none = || fs::read(&arguments).is_ok_and(|arguments| arguments.is_empty());
+    while has_none() && matches!(child.try_wait(), Ok(None)) {
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }
 
 impl Spawned {
@@ -165,6 +175,29 @@ pub fn signal(id: ReplicaId, pid: u32, signal: Signal) -> Result<(), LaunchError
     }
 }
 
+/// Makes processes end that this one started, and waits until they have.
+///
+/// # Errors
+/// The system refuses.
+pub fn end(directory: &Directory, spawned: Vec<Spawned>) -> Result<(), LaunchError> {
+    for Spawned { id, mut child, .. } in spawned {
+        child.kill().and_then(|()| child.wait()).map_err(|error| LaunchError::System {
+            what: format!("ending replica {id}"),
+            error,
+            advice: "end it with `quorate-testnet kill`",
+        })?;
+        forget(directory, id);
+    }
+    Ok(())
+}
+
+/// Removes what says where the process of a replica that ended is found.
+fn forget(directory: &Directory, id: ReplicaId) {
+    // Whether it is there says nothing any more.
+    let _ = fs::remove_file(directory.pid(id));
+    let _ = fs::remove_file(directory.control(id));
+}
+
 /// Asks replicas to end, or with `at_once` makes them, and waits until they have. Those that do not end in
 /// [`STOP_PATIENCE`] are made to. `hurry` is asked often whether to lose patience now. Returns those that ran.
 ///
@@ -204,9 +237,7 @@ pub fn stop(
         std::thread::sleep(POLL);
     }
     for (id, _) in &running {
-        // Whether it is there says nothing any more.
-        let _ = fs::remove_file(directory.pid(*id));
-        let _ = fs::remove_file(directory.control(*id));
+        forget(directory, *id);
     }
     Ok(running.into_iter().map(|(id, _)| id).collect())
 }

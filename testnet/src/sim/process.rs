@@ -447,6 +447,12 @@ impl Process {
         Ok(turned)
     }
 
+    /// What it decided and nobody has looked at yet: a turn that fails has decided, too.
+    pub(super) fn take_decided(&mut self) -> Vec<Decided> {
+        let running = self.running.as_mut();
+        running.map(|running| std::mem::take(&mut running.driver.engine_mut().decided)).unwrap_or_default()
+    }
+
     /// What a client is told: the truth, but by a liar.
     pub(super) fn answer(&mut self, at: Micros, client: &PublicKey, message: ReplicaMessage) -> Vec<ReplicaMessage> {
         let now = self.now(at);

@@ -9,7 +9,7 @@ use quorate_crypto::{PublicKey, ReplicaId};
 use quorate_node::driver::Published;
 use quorate_node::failure::NodeError;
 use quorate_protocol::client::message::{ClientMessage, ReplicaMessage};
-use quorate_protocol::engine::Engine as _;
+use quorate_protocol::engine::{Decided, Engine as _};
 use quorate_protocol::parameters::Micros;
 use quorate_protocol::state::Snapshot;
 use rand::{RngExt as _, SeedableRng as _};
@@ -359,6 +359,8 @@ impl World {
             Err(error) => {
                 // Messages leave before what was decided is executed, and a later sync of the same turn may fail.
                 let left = Published { sends: published.sends, ..Published::default() };
+                let decided = self.processes[replica].take_decided();
+                self.judge_decided(replica, &decided);
                 self.publish(replica, left, Vec::new());
                 return self.storage_failed(replica, &NodeError::from_driver(Path::new(DATA), &error));
             }
@@ -374,20 +376,8 @@ impl World {
                 let verdict = self.oracles.accepted(ReplicaId(replica as u16), message);
                 self.check(verdict);
             }
-            for decided in &turned.decided {
-                if self.forked {
-                    break;
-                }
-                self.trace.line(self.now, || {
-                    format!("replica {replica} decided {:?} {:?}", decided.seq, decided.proposal.digest())
-                });
-                if let Some(meter) = &mut self.meter {
-                    meter.decided(self.now, decided.seq, decided.requests.len());
-                }
-                let verdict = self.oracles.decided(ReplicaId(replica as u16), decided);
-                self.check(verdict);
-            }
         }
+        self.judge_decided(replica, &turned.decided);
         if !was_amnesiac && self.processes[replica].is_amnesiac() && !self.processes[replica].liar {
             self.log_distrusted(replica);
         }
@@ -422,6 +412,26 @@ impl World {
             });
         }
         self.look_at_sizes(replica);
+    }
+
+    /// What a replica decided, held to the one order.
+    fn judge_decided(&mut self, replica: usize, decided: &[Decided]) {
+        if self.processes[replica].liar {
+            return;
+        }
+        for decided in decided {
+            if self.forked {
+                break;
+            }
+            self.trace.line(self.now, || {
+                format!("replica {replica} decided {:?} {:?}", decided.seq, decided.proposal.digest())
+            });
+            if let Some(meter) = &mut self.meter {
+                meter.decided(self.now, decided.seq, decided.requests.len());
+            }
+            let verdict = self.oracles.decided(ReplicaId(replica as u16), decided);
+            self.check(verdict);
+        }
     }
 
     fn look_at_sizes(&mut self, replica: usize) {

@@ -1,9 +1,12 @@
 //! Silent leaders, lost messages, partitions: what is up decides, and what was cut off comes back.
 
-use quorate_crypto::ReplicaId;
+use quorate_crypto::{ReplicaId, Seq, View};
 
 use super::cluster::{Cluster, request};
+use crate::hotstuff::block::Block;
+use crate::hotstuff::testing;
 use crate::message::Message;
+use crate::proposal::{Payload, Proposal};
 
 fn everybody_has(cluster: &Cluster, ids: &[u16], count: u64) -> bool {
     ids.iter().all(|id| (1..=count).all(|number| cluster.has_decided(*id, &request(1, number))))
@@ -161,5 +164,28 @@ fn the_loss_of_any_one_kind_for_a_while_is_made_up_for() {
         assert!(everybody_has(&cluster, &[0, 1, 2, 3], 3), "{kind}: {:?}", cluster.sent);
         cluster.assert_agreement();
         cluster.assert_no_contradiction();
+    }
+}
+
+/// Soak, seed 3010737: a certificate on no chain committed for one what the chain of the highest QC does not say, and with
+/// nothing of it left to commit that replica let the view stand, while the others went on waiting.
+#[test]
+fn a_chain_that_does_not_say_what_is_committed_is_owed() {
+    let mut cluster = Cluster::new(4);
+    cluster.filter = Box::new(|_, _, _| false);
+    let empty = Proposal { time: 1_000, payload: Payload::Batch(vec![]) };
+    let first = testing::child(&Block::genesis(), empty);
+    let forsaken = testing::child(&first, Proposal::NULL);
+    let later = testing::child_after_timeout(&first, 3, Proposal::NULL);
+    let last = testing::child(&later, Proposal::NULL);
+    for (block, owed) in [(first, true), (forsaken, false), (later, true), (last, false)] {
+        let certificate = testing::certify(&block);
+        let view = block.view;
+        cluster.deliver(block.author, ReplicaId(0), Message::BlockProposal(testing::proposal_of(block)));
+        cluster.deliver(ReplicaId(1), ReplicaId(0), Message::QuorumCertificate(certificate));
+        let replica = &cluster.replicas[&ReplicaId(0)];
+        assert_eq!(replica.promise.high_qc.view(), view);
+        assert_eq!(replica.tree.committed().seq, Seq(u64::from(view > View(1))), "{view:?}");
+        assert_eq!(replica.is_work_outstanding(cluster.now), owed, "{view:?}");
     }
 }

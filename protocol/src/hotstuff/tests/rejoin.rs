@@ -1,9 +1,10 @@
 //! A replica whose disk is gone comes back without ever contradicting its old self.
 
-use quorate_crypto::{Incarnation, ReplicaId};
+use quorate_crypto::{Incarnation, ReplicaId, Seq};
 
 use super::cluster::{Cluster, parameters, request};
 use crate::engine::Engine as _;
+use crate::message::Message;
 
 fn rejoined(cluster: &Cluster, id: u16, life: u32) -> bool {
     let status = cluster.replicas[&ReplicaId(id)].status();
@@ -99,7 +100,7 @@ fn who_rejoins_says_nothing_in_its_own_name() {
     cluster.run(20);
     let before = cluster.said[&ReplicaId(2)].len();
     cluster.filter =
-        Box::new(|from, _, message| from != ReplicaId(2) || !matches!(message, crate::message::Message::Requests(_)));
+        Box::new(|from, _, message| from != ReplicaId(2) || !matches!(message, Message::Requests(_)));
     cluster.wipe(2, &parameters());
     for number in 2..=6 {
         cluster.submit(&request(1, number));
@@ -135,6 +136,33 @@ fn a_log_is_trusted_once_the_fetched_state_is_durable() {
         cluster.run(400);
     }
     assert!(rejoined(&cluster, 1, 1) || rejoined(&cluster, 1, 2), "the next snapshot made it durable");
+    cluster.assert_agreement();
+    cluster.assert_no_contradiction();
+}
+
+/// The Rejoin took the last number of the window, and the checkpoint there lacks one vote: that of the new life.
+#[test]
+fn a_new_life_vouches_for_the_checkpoint_that_opens_the_window_of_its_rejoin() {
+    let mut cluster = Cluster::new(4);
+    let is_checkpoint = |message: &Message| matches!(message, Message::Checkpoint(_) | Message::StableCheckpoint(_));
+    cluster.filter = Box::new(move |_, _, message| !is_checkpoint(message));
+    let last = parameters().window;
+    for number in 1..last {
+        cluster.submit(&request(1, number));
+        cluster.run(20);
+    }
+    cluster.wipe(0, &parameters());
+    cluster.run(4_000);
+    assert!(rejoined(&cluster, 0, 1));
+    assert_eq!((0..4).map(|id| cluster.executed(id)).collect::<Vec<_>>(), [last; 4], "the window is full");
+    assert!((0..4).all(|id| cluster.replicas[&ReplicaId(id)].status().stable == Seq(0)));
+    cluster.wipe(3, &parameters());
+    cluster.filter = Box::new(|_, _, _| true);
+    cluster.run(10_000);
+    assert!(rejoined(&cluster, 3, 1), "{:?}", cluster.replicas[&ReplicaId(3)].status());
+    cluster.submit(&request(2, 1));
+    cluster.run(1_000);
+    assert!((0..4).all(|id| cluster.has_decided(id, &request(2, 1))));
     cluster.assert_agreement();
     cluster.assert_no_contradiction();
 }

@@ -168,7 +168,7 @@ fn a_block_voted_for_keeps_its_place_in_the_log() {
     assert!(replica.tree.orphan(&vote.block).is_some() && replica.records.contains_key(&vote.block));
 }
 
-/// Soak, seed 3038403: killed between a snapshot and its CHECKPOINT, two of four never vouched for that state again.
+/// Soak, seed 3042054 of PBFT: killed between a snapshot and its CHECKPOINT, two of four never vouched for that state again.
 #[test]
 fn a_snapshot_that_outlived_its_checkpoint_is_vouched_for_after_a_restart() {
     let mut cluster = Cluster::new(4);

@@ -103,7 +103,7 @@ impl Signatures {
     /// |---|---|---|
     /// | PBFT | nothing above n_r + L | nothing at or below |
     /// | HotStuff, about views | nothing in a view after w | nothing in w or before |
-    /// | HotStuff, about numbers | nothing above n_r | nothing at or below |
+    /// | HotStuff, about numbers | nothing above n_r | nothing at or below, but CHECKPOINT |
     fn life(&self, by: &Endorsement, body: StatementBody) -> Finding {
         let lines: &dyn Fn(Seq) -> Option<u64> = &|seq| Some(seq.0 + self.gap);
         // A number that two blocks bear is beyond f; one whose block nobody has certified in public yet draws no line.
@@ -129,7 +129,9 @@ impl Signatures {
         let name = || format!("a vote of {} in life {life}, which has rejoined at {lives:?}, for {body:?}", by.signer);
         hold(life <= lives.len(), name)?;
         let line = |place: usize| lives.get(place).and_then(|rejoined| line(*rejoined));
-        hold(life == 0 || line(life - 1).is_none_or(|line| about > line), name)?;
+        // What was decided says what state there is at a number: no life contradicts another about it.
+        let vouches_for_any = self.gap == 0 && matches!(body, StatementBody::Checkpoint { .. });
+        hold(life == 0 || vouches_for_any || line(life - 1).is_none_or(|line| about > line), name)?;
         hold(line(life).is_none_or(|line| about <= line), name)
     }
 
