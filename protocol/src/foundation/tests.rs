@@ -66,7 +66,11 @@ fn a_new_life_speaks_above_the_gap_and_the_old_one_up_to_it() {
             foundation.checkpoint_counts(&vote.statement, seq)
         };
         assert!(vouches(0, Seq(line)) && !vouches(0, Seq(line + 4)), "a state, the old life, gap {gap}");
-        assert_eq!(vouches(1, Seq(line)), gap == 0, "a state, the new life: only where no checkpoint had to come first");
+        assert_eq!(
+            vouches(1, Seq(line)),
+            gap == 0,
+            "a state, the new life: only where no checkpoint had to come first"
+        );
         assert!(vouches(1, Seq(line + 4)) && !vouches(2, Seq(line + 4)), "a state above, gap {gap}");
     }
 }

@@ -99,8 +99,7 @@ fn who_rejoins_says_nothing_in_its_own_name() {
     cluster.submit(&request(1, 1));
     cluster.run(20);
     let before = cluster.said[&ReplicaId(2)].len();
-    cluster.filter =
-        Box::new(|from, _, message| from != ReplicaId(2) || !matches!(message, Message::Requests(_)));
+    cluster.filter = Box::new(|from, _, message| from != ReplicaId(2) || !matches!(message, Message::Requests(_)));
     cluster.wipe(2, &parameters());
     for number in 2..=6 {
         cluster.submit(&request(1, number));
