@@ -249,8 +249,10 @@ pub struct EngineStatus {
     pub pending: usize,
     /// Of them, those that stand in no proposal made or accepted here.
     pub unproposed: usize,
-    /// View changes started since the process began.
+    /// View changes started since the process began, or views given up where leaders take turns.
     pub view_changes: u64,
+    /// Whether leaders take turns: then a view that follows another is no event.
+    pub leaders_take_turns: bool,
     /// Why the last of them was.
     pub departure: Option<Departure>,
     /// Whether a state transfer is under way.

@@ -264,12 +264,16 @@ impl Core {
     /// One line a view change, checkpoint, state transfer, and whatever happens to logs.
     fn tell(status: &EngineStatus, memory: &mut Memory) {
         let told = &memory.told;
-        if (status.view, status.entered) != (told.view, told.entered) {
+        let why = || status.departure.map_or_else(String::new, |why| why.to_string());
+        if status.leaders_take_turns {
+            if status.view_changes != told.view_changes {
+                tracing::info!(now_in = %status.view, leader = %status.primary, executed = %status.executed, why = why(), "gave up a view");
+            }
+        } else if (status.view, status.entered) != (told.view, told.entered) {
             if status.entered {
                 tracing::info!(view = %status.view, primary = %status.primary, executed = %status.executed, "entered a view");
             } else {
-                let why = status.departure.map_or_else(String::new, |why| why.to_string());
-                tracing::info!(view = %status.view, primary = %status.primary, executed = %status.executed, why, "moving to a view");
+                tracing::info!(view = %status.view, primary = %status.primary, executed = %status.executed, why = why(), "moving to a view");
             }
         }
         if status.stable != told.stable {

@@ -198,6 +198,7 @@ impl Foundation {
             pending: self.pending.len(),
             unproposed: self.pending.unproposed(),
             view_changes: 0,
+            leaders_take_turns: false,
             departure: None,
             transferring: self.transfer.is_active(),
             incarnation: attempt.map_or(self.setup.incarnation, |attempt| attempt.statement.statement.incarnation),

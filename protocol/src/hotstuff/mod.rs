@@ -363,6 +363,7 @@ impl Engine for Replica {
     fn status(&self) -> EngineStatus {
         EngineStatus {
             view_changes: self.views_given_up,
+            leaders_take_turns: true,
             departure: self.last_departure,
             ..self.foundation.status(self.view(), true, self.leader())
         }

@@ -44,6 +44,7 @@ fn standing() -> EngineStatus {
         pending: 0,
         unproposed: 0,
         view_changes: 0,
+        leaders_take_turns: false,
         departure: None,
         transferring: false,
         incarnation: Incarnation(0),

@@ -196,6 +196,7 @@ fn status(executed: u64, pending: usize) -> EngineStatus {
         pending,
         unproposed: pending,
         view_changes: 0,
+        leaders_take_turns: false,
         departure: None,
         transferring: false,
         incarnation: Incarnation(0),
