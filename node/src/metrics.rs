@@ -231,6 +231,7 @@ impl Writer<'_, '_> {
             ("handshakes_completed", "Handshakes completed", metrics.handshakes_completed.get()),
             ("handshakes_failed", "Handshakes failed", metrics.handshakes_failed.get()),
             ("connections_refused", "Connections refused", metrics.connections_refused.get()),
+            ("rests", "Requests for which a client's connection was made to rest", metrics.rests.get()),
             ("slow_readers", "Clients closed since they did not read", metrics.slow_readers.get()),
         ] {
             self.counter(&format!("{port}_{name}"), help, value)?;

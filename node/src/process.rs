@@ -49,12 +49,14 @@ use crate::failure::NodeError;
 use crate::log::{DEFAULT_SEGMENT_BYTES, LogKey, Trust};
 use crate::metrics::{Metrics, Readings, TimedDisk};
 use crate::operations;
+use crate::process::crowd::CrowdSign;
 use crate::recovery::{Opened, StorageSettings};
 use crate::setup;
 use crate::verification::Verification;
 
 mod addresses;
 pub(crate) mod core;
+pub(crate) mod crowd;
 pub(crate) mod inbox;
 mod keeper;
 mod sending;
@@ -204,6 +206,7 @@ impl Node {
         let sessions = Arc::new(Sessions::default());
         let looking = Arc::new(AtomicBool::new(false));
         let client_bytes = Arc::new(AtomicUsize::new(0));
+        let crowd = Arc::new(CrowdSign::default());
         let (end, ended) = watch::channel(None);
 
         let evidence_directory = settings.data.join(EVIDENCE_DIRECTORY);
@@ -249,6 +252,7 @@ impl Node {
             admitted,
             looking: Arc::clone(&looking),
             client_bytes: Arc::clone(&client_bytes),
+            crowd: Arc::clone(&crowd),
             view: Arc::clone(&view),
             metrics: Arc::clone(&metrics),
             data: settings.data.clone(),
@@ -287,6 +291,7 @@ impl Node {
             service: Arc::clone(&service_inbox),
             sessions,
             client_bytes,
+            crowd,
             metrics: Arc::clone(&metrics),
         };
 

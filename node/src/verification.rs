@@ -41,6 +41,7 @@ use thiserror::Error;
 use crate::clients::{Asked, Registration, ServiceInput, Sessions};
 use crate::metrics::Metrics;
 use crate::process::core::CoreInput;
+use crate::process::crowd::CrowdSign;
 use crate::process::inbox::Inbox;
 
 /// Peers' events taken in one pass.
@@ -57,6 +58,15 @@ const THREADS_MAX: usize = 4;
 const CLIENT_BYTES_WAITING_MAX: usize = 32 << 20;
 /// What a client is told to wait when the core is behind, milliseconds.
 const RETRY_AFTER: u64 = 100;
+/// How long a connection that floods is not read for each request that is refused, and how long at most: what it sends then
+/// waits on its own side.
+const REST: Duration = Duration::from_millis(20);
+const REST_MAX: Duration = Duration::from_secs(2);
+/// In a crowd a request of more bytes, and of more than [`HEAVY_TIMES`] as many as the others have, lets its connection rest
+/// for each [`HEAVY_PIECE`] of it: one key with a megabyte a request must not take the disks from many with a hundred bytes.
+const HEAVY: usize = 16 * 1024;
+const HEAVY_TIMES: usize = 8;
+const HEAVY_PIECE: usize = 64 * 1024;
 /// So many frames or requests of a peer that do not decode or verify close its link.
 pub const STRIKES_MAX: u32 = 8;
 /// How long frames of such a peer are dropped unread.
@@ -180,6 +190,7 @@ pub(crate) struct Verification {
     pub(crate) sessions: Arc<Sessions>,
     /// Bytes of clients' requests that wait for the core.
     pub(crate) client_bytes: Arc<AtomicUsize>,
+    pub(crate) crowd: Arc<CrowdSign>,
     pub(crate) metrics: Arc<Metrics>,
 }
 
@@ -438,10 +449,23 @@ impl<'a> Pass<'a> {
         // its signer's share. Execution judges whether the signer is registered.
         let digest = request.digest();
         let overloaded = given.client_bytes.load(Ordering::Relaxed) > CLIENT_BYTES_WAITING_MAX;
-        if overloaded || given.sessions.register(connection, digest) == Registration::Full {
+        // A key that floods is told to come back before its signatures cost anything.
+        let crowd = given.crowd.get();
+        let share = crowd.map_or(usize::MAX, |crowd| crowd.share);
+        let client = request.content().client;
+        let registration =
+            if overloaded { Registration::Full } else { given.sessions.register(connection, digest, client, share) };
+        if registration == Registration::Flood {
+            given.clients.rest(connection, REST, REST_MAX);
+        }
+        if registration != Registration::Registered {
             given.metrics.busy.inc();
             self.service.push(ServiceInput::Busy { connection, key, request: digest, retry_after: RETRY_AFTER });
             return;
+        }
+        if crowd.is_some_and(|crowd| bytes > HEAVY && bytes > HEAVY_TIMES.saturating_mul(crowd.mean_weight)) {
+            let pieces = bytes.div_ceil(HEAVY_PIECE) as u32;
+            given.clients.rest(connection, REST * pieces, REST_MAX);
         }
         let item = self.items.len();
         self.items.push(Item::Request(request));

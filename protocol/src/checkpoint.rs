@@ -73,13 +73,17 @@ impl Checkpoints {
         }
     }
 
-    /// Adds a verified vote; the first of each author counts. Returns the certificate when it completes one.
+    /// Adds a verified vote; of each author the first of its latest life counts. Returns the certificate when it completes one.
     pub fn add(&mut self, signed: Signed, committee: &Committee) -> Option<Certificate> {
         let (seq, _) = parts(signed.body())?;
         if seq <= self.stable_seq() {
             return None;
         }
-        self.votes.entry(seq).or_default().entry(signed.signer()).or_insert(signed);
+        let held = self.votes.entry(seq).or_default().entry(signed.signer()).or_insert(signed);
+        // A replica that came back may have been repaired: what it said before must not stand in its way.
+        if signed.statement.incarnation > held.statement.incarnation {
+            *held = signed;
+        }
         self.certificate_at(seq, committee)
     }
 

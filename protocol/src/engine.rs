@@ -161,6 +161,15 @@ pub struct Step {
     pub halt: Option<Halt>,
 }
 
+/// Many keys ask at once.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Crowd {
+    /// Requests that one key may have pending.
+    pub share: usize,
+    /// What a pending request takes in a batch on average, bytes.
+    pub mean_weight: usize,
+}
+
 /// Why a replica left a view.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Departure {
@@ -249,6 +258,8 @@ pub struct EngineStatus {
     pub pending: usize,
     /// Of them, those that stand in no proposal made or accepted here.
     pub unproposed: usize,
+    /// What one client key may take here at present, while many keys ask at once.
+    pub crowd: Option<Crowd>,
     /// View changes started since the process began, or views given up where leaders take turns.
     pub view_changes: u64,
     /// Whether leaders take turns: then a view that follows another is no event.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use quorate_crypto::{Digest, PublicKey, ReplicaId};
 
-use crate::engine::RequestNumber;
+use crate::engine::{Crowd, RequestNumber};
 use crate::parameters::Micros;
 
 /// A place in the order of admission.
@@ -49,6 +49,14 @@ pub const PENDING_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// requests together take no more than twice [`PENDING_BYTES_MAX`]: sixteen thousand keys with a large request each would
 /// take all memory.
 const LIGHT: usize = 16 * 1024;
+
+/// From so many pending requests of so many keys on, keys share what is left ([`Pending::crowd`]). So many fill the
+/// batches; with fewer of either nobody is in another's way.
+const CROWD: usize = 32;
+/// See [`CROWD`].
+const CROWD_KEYS: usize = 8;
+/// What every key may have pending in a crowd: the next request is there when the last one is executed.
+const CROWD_SHARE_MIN: usize = 2;
 
 /// How widely a request was relayed.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -130,10 +138,32 @@ impl Pending {
         }
     }
 
+    /// How many requests one key may have pending while many keys ask at once: twice the mean of all. `None` while few do.
+    /// What is executed is in proportion to what is pending (Little's law), so a key that floods gets twice what the others
+    /// get, and not what it asks for. Whoever proposes keeps to it; the others take twice as many, since what it proposes
+    /// must be here.
+    pub fn crowd(&self, proposes: bool) -> Option<Crowd> {
+        let keys = self.per_client.len();
+        if self.queue.len() < CROWD || keys < CROWD_KEYS {
+            return None;
+        }
+        let share = (2 * self.queue.len()).div_ceil(keys).max(CROWD_SHARE_MIN);
+        let share = if proposes { share } else { 2 * share };
+        Some(Crowd { share, mean_weight: self.bytes / self.queue.len() })
+    }
+
     /// Whether a request of `client` may join. The cap is split per client key: a key with nothing pending is always
     /// admitted; beyond its share of the cap it is told to come back, which starts no timer, so overload never becomes
-    /// a view change (protocol.md, PBFT). The caps are never more than `room`.
-    pub fn admission(&self, digest: &Digest, client: &PublicKey, weight: usize, room: Room) -> Admission {
+    /// a view change (protocol.md, PBFT). The caps are never more than `room`. `proposes` says whether this replica proposes
+    /// at present.
+    pub fn admission(
+        &self,
+        digest: &Digest,
+        client: &PublicKey,
+        weight: usize,
+        room: Room,
+        proposes: bool,
+    ) -> Admission {
         if self.by_digest.contains_key(digest) {
             return Admission::Known;
         }
@@ -142,6 +172,7 @@ impl Pending {
         let capacity = self.capacity.min(room.requests);
         let bytes_max = PENDING_BYTES_MAX.min(room.bytes);
         let share = (capacity / clients).clamp(1, self.per_client_max);
+        let share = self.crowd(proposes).map_or(share, |crowd| share.min(crowd.share));
         let fits = own.requests < share && self.queue.len() < capacity;
         let fits_bytes = own.bytes < bytes_max / clients && self.bytes < bytes_max;
         let only_one = own.requests == 0 && (weight <= LIGHT || self.bytes + weight <= 2 * PENDING_BYTES_MAX);

@@ -28,6 +28,7 @@ use crate::metrics::TransportMetrics;
 use crate::mutex::lock;
 use crate::outbound::{OutboundQueue, Pushed};
 use crate::quic::{Role, ServerConfigs, bind, fresh_instance};
+use crate::rest::Rest;
 use crate::stream::{Frame, establish};
 use crate::tls::{self, Accepted, Port, proven_key};
 
@@ -142,6 +143,7 @@ pub(crate) struct Client {
     connection: Connection,
     key: PublicKey,
     outbound: Arc<OutboundQueue>,
+    rest: Rest,
 }
 
 /// A place among the connections, by which the caps count.
@@ -325,6 +327,15 @@ impl ClientHandle {
         if let Some(client) = lock(&self.owner.shared.clients).open.remove(&connection) {
             self.owner.shared.metrics.violations.increment();
             CloseCode::Violation.close_because(&client.connection, reason);
+        }
+    }
+
+    /// Reads a connection no further for `time`, on top of what it rests already, and for at most `most` from now. What was
+    /// read comes still. For a client that goes on asking for what it is refused: flow control stalls it, and it alone.
+    pub fn rest(&self, connection: ConnectionId, time: Duration, most: Duration) {
+        if let Some(client) = lock(&self.owner.shared.clients).open.get(&connection) {
+            self.owner.shared.metrics.rests.increment();
+            client.rest.extend(time, most);
         }
     }
 

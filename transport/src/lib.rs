@@ -35,6 +35,7 @@ pub mod limits;
 pub mod metrics;
 pub mod peer;
 pub mod replica_link;
+mod rest;
 
 mod admission;
 mod fair_queue;

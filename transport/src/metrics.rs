@@ -56,6 +56,8 @@ pub struct TransportMetrics {
     pub connections_refused: Counter,
     /// Clients disconnected since they did not read their replies.
     pub slow_readers: Counter,
+    /// How often the connection of a client was made to rest.
+    pub rests: Counter,
     /// Links that came up.
     pub links_up: Counter,
     /// Links in use that went down.

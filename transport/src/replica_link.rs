@@ -22,6 +22,7 @@ use crate::metrics::TransportMetrics;
 use crate::outbound::{OutboundQueue, Overflow, Pushed};
 use crate::peer::{PeerAddress, SendError};
 use crate::quic::{Role, any_address, bind, client_config, fresh_instance};
+use crate::rest::Rest;
 use crate::stream::{Established, Frame, FrameSink, HeaderError, Inlet, establish, read_frames, write_frames};
 use crate::tls::{self, Port};
 
@@ -275,6 +276,7 @@ async fn serve(shared: &Shared, replica: &Replica, established: Established) -> 
         cap: shared.limits.reply_cap_bytes,
         budget: Arc::clone(&replica.budget),
         deadline: shared.limits.frame_deadline,
+        rest: Rest::default(),
         metrics: Arc::clone(&shared.metrics),
     };
     let sink = ReplicaSink { from: replica.address.id, events: Arc::clone(&shared.events) };

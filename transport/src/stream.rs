@@ -18,6 +18,7 @@ use crate::frame::{Decoded, FrameDecoder, FrameError, PREFIX_BYTES, encode};
 use crate::limits::{FRAME_OVERHEAD_BYTES, READ_CHUNKS, WRITE_BATCH_BYTES};
 use crate::metrics::TransportMetrics;
 use crate::outbound::OutboundQueue;
+use crate::rest::Rest;
 
 const HEADER_BYTES: usize = 9;
 
@@ -180,6 +181,8 @@ pub(crate) struct Inlet {
     pub(crate) budget: Arc<Semaphore>,
     /// How long a frame may take from its first to its last byte, while we are reading.
     pub(crate) deadline: Duration,
+    /// Until when it is not read.
+    pub(crate) rest: Rest,
     pub(crate) metrics: Arc<TransportMetrics>,
 }
 
@@ -231,6 +234,9 @@ impl<S: FrameSink> Reader<S> {
         let mut chunks: [Bytes; READ_CHUNKS] = std::array::from_fn(|_| Bytes::new());
         let mut deadline: Option<Instant> = None;
         loop {
+            if self.inlet.rest.wait().await {
+                deadline = deadline.map(|_| Instant::now() + self.inlet.deadline);
+            }
             let read = stream.read_chunks(&mut chunks);
             let outcome = match deadline {
                 Some(deadline) => match timeout_at(deadline, read).await {

@@ -60,6 +60,7 @@ fn standing() -> Standing {
         unproposed: 0,
         view_changes: 0,
         leaders_take_turns: false,
+        crowd: None,
         departure: None,
         transferring: false,
         incarnation: Incarnation(0),

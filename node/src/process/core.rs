@@ -33,6 +33,7 @@ use crate::disk::FileDisk;
 use crate::driver::{Driver, DriverError, Published};
 use crate::failure::NodeError;
 use crate::metrics::{Metrics, TimedDisk};
+use crate::process::crowd::CrowdSign;
 
 /// The log is prepared ahead at once when less than this is ready, bytes; else when nothing waits.
 const READY_BYTES_LOW: u64 = 4 << 20;
@@ -97,6 +98,8 @@ pub(crate) struct Core {
     pub(crate) admitted: Admitted,
     pub(crate) looking: Arc<AtomicBool>,
     pub(crate) client_bytes: Arc<AtomicUsize>,
+    /// For the thread that verifies.
+    pub(crate) crowd: Arc<CrowdSign>,
     pub(crate) view: Arc<CoreView>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) data: PathBuf,
@@ -236,6 +239,7 @@ impl Core {
         }
         let standing = Core::standing(self.id, &self.driver);
         Core::tell(&standing.status, memory);
+        self.crowd.set(standing.status.crowd);
         let changed = !executed.is_empty() || installed.is_some();
         if let Some(seq) = installed {
             tracing::info!(%seq, revision = standing.revision, "a fetched state replaced the executed one");

@@ -62,7 +62,9 @@ impl Foundation {
             }
             return Stored::Settled;
         }
-        if self.may_vouch_for(seq) { Stored::Vouched(self.vouch(seq, root)) } else { Stored::NoVote }
+        // About what is certified already a new life has nothing to say that an earlier one may have said.
+        let votes = self.may_sign_about(seq) || (self.may_vouch_for(seq) && seq > stable);
+        if votes { Stored::Vouched(self.vouch(seq, root)) } else { Stored::NoVote }
     }
 
     /// Signs a CHECKPOINT for a snapshot that is durable. Returns the certificate if that completes one.

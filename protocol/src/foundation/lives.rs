@@ -53,7 +53,7 @@ struct Learned {
 }
 
 impl Lives {
-    /// Nothing is signed about numbers up to here.
+    /// Nothing is signed about numbers up to here, but CHECKPOINTs where there is no gap.
     fn floor(&self) -> Seq {
         self.began.map_or(Seq(0), |(_, above)| above)
     }

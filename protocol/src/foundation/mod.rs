@@ -197,6 +197,7 @@ impl Foundation {
             executed: self.executed,
             pending: self.pending.len(),
             unproposed: self.pending.unproposed(),
+            crowd: self.pending.crowd(entered && primary == self.id()),
             view_changes: 0,
             leaders_take_turns: false,
             departure: None,

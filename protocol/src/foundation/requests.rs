@@ -41,7 +41,7 @@ impl Foundation {
                 continue;
             }
             let number = number_of(&request);
-            match self.pending.admission(&digest, &number.client, request.weight(), room) {
+            match self.pending.admission(&digest, &number.client, request.weight(), room, leads) {
                 // Fetched for a vote or a decision: who sent it has it pending, or it was decided.
                 _ if wanted && from.is_some() => self.bodies.insert(digest, request, false),
                 Admission::Known => {}

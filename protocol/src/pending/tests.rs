@@ -14,7 +14,7 @@ fn digest(client: u8, number: u64) -> Digest {
 }
 
 fn admit(pending: &mut Pending, client: u8, which: u64) -> Admission {
-    let admission = pending.admission(&digest(client, which), &PublicKey([client; 32]), 100, ROOM);
+    let admission = pending.admission(&digest(client, which), &PublicKey([client; 32]), 100, ROOM, true);
     if admission == Admission::Admit {
         pending.admit(digest(client, which), number(client, which), 100, which);
     }
@@ -91,21 +91,21 @@ fn the_room_that_was_measured_bounds_the_cap() {
     let mut pending = Pending::new(100, 100);
     for which in 0..5 {
         assert_eq!(
-            pending.admission(&digest(1, which), &PublicKey([1; 32]), 100, Room { requests: 5, ..ROOM }),
+            pending.admission(&digest(1, which), &PublicKey([1; 32]), 100, Room { requests: 5, ..ROOM }, true),
             Admission::Admit
         );
         admit(&mut pending, 1, which);
     }
     assert_eq!(
-        pending.admission(&digest(1, 5), &PublicKey([1; 32]), 100, Room { requests: 5, ..ROOM }),
+        pending.admission(&digest(1, 5), &PublicKey([1; 32]), 100, Room { requests: 5, ..ROOM }, true),
         Admission::Busy
     );
     assert_eq!(
-        pending.admission(&digest(1, 5), &PublicKey([1; 32]), 100, Room { requests: 6, ..ROOM }),
+        pending.admission(&digest(1, 5), &PublicKey([1; 32]), 100, Room { requests: 6, ..ROOM }, true),
         Admission::Admit
     );
     assert_eq!(
-        pending.admission(&digest(2, 0), &PublicKey([2; 32]), 100, Room { requests: 0, ..ROOM }),
+        pending.admission(&digest(2, 0), &PublicKey([2; 32]), 100, Room { requests: 0, ..ROOM }, true),
         Admission::Admit
     );
 }
@@ -233,12 +233,12 @@ fn room_is_measured_in_bytes_too() {
     let room = Room { bytes: 3_000, ..ROOM };
     let client = PublicKey([1; 32]);
     for which in 0..3 {
-        assert_eq!(pending.admission(&digest(1, which), &client, 1_000, room), Admission::Admit);
+        assert_eq!(pending.admission(&digest(1, which), &client, 1_000, room, true), Admission::Admit);
         pending.admit(digest(1, which), number(1, which), 1_000, which);
     }
-    assert_eq!(pending.admission(&digest(1, 3), &client, 1_000, room), Admission::Busy);
+    assert_eq!(pending.admission(&digest(1, 3), &client, 1_000, room, true), Admission::Busy);
     assert_eq!(
-        pending.admission(&digest(2, 0), &PublicKey([2; 32]), 1_000, room),
+        pending.admission(&digest(2, 0), &PublicKey([2; 32]), 1_000, room, true),
         Admission::Admit,
         "it has nothing pending"
     );
@@ -276,7 +276,7 @@ fn one_request_of_every_key_does_not_take_all_memory() {
     };
     let admits = |pending: &mut Pending, which: u64, weight: usize| {
         let one = digest(1, which);
-        let admitted = pending.admission(&one, &key(which), weight, ROOM) == Admission::Admit;
+        let admitted = pending.admission(&one, &key(which), weight, ROOM, true) == Admission::Admit;
         if admitted {
             pending.admit(one, RequestNumber { client: key(which), ..number(1, which) }, weight, 0);
         }
@@ -285,4 +285,37 @@ fn one_request_of_every_key_does_not_take_all_memory() {
     let admitted = (0..16_384).filter(|which| admits(&mut pending, *which, large)).count();
     assert_eq!(admitted, 2 * PENDING_BYTES_MAX / large);
     assert!((20_000..21_000).all(|which| admits(&mut pending, which, LIGHT)), "small ones always find room");
+}
+
+/// A key that floods, among many that have one request each: twice their mean, and nothing less for anybody else.
+#[test]
+fn in_a_crowd_a_key_has_at_most_twice_the_mean() {
+    let mut pending = Pending::new(10_000, 1_000);
+    let add = |pending: &mut Pending, client: u8, which: u64, proposes: bool| {
+        let one = digest(client, which);
+        let admits = pending.admission(&one, &PublicKey([client; 32]), 100, ROOM, proposes) == Admission::Admit;
+        if admits {
+            pending.admit(one, number(client, which), 100, which);
+        }
+        admits
+    };
+    // Few ask: whoever wants more gets it.
+    for which in 0..31 {
+        assert!(add(&mut pending, 0, which, true));
+    }
+    assert_eq!(pending.crowd(true), None, "nobody else asks");
+    for client in 1..=64 {
+        assert!(add(&mut pending, client, 0, true), "a key with nothing pending is always admitted");
+    }
+    let crowd = pending.crowd(true).expect("many ask");
+    assert_eq!((crowd.share, crowd.mean_weight), (3, 100), "95 of 65 keys");
+    assert!(!add(&mut pending, 0, 99, true) && add(&mut pending, 1, 1, true) && add(&mut pending, 1, 2, true));
+    assert!(!add(&mut pending, 1, 3, true), "it has its share");
+    assert!((3..6).all(|which| add(&mut pending, 1, which, false)), "who does not propose takes twice as many");
+    assert!(!add(&mut pending, 1, 6, false));
+    // All ask for much: nobody is held back by this.
+    let mut pending = Pending::new(10_000, 1_000);
+    for which in 0..60 {
+        assert!((0..16).all(|client| add(&mut pending, client, which, true)), "{which}");
+    }
 }

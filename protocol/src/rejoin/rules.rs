@@ -1,6 +1,7 @@
 //! Which life of a replica is believed about what (protocol.md, Rejoin). n_r + L is the line between two lives: the old one
 //! signed nothing above it, since every number it signed about is at most L above a checkpoint that was stable before it
-//! asked; the new one signs nothing at or below it, since it goes on above a checkpoint at or above it.
+//! asked; the new one signs nothing at or below it, since it goes on above a checkpoint at or above it. (Where no such
+//! checkpoint has to come first, CHECKPOINTs are an exception: [`checkpoint`].)
 //!
 //! | rule | source |
 //! |---|---|

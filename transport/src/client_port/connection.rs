@@ -9,6 +9,7 @@ use crate::error::{CloseCode, LinkError, explain};
 use crate::fair_queue::FairQueue;
 use crate::mutex::lock;
 use crate::outbound::{OutboundQueue, Overflow};
+use crate::rest::Rest;
 use crate::stream::{Established, Frame, FrameSink, Inlet, read_frames, write_frames};
 
 /// Serves an admitted connection until it ends.
@@ -16,7 +17,9 @@ pub(super) async fn run(shared: Arc<Shared>, established: Established, place: Pl
     let Established { connection, outgoing, incoming, .. } = established;
     let outbound = Arc::new(OutboundQueue::new(Overflow::Refuse, shared.limits.outbound_cap_bytes, 0));
     outbound.set_linked(true);
-    let client = Client { connection: connection.clone(), key: place.key, outbound: Arc::clone(&outbound) };
+    let rest = Rest::default();
+    let client =
+        Client { connection: connection.clone(), key: place.key, outbound: Arc::clone(&outbound), rest: rest.clone() };
     let id = {
         let mut clients = lock(&shared.clients);
         clients.next += 1;
@@ -41,6 +44,7 @@ pub(super) async fn run(shared: Arc<Shared>, established: Established, place: Pl
         cap: shared.limits.request_cap_bytes,
         budget: Arc::new(Semaphore::new(shared.limits.inbound_budget_bytes)),
         deadline: shared.limits.frame_deadline,
+        rest,
         metrics: Arc::clone(&shared.metrics),
     };
     let sink = ClientSink { connection: id, events: Arc::clone(&shared.events) };

@@ -294,6 +294,42 @@ async fn a_client_that_floods_is_stalled_at_its_budget() {
     assert!(written <= bound, "{written} bytes were taken, the bound is {bound}");
 }
 
+/// It is not read, its frames come after that, and another connection is read meanwhile.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_that_rests_is_read_later_and_loses_nothing() {
+    let mut port = port_with(ClientLimits::default());
+    let (resting, _first) = client(KNOWN, port.address, CLUSTER);
+    let connection = connected(&mut port).await;
+    let (brisk, _second) = client(KNOWN, port.address, CLUSTER);
+    let other = connected(&mut port).await;
+    port.handle.rest(connection, Duration::from_hours(1), Duration::from_millis(1_500));
+    let began = std::time::Instant::now();
+    // What is read already when it begins to rest may still come.
+    for number in 0..20 {
+        resting.send(REPLICA, Bytes::from(vec![number])).expect("queued");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    brisk.send(REPLICA, Bytes::from_static(b"other")).expect("queued");
+    let mut own = Vec::new();
+    let mut before = None;
+    while own.len() < 20 {
+        if let ClientEvent::Frame { connection: from, frame } =
+            within("a frame", port.events.recv()).await.expect("open")
+        {
+            if from == connection {
+                own.push(frame[0]);
+            } else {
+                assert_eq!(from, other);
+                before = Some(own.len());
+            }
+        }
+    }
+    assert_eq!(own, (0..20).collect::<Vec<u8>>(), "all, in order");
+    assert!(began.elapsed() >= Duration::from_millis(1_400));
+    assert!(before.expect("the other one was read") <= 1, "{before:?} frames came first");
+    assert_eq!(port.handle.metrics().rests.get(), 1);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rules_of_frames_and_streams_hold_for_clients_too() {
     let mut port = port_with(ClientLimits::default());

@@ -14,6 +14,7 @@ use super::{Class, Peer, PeerEvent, Shared};
 use crate::error::{CloseCode, LinkError, explain};
 use crate::fair_queue::FairQueue;
 use crate::limits::HANDSHAKE_TIMEOUT;
+use crate::rest::Rest;
 use crate::stream::{Established, Frame, FrameSink, HeaderError, Inlet, open, read_frames, read_header, write_frames};
 
 /// A link, seen by its supervisor.
@@ -83,6 +84,7 @@ async fn read(
             cap: shared.limits.frame_cap_bytes[class.index()],
             budget: Arc::clone(&peer.budgets[class.index()]),
             deadline: shared.limits.frame_deadline,
+            rest: Rest::default(),
             metrics: Arc::clone(&shared.metrics),
         };
         let sink = PeerSink { from: peer.address.id, class, events: Arc::clone(&shared.events) };

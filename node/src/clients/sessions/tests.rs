@@ -21,7 +21,7 @@ fn an_answer_goes_once_to_everyone_who_waits_for_it() {
     sessions.connected(first, key(1));
     sessions.connected(second, key(1));
     for connection in [first, second, first] {
-        assert_eq!(sessions.register(connection, digest(7)), Registration::Registered);
+        assert_eq!(sessions.register(connection, digest(7), key(1), usize::MAX), Registration::Registered);
     }
     assert_eq!(take(&sessions, 8), []);
     assert_eq!(take(&sessions, 7), [first, second]);
@@ -34,14 +34,14 @@ fn a_connection_that_ends_leaves_nothing_behind() {
     sessions.connected(ConnectionId(1), key(1));
     sessions.connected(ConnectionId(2), key(2));
     for number in 0..10 {
-        sessions.register(ConnectionId(1), digest(number));
+        sessions.register(ConnectionId(1), digest(number), key(1), usize::MAX);
     }
-    sessions.register(ConnectionId(2), digest(3));
+    sessions.register(ConnectionId(2), digest(3), key(1), usize::MAX);
     sessions.closed(ConnectionId(1));
     assert_eq!(sessions.in_flight(), 1);
     assert_eq!(take(&sessions, 3), [ConnectionId(2)]);
     assert_eq!(sessions.key(ConnectionId(1)), None);
-    assert_eq!(sessions.register(ConnectionId(1), digest(4)), Registration::Full);
+    assert_eq!(sessions.register(ConnectionId(1), digest(4), key(1), usize::MAX), Registration::Full);
 }
 
 #[test]
@@ -49,12 +49,47 @@ fn requests_in_flight_are_capped_for_each_connection() {
     let sessions = Sessions::default();
     sessions.connected(ConnectionId(1), key(1));
     for number in 0..IN_FLIGHT_PER_CONNECTION as u32 {
-        assert_eq!(sessions.register(ConnectionId(1), digest(number)), Registration::Registered);
+        assert_eq!(sessions.register(ConnectionId(1), digest(number), key(1), usize::MAX), Registration::Registered);
     }
     let beyond = IN_FLIGHT_PER_CONNECTION as u32;
-    assert_eq!(sessions.register(ConnectionId(1), digest(beyond)), Registration::Full);
-    assert_eq!(sessions.register(ConnectionId(1), digest(5)), Registration::Registered, "asked again, not anew");
+    assert_eq!(sessions.register(ConnectionId(1), digest(beyond), key(1), usize::MAX), Registration::Full);
+    assert_eq!(
+        sessions.register(ConnectionId(1), digest(5), key(1), usize::MAX),
+        Registration::Registered,
+        "asked again, not anew"
+    );
     take(&sessions, 5);
-    assert_eq!(sessions.register(ConnectionId(1), digest(beyond)), Registration::Registered);
+    assert_eq!(sessions.register(ConnectionId(1), digest(beyond), key(1), usize::MAX), Registration::Registered);
     assert_eq!(sessions.in_flight(), IN_FLIGHT_PER_CONNECTION);
+}
+
+#[test]
+fn one_client_has_a_share_of_a_connection_and_whoever_ignores_that_floods() {
+    let sessions = Sessions::default();
+    let (own, other) = (ConnectionId(1), ConnectionId(2));
+    sessions.connected(own, key(1));
+    sessions.connected(other, key(2));
+    assert_eq!(sessions.register(own, digest(0), key(1), 2), Registration::Registered);
+    assert_eq!(sessions.register(own, digest(1), key(1), 2), Registration::Registered);
+    assert_eq!(sessions.register(own, digest(1), key(1), 2), Registration::Registered, "asked again");
+    assert_eq!(sessions.register(own, digest(2), key(1), 2), Registration::Full);
+    assert_eq!(sessions.register(own, digest(3), key(3), 2), Registration::Registered, "of another client");
+    // Who claims to be somebody else over a link of its own holds nobody back.
+    for number in 10..20 {
+        sessions.register(other, digest(number), key(1), 2);
+    }
+    take(&sessions, 0);
+    assert_eq!(sessions.register(own, digest(4), key(1), 2), Registration::Registered, "one was answered");
+    let refused: Vec<_> =
+        (0..REFUSALS_PER_SECOND + 10).map(|number| sessions.register(own, digest(100 + number), key(1), 2)).collect();
+    assert_eq!(refused.last(), Some(&Registration::Flood));
+    assert_eq!(refused.first(), Some(&Registration::Full));
+    assert_eq!(
+        sessions.register(own, digest(999), key(1), 3),
+        Registration::Registered,
+        "once there is room, there is"
+    );
+    sessions.closed(own);
+    sessions.closed(other);
+    assert_eq!(sessions.in_flight(), 0);
 }

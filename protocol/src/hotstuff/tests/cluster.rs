@@ -293,6 +293,13 @@ impl Cluster {
         }
     }
 
+    /// The slow store is done with the last snapshot, too.
+    pub fn store_last(&mut self) {
+        if let (Some(id), Some(snapshot)) = (self.slow_store.take(), self.not_durable.take()) {
+            self.store(id, snapshot);
+        }
+    }
+
     fn store(&mut self, id: ReplicaId, mut snapshot: Snapshot) {
         if self.slow_store == Some(id) {
             let Some(before) = self.not_durable.replace(snapshot) else { return };

@@ -1,6 +1,6 @@
 //! A replica whose disk is gone comes back without ever contradicting its old self.
 
-use quorate_crypto::{Incarnation, ReplicaId, Seq};
+use quorate_crypto::{Incarnation, ReplicaId, Seq, Signed};
 
 use super::cluster::{Cluster, parameters, request};
 use crate::engine::Engine as _;
@@ -140,8 +140,7 @@ fn a_log_is_trusted_once_the_fetched_state_is_durable() {
 }
 
 /// The Rejoin took the last number of the window, and the checkpoint there lacks one vote: that of the new life.
-#[test]
-fn a_new_life_vouches_for_the_checkpoint_that_opens_the_window_of_its_rejoin() {
+fn full_window(is_store_slow: bool) -> Cluster {
     let mut cluster = Cluster::new(4);
     let is_checkpoint = |message: &Message| matches!(message, Message::Checkpoint(_) | Message::StableCheckpoint(_));
     cluster.filter = Box::new(move |_, _, message| !is_checkpoint(message));
@@ -150,18 +149,83 @@ fn a_new_life_vouches_for_the_checkpoint_that_opens_the_window_of_its_rejoin() {
         cluster.submit(&request(1, number));
         cluster.run(20);
     }
+    cluster.slow_store = is_store_slow.then_some(ReplicaId(0));
     cluster.wipe(0, &parameters());
     cluster.run(4_000);
     assert!(rejoined(&cluster, 0, 1));
     assert_eq!((0..4).map(|id| cluster.executed(id)).collect::<Vec<_>>(), [last; 4], "the window is full");
     assert!((0..4).all(|id| cluster.replicas[&ReplicaId(id)].status().stable == Seq(0)));
-    cluster.wipe(3, &parameters());
+    cluster
+}
+
+/// CHECKPOINTs about `seq` of replica 0 in life 1.
+fn vouched(cluster: &Cluster, seq: Seq) -> usize {
+    let is_one = |signed: &&Signed| {
+        let about = crate::checkpoint::parts(signed.body()).is_some_and(|(about, _)| about == seq);
+        about && signed.statement.incarnation == Incarnation(1)
+    };
+    cluster.said[&ReplicaId(0)].iter().filter(is_one).count()
+}
+
+#[test]
+fn a_new_life_vouches_for_the_checkpoint_that_opens_the_window_of_its_rejoin() {
+    for is_store_slow in [false, true] {
+        let mut cluster = full_window(is_store_slow);
+        let last = Seq(parameters().window);
+        assert_eq!(vouched(&cluster, last) == 0, is_store_slow);
+        cluster.store_last();
+        cluster.settle();
+        assert!(vouched(&cluster, last) > 0, "slow store {is_store_slow}");
+        cluster.wipe(3, &parameters());
+        cluster.filter = Box::new(|_, _, _| true);
+        cluster.run(10_000);
+        assert!(rejoined(&cluster, 3, 1), "{:?}", cluster.replicas[&ReplicaId(3)].status());
+        cluster.submit(&request(2, 1));
+        cluster.run(1_000);
+        assert!((0..4).all(|id| cluster.has_decided(id, &request(2, 1))));
+        cluster.assert_agreement();
+        cluster.assert_no_contradiction();
+    }
+}
+
+/// A restart finds it again: nothing new is signed, and what peers hand back is known.
+#[test]
+fn a_new_life_knows_after_a_restart_what_it_vouched_for_below_its_rejoin() {
+    let mut cluster = full_window(false);
+    let own = |cluster: &Cluster| {
+        let last = Seq(parameters().window);
+        cluster.replicas[&ReplicaId(0)].foundation.checkpoints.own(last).copied()
+    };
+    let before = own(&cluster).expect("it vouched");
+    // Those that hold the others' votes have a certificate of it, and replica 0 has not.
+    cluster.filter = Box::new(|_, to, _| to != ReplicaId(0));
+    cluster.run(2_000);
+    cluster.restart(ReplicaId(0), &parameters());
+    assert_eq!(own(&cluster), Some(before));
     cluster.filter = Box::new(|_, _, _| true);
-    cluster.run(10_000);
-    assert!(rejoined(&cluster, 3, 1), "{:?}", cluster.replicas[&ReplicaId(3)].status());
-    cluster.submit(&request(2, 1));
-    cluster.run(1_000);
-    assert!((0..4).all(|id| cluster.has_decided(id, &request(2, 1))));
-    cluster.assert_agreement();
+    cluster.link(ReplicaId(0));
+    cluster.run(2_000);
+    assert!(rejoined(&cluster, 0, 1), "no second Rejoin");
+    assert!((0..4).all(|id| cluster.replicas[&ReplicaId(id)].status().stable == Seq(parameters().window)));
     cluster.assert_no_contradiction();
+}
+
+/// What is certified already the new life does not vouch for: what it said of that before it was repaired may differ.
+#[test]
+fn a_new_life_says_nothing_about_what_is_certified_already() {
+    let mut cluster = full_window(true);
+    cluster.filter = Box::new(|_, to, message| to == ReplicaId(0) || !matches!(message, Message::Checkpoint(_)));
+    let last = Seq(parameters().window);
+    let votes: Vec<Signed> = [1, 2, 3]
+        .iter()
+        .filter_map(|id| cluster.replicas[&ReplicaId(*id)].foundation.checkpoints.own(last).copied())
+        .collect();
+    for vote in votes {
+        cluster.deliver(vote.signer(), ReplicaId(0), Message::Checkpoint(vote));
+    }
+    assert_eq!(cluster.replicas[&ReplicaId(0)].status().stable, last);
+    cluster.store_last();
+    cluster.settle();
+    assert_eq!(vouched(&cluster, last), 0);
+    assert!(cluster.halts.is_empty());
 }

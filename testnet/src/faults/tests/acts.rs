@@ -45,6 +45,7 @@ fn standing() -> EngineStatus {
         unproposed: 0,
         view_changes: 0,
         leaders_take_turns: false,
+        crowd: None,
         departure: None,
         transferring: false,
         incarnation: Incarnation(0),

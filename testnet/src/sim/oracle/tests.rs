@@ -197,6 +197,7 @@ fn status(executed: u64, pending: usize) -> EngineStatus {
         unproposed: pending,
         view_changes: 0,
         leaders_take_turns: false,
+        crowd: None,
         departure: None,
         transferring: false,
         incarnation: Incarnation(0),

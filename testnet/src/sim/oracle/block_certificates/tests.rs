@@ -346,8 +346,8 @@ fn each_life_speaks_about_its_own_views() {
         let message = timeout(&four, life, view);
         assert_eq!(four.judge(&message).is_ok(), right, "life {life} in view {view}");
     }
-    // About numbers the line is the number itself: no gap of L.
-    for (life, seq, right) in [(0, 1, true), (0, 2, false), (1, 1, false), (1, 2, true)] {
+    // A new life vouches for any state, the old one for those up to its Rejoin: no gap of L.
+    for (life, seq, right) in [(0, 1, true), (0, 2, false), (1, 1, true), (1, 2, true), (2, 2, false)] {
         let body = StatementBody::Checkpoint { seq: Seq(seq), digest: Digest([7; 32]) };
         let mut endorsements: Vec<Endorsement> = Vec::new();
         for (signer, life) in [(0, 0), (1, life), (2, 0)] {
