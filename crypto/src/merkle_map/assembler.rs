@@ -260,7 +260,19 @@ impl Assembler {
                 let Some(child) = child else { unreachable!("children stand after their parents") };
                 children.push(child);
             }
+            if let Some((parent, _)) = record.parent {
+                following[parent].push(index);
+            }
             let incomplete = children.iter().filter(|child| !matches!(child, Slot::Complete(_))).count();
+            // A chunk is sent for what changed in it; the rest is in the base, and must not take memory twice.
+            let held = record.parent.filter(|_| incomplete == 0).and_then(|(parent, nibble)| {
+                let place = places[parent].and_then(|place| place.advance(&[nibble]));
+                reuse(place, digests[index])
+            });
+            if let Some(subtree) = held {
+                slots[index] = Some(Slot::Complete(subtree));
+                continue;
+            }
             let node = OpenNode {
                 prefix: record.prefix.clone(),
                 entry: record.stored_value().map(Entry::new),
@@ -271,9 +283,6 @@ impl Assembler {
                 parent: None,
             };
             slots[index] = Some(if incomplete == 0 { Slot::Complete(close(node)) } else { self.keep(node) });
-            if let Some((parent, _)) = record.parent {
-                following[parent].push(index);
-            }
         }
         let Some(root) = slots.swap_remove(0) else { unreachable!("the first record is built last") };
         root

@@ -249,3 +249,33 @@ fn no_chunk_begins_inside_a_prefix_or_outside_the_map() {
     assert!(map.chunk(&[6, 1, 6, 2, 6, 3, 0], CHUNK_BUDGET).is_none());
     assert!(map.chunk(&[6, 1, 6, 2, 6, 255], CHUNK_BUDGET).is_none());
 }
+
+/// A chunk brings much that the base has, in another neighbourhood: that is not held twice.
+#[test]
+fn what_a_chunk_brings_and_the_base_has_is_held_once() {
+    fn leaves<'a>(node: &'a Arc<Node>, found: &mut Vec<&'a Arc<Node>>) {
+        if node.children.is_empty() {
+            found.push(node);
+        }
+        for child in node.children.nodes() {
+            leaves(child, found);
+        }
+    }
+    let base = large(2_000);
+    let mut target = base.clone();
+    for n in 0..200_u32 {
+        target.insert(&n.wrapping_mul(2_246_822_519).to_be_bytes(), vec![1; 40]);
+    }
+    let copy: MerkleMap =
+        (0..2_000_u32).map(|n| (n.wrapping_mul(2_654_435_761).to_be_bytes(), vec![n as u8; 40])).collect();
+    let mut assembler = Assembler::new(target.digest(), &copy);
+    fetch(&mut assembler, &target, CHUNK_BUDGET);
+    let rebuilt = assembler.finish().expect("nothing is missing");
+    assert_eq!(rebuilt.digest(), target.digest());
+    let mut held = Vec::new();
+    leaves(copy.root.as_ref().expect("it has entries"), &mut held);
+    let mut all = Vec::new();
+    leaves(rebuilt.root.as_ref().expect("it has entries"), &mut all);
+    let shared = all.iter().filter(|leaf| held.iter().any(|one| Arc::ptr_eq(one, leaf))).count();
+    assert!(all.len() >= 2_000 && shared * 10 > all.len() * 7, "{shared} of {}", all.len());
+}
