@@ -63,8 +63,12 @@ pub enum EvidenceError {
     Message(#[from] MessageError),
 }
 
-/// Whether two statements of one author convict it: one place, two contents.
+/// Whether two statements of one author convict it: one place with two contents, or a vote and a TIMEOUT that hides what the
+/// vote rested on.
 pub fn contradict(first: &Signed, second: &Signed) -> Option<&'static str> {
+    if hides_certificate(first, second) || hides_certificate(second, first) {
+        return Some("hidden-certificate");
+    }
     let (first, second) = (&first.statement, &second.statement);
     if first.signer != second.signer || first.epoch != second.epoch {
         return None;
@@ -122,6 +126,21 @@ pub fn hides_commit(commit: &Signed, view_change: &ViewChange) -> bool {
             .slots
             .iter()
             .any(|proof| proof.ballot().seq == ballot.seq && proof.ballot().view >= ballot.view)
+}
+
+/// Whether a TIMEOUT hides what its author's vote rested on: the vote's view or a later one, in the same life or a later one,
+/// and a lower certificate. Whoever votes keeps the certificate of what it votes for, names no lower one ever after (Jolteon,
+/// figure 2), and votes in no view that it gave up, so the vote came first. A new life begins with a certificate of a view
+/// that no earlier one voted in (protocol.md, Rejoin). It is HotStuff's counterpart of [`hides_commit`].
+pub fn hides_certificate(vote: &Signed, timeout: &Signed) -> bool {
+    let (vote, timeout) = (&vote.statement, &timeout.statement);
+    let StatementBody::BlockVote { view: voted, parent_view, .. } = vote.body else { return false };
+    let StatementBody::Timeout { view, high_view } = timeout.body else { return false };
+    vote.signer == timeout.signer
+        && vote.epoch == timeout.epoch
+        && vote.incarnation <= timeout.incarnation
+        && view >= voted
+        && high_view < parent_view
 }
 
 /// Whether a PRE-PREPARE differs from what its author's NEW-VIEW of that view and incarnation carries at its number.

@@ -90,6 +90,37 @@ fn one_place_two_contents_in_any_incarnations() {
     }
 }
 
+/// The vote came first, since nobody votes in a view that it gave up.
+#[test]
+fn a_timeout_that_hides_what_a_vote_rested_on_convicts() {
+    // View of the vote and of the certificate it rests on, its life; the same of the TIMEOUT.
+    for (vote, timeout, guilty) in [
+        ((6, 5, 0), (6, 4, 0), true),
+        ((6, 5, 0), (9, 4, 0), true),
+        ((6, 5, 0), (9, 5, 0), false),
+        ((6, 5, 0), (9, 7, 0), false),
+        ((6, 5, 0), (5, 4, 0), false),
+        ((6, 5, 0), (9, 4, 1), true),
+        ((6, 5, 1), (9, 4, 0), false),
+    ] {
+        let (voted, rests_on, life) = vote;
+        let body = StatementBody::BlockVote { view: View(voted), block: Digest([1; 32]), parent_view: View(rests_on) };
+        let voted = sign(2, life, body);
+        let (gave_up, names, life) = timeout;
+        let timed_out = sign(2, life, StatementBody::Timeout { view: View(gave_up), high_view: View(names) });
+        for evidence in [Evidence::Contradiction(voted, timed_out), Evidence::Contradiction(timed_out, voted)] {
+            let conviction = convicts(&evidence);
+            assert_eq!(conviction.is_ok(), guilty, "{vote:?} {timeout:?}");
+            if let Ok(conviction) = conviction {
+                assert_eq!((conviction.accused, conviction.kind), (ReplicaId(2), "hidden-certificate"));
+            }
+        }
+        let mut framed = sign(1, 0, *timed_out.body());
+        framed.statement.signer = ReplicaId(2);
+        assert!(convicts(&Evidence::Contradiction(voted, framed)).is_err());
+    }
+}
+
 #[test]
 fn different_places_are_no_contradiction() {
     let one = StatementBody::Commit(ballot(0, 1, 1));

@@ -4,6 +4,7 @@ use quorate_crypto::{Signed, StatementBody};
 
 use crate::evidence::Evidence;
 use crate::hotstuff::Replica;
+use crate::hotstuff::certificate::QuorumCertificate;
 use crate::hotstuff::message::BlockProposal;
 use crate::request::Request;
 
@@ -16,6 +17,30 @@ impl Replica {
         let held: Vec<Signed> = in_tree.chain(waiting).collect();
         for held in held {
             self.foundation.accuse_pair(Some(held), signed);
+        }
+    }
+
+    /// A TIMEOUT against what its author voted for: by a vote that is held, or by the highest certificate.
+    pub(super) fn check_timeout(&mut self, signed: &Signed) {
+        let author = signed.signer();
+        let held = [self.collector.newest_of(author).copied(), self.promise.high_qc.vote_by(author)];
+        for held in held {
+            self.foundation.accuse_pair(held, signed);
+        }
+    }
+
+    /// A vote against the last TIMEOUT of its author.
+    pub(super) fn check_vote(&mut self, signed: &Signed) {
+        let held = self.pacemaker.timeout_of(signed.signer()).map(|timeout| timeout.signed);
+        self.foundation.accuse_pair(held, signed);
+    }
+
+    /// The votes of a new certificate against the last TIMEOUTs of their authors.
+    pub(super) fn check_certificate(&mut self, certificate: &QuorumCertificate) {
+        for voter in self.foundation.committee().ids().collect::<Vec<_>>() {
+            if let Some(signed) = certificate.vote_by(voter) {
+                self.check_vote(&signed);
+            }
         }
     }
 

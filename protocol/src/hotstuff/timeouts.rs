@@ -77,6 +77,7 @@ impl Replica {
         if signed.signer() == self.id() || !self.life_counts(&signed, timeout.view()) {
             return;
         }
+        self.check_timeout(&signed);
         match self.pacemaker.add(timeout) {
             Collected::New => self.use_timeouts(now),
             Collected::Contradicts(held) => self.foundation.accuse_pair(Some(held), &signed),

@@ -189,6 +189,7 @@ impl Replica {
         let Some(vote) = Vote::of(signed.body()) else { return };
         match self.collector.add(signed, self.view()) {
             Collected::New => {
+                self.check_vote(&signed);
                 self.show_other_block(&signed, vote);
                 self.try_certify(now, vote.view);
             }
@@ -222,6 +223,9 @@ impl Replica {
     /// A verified QC: a higher view may begin, blocks may be committed, the certified block may be lacking.
     pub(super) fn learn_certificate(&mut self, now: Now, from: Option<ReplicaId>, certificate: &QuorumCertificate) {
         let news = self.promise.raise(certificate);
+        if news {
+            self.check_certificate(certificate);
+        }
         self.enter_view(now);
         self.commit_by(now, certificate);
         if news && !self.tree.contains(&certificate.block()) {

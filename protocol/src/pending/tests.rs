@@ -311,8 +311,8 @@ fn in_a_crowd_a_key_has_at_most_twice_the_mean() {
     assert_eq!((crowd.share, crowd.mean_weight), (3, 100), "95 of 65 keys");
     assert!(!add(&mut pending, 0, 99, true) && add(&mut pending, 1, 1, true) && add(&mut pending, 1, 2, true));
     assert!(!add(&mut pending, 1, 3, true), "it has its share");
-    assert!((3..6).all(|which| add(&mut pending, 1, which, false)), "who does not propose takes twice as many");
-    assert!(!add(&mut pending, 1, 6, false));
+    let more = (3..100).filter(|which| add(&mut pending, 1, *which, false)).count();
+    assert_eq!(more, 5, "who does not propose takes twice as many: 8 of 4");
     // All ask for much: nobody is held back by this.
     let mut pending = Pending::new(10_000, 1_000);
     for which in 0..60 {

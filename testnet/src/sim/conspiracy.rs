@@ -39,8 +39,6 @@ pub(super) struct Forensics {
     statements: BTreeMap<(ReplicaId, StatementKind, View, Seq), Vec<Signed>>,
     view_changes: BTreeMap<ReplicaId, Vec<ViewChange>>,
     guilty: BTreeSet<ReplicaId>,
-    /// Those whose guilt takes a pair that replicas do not publish as evidence.
-    only_here: BTreeSet<ReplicaId>,
 }
 
 impl Forensics {
@@ -51,18 +49,12 @@ impl Forensics {
             statements: BTreeMap::new(),
             view_changes: BTreeMap::new(),
             guilty: BTreeSet::new(),
-            only_here: BTreeSet::new(),
         }
     }
 
     /// Those convicted so far.
     pub(super) const fn guilty(&self) -> &BTreeSet<ReplicaId> {
         &self.guilty
-    }
-
-    /// How many of them no pair convicts that replicas publish as evidence.
-    pub(super) fn convicted_only_here(&self) -> u64 {
-        self.only_here.len() as u64
     }
 
     /// An honest replica received a message.
@@ -123,16 +115,11 @@ impl Forensics {
             return;
         }
         let hidden = || self.view_changes.get(&signed.signer()).into_iter().flatten();
-        if known.iter().any(|other| contradict(other, &signed).is_some())
-            || hidden().any(|message| hides_commit(&signed, message))
-        {
+        let is_guilty =
+            known.iter().chain(self.of_the_other_kind(&signed)).any(|other| contradict(other, &signed).is_some())
+                || hidden().any(|message| hides_commit(&signed, message));
+        if is_guilty {
             self.guilty.insert(signed.signer());
-            self.only_here.remove(&signed.signer());
-        }
-        let hides = |other: &Signed| hides_certificate(&signed, other) || hides_certificate(other, &signed);
-        if !self.guilty.contains(&signed.signer()) && self.of_the_other_kind(&signed).any(hides) {
-            self.guilty.insert(signed.signer());
-            self.only_here.insert(signed.signer());
         }
         self.statements.entry(place).or_default().push(signed);
     }
@@ -165,21 +152,6 @@ impl Forensics {
         }
         self.view_changes.entry(author).or_default().push(message.clone());
     }
-}
-
-/// Whether a TIMEOUT hides what its author's vote rested on: the vote's view or a later one, in the same life or a later one,
-/// and a lower certificate. Whoever votes keeps the certificate of what it votes for, and names no lower one ever after.
-fn hides_certificate(vote: &Signed, timeout: &Signed) -> bool {
-    let (StatementBody::BlockVote { view: voted, parent_view, .. }, StatementBody::Timeout { view, high_view }) =
-        (vote.body(), timeout.body())
-    else {
-        return false;
-    };
-    vote.signer() == timeout.signer()
-        && vote.statement.epoch == timeout.statement.epoch
-        && vote.statement.incarnation <= timeout.statement.incarnation
-        && view >= voted
-        && high_view < parent_view
 }
 
 impl Plan {

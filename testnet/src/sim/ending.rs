@@ -28,8 +28,6 @@ impl World {
         if self.forked {
             self.counters.happened("beyond f: agreement broke");
             self.counters.happened_times("beyond f: convicted", guilty.len() as u64);
-            let only_here = self.forensics.convicted_only_here();
-            self.counters.happened_times("beyond f: convicted by no published pair", only_here);
             let needed = self.cluster.committee.one_honest();
             if guilty.len() < needed {
                 let what = format!("agreement broke, but only {guilty:?} of {liars:?} are convicted, {needed} must be");

@@ -288,3 +288,33 @@ fn a_request_that_a_lost_block_named_before_it_came_is_proposed() {
     cluster.run(3_000);
     assert!(honest.iter().all(|id| cluster.has_decided(*id, &wanted)), "{:?}", cluster.sent);
 }
+
+/// By a vote that a leader holds or by a certificate that has it, whichever of the two came first.
+#[test]
+fn a_timeout_that_hides_a_certificate_is_convicted_in_either_order() {
+    let chain = testing::chain(2);
+    let (liar, rests_on) = (2, testing::certify(&chain[1]));
+    let vote = Message::BlockVote(testing::vote(liar, &chain[2]));
+    let certificate = Message::QuorumCertificate(testing::certify(&chain[2]));
+    // It voted in view 2 on a certificate of view 1.
+    let hiding = Message::Timeout(testing::timeout(liar, 3, &QuorumCertificate::Genesis));
+    let honest = Message::Timeout(testing::timeout(liar, 3, &rests_on));
+    let cases = [
+        (vec![vote.clone(), hiding.clone()], true),
+        (vec![hiding.clone(), vote.clone()], true),
+        (vec![certificate.clone(), hiding.clone()], true),
+        (vec![hiding, certificate.clone()], true),
+        (vec![vote, certificate, honest], false),
+    ];
+    for (case, (messages, guilty)) in cases.into_iter().enumerate() {
+        let mut cluster = Cluster::new(4);
+        cluster.filter = Box::new(|_, _, _| false);
+        // It stands in view 2, so that it takes votes of that view.
+        cluster.deliver(ReplicaId(1), ReplicaId(0), Message::QuorumCertificate(rests_on.clone()));
+        for message in messages {
+            cluster.deliver(ReplicaId(liar), ReplicaId(0), message);
+        }
+        let accused: Vec<ReplicaId> = cluster.evidence.values().flatten().map(Evidence::author).collect();
+        assert_eq!(accused, vec![ReplicaId(liar); usize::from(guilty)], "case {case}");
+    }
+}

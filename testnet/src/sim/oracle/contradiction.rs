@@ -75,6 +75,20 @@ impl Said {
             let what = format!("{:?} and {:?}", before.body(), signed.body());
             return Err(convicted(replica, kind, &what));
         }
+        let (kind, from, to) = match signed.body() {
+            StatementBody::Timeout { view, .. } => (StatementKind::BlockVote, View(0), *view),
+            StatementBody::BlockVote { view, .. } => (StatementKind::Timeout, *view, View(u64::MAX)),
+            _ => (signed.body().kind(), View(1), View(0)),
+        };
+        if from <= to {
+            let others = self.statements.range((kind, from, Seq(0))..=(kind, to, Seq(0)));
+            for (_, other) in others {
+                if let Some(kind) = contradict(other, signed) {
+                    let what = format!("{:?} and {:?}", other.body(), signed.body());
+                    return Err(convicted(replica, kind, &what));
+                }
+            }
+        }
         if let StatementBody::PrePrepare(ballot) = signed.body()
             && let Some(new_view) = self.new_views.get(&(signed.statement.incarnation, ballot.view))
             && against_own_new_view(signed, new_view)
