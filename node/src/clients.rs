@@ -227,9 +227,9 @@ impl Service {
         let TurnReport { replies, refused, busy, look } = report;
         let digests = replies
             .iter()
-            .map(|(_, reply)| reply.request)
-            .chain(refused.iter().map(|(_, request, _)| *request))
-            .chain(busy.iter().map(|busy| busy.request));
+            .map(|(_, reply)| (reply.request, false))
+            .chain(refused.iter().map(|(_, request, _)| (*request, true)))
+            .chain(busy.iter().map(|busy| (busy.request, true)));
         let mut routes = self.sessions.answered(digests).into_iter();
         self.metrics.replies.inc_by(replies.len() as u64);
         self.metrics.busy.inc_by(busy.len() as u64);

@@ -458,12 +458,13 @@ impl<'a> Pass<'a> {
         if registration == Registration::Flood {
             given.clients.rest(connection, REST, REST_MAX);
         }
-        if registration != Registration::Registered {
+        if matches!(registration, Registration::Full | Registration::Flood) {
             given.metrics.busy.inc();
             self.service.push(ServiceInput::Busy { connection, key, request: digest, retry_after: RETRY_AFTER });
             return;
         }
-        if crowd.is_some_and(|crowd| bytes > HEAVY && bytes > HEAVY_TIMES.saturating_mul(crowd.mean_weight)) {
+        let is_new = registration == Registration::Registered;
+        if is_new && crowd.is_some_and(|crowd| bytes > HEAVY && bytes > HEAVY_TIMES.saturating_mul(crowd.mean_weight)) {
             let pieces = bytes.div_ceil(HEAVY_PIECE) as u32;
             given.clients.rest(connection, REST * pieces, REST_MAX);
         }

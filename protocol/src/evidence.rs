@@ -309,7 +309,10 @@ impl Evidence {
             (signed.signer().0, view.map_or(0, |view| view.0), seq.map_or(0, |seq| seq.0), signed.body().kind() as u8)
         };
         let (label, (signer, view, seq, kind)) = match self {
-            Evidence::Contradiction(first, _) => (0u8, part(first)),
+            // Its vote names it, whichever of the two came first, and names two votes otherwise.
+            Evidence::Contradiction(first, second) if hides_certificate(first, second) => (6u8, part(first)),
+            Evidence::Contradiction(first, second) if hides_certificate(second, first) => (6, part(second)),
+            Evidence::Contradiction(first, _) => (0, part(first)),
             Evidence::HiddenCommit(commit, _) => (1, part(commit)),
             Evidence::AgainstOwnNewView(pre_prepare, _) => (2, part(pre_prepare)),
             Evidence::WrongNewView(new_view, _) => (3, part(&new_view.signed)),

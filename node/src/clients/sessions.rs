@@ -14,28 +14,31 @@ pub(crate) const IN_FLIGHT_PER_CONNECTION: usize = 1024;
 /// A request that got no answer for so long makes room for another: it was dropped on the way, or its client has
 /// stopped to ask for it.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(10);
-/// So often a second one connection may be told that a client's share is used up; who goes on asking floods. A client that
-/// heeds the answer asks again after 100 ms at the earliest, with what it has in flight.
-const REFUSALS_PER_SECOND: u32 = 128;
+/// So often a second a link's key may be refused for each client whose requests it carries; who goes on floods. A client
+/// that heeds the answer asks again after 300 ms, then after twice that, with what it has in flight.
+const REFUSALS_PER_SECOND: u32 = 256;
+/// The same request comes again only if its client has waited for longer than this.
+const RESENT_AFTER: Duration = Duration::from_millis(100);
+/// A client that has its share, and of whose requests none was answered or let in for so long, is let in once more: what it
+/// waits for may have been dropped without an answer.
+const STUCK_AFTER: Duration = Duration::from_secs(1);
 
 /// Whether the answer to a request will find its way.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Registration {
     /// It will.
     Registered,
+    /// It will, since it was registered before.
+    Again,
     /// The connection has [`IN_FLIGHT_PER_CONNECTION`] requests in flight, or as many of one client as it may.
     Full,
-    /// As `Full`, and it was told so too often within a second: it is to be read no further for a while.
+    /// The link's key was refused too often within a second: the connection is to be read no further for a while.
     Flood,
 }
 
 struct Session {
     key: PublicKey,
     in_flight: HashMap<Digest, Waiting>,
-    /// How many of them claim to be whose. What one connection claims takes nothing from another.
-    per_client: HashMap<PublicKey, usize>,
-    /// When the second began in which refusals are counted, and how many there were.
-    refusals: Option<(Instant, u32)>,
 }
 
 struct Waiting {
@@ -43,25 +46,54 @@ struct Waiting {
     client: PublicKey,
 }
 
-impl Session {
-    fn remove(&mut self, digest: &Digest) {
-        if let Some(waiting) = self.in_flight.remove(digest) {
-            self.no_longer(&waiting.client);
-        }
-    }
+/// What a client has in flight over the connections of one key.
+struct Place {
+    count: usize,
+    /// When one was last let in or answered.
+    moved: Instant,
+}
 
-    /// One more of a client that has its share.
-    fn refuse(&mut self, now: Instant) -> Registration {
-        let counted = self.refusals.filter(|(began, _)| now.duration_since(*began) < Duration::from_secs(1));
-        let (began, count) = counted.unwrap_or((now, 0));
+/// All connections that proved one key. What is claimed over them takes nothing from those of another key.
+#[derive(Default)]
+struct Link {
+    connections: usize,
+    per_client: HashMap<PublicKey, Place>,
+    /// When the second began in which refusals are counted, and how many there were.
+    refusals: Option<(Instant, u32)>,
+}
+
+impl Link {
+    fn refuse(&mut self, now: Instant) {
+        let (began, count) = self.refusals(now);
         self.refusals = Some((began, count.saturating_add(1)));
-        if count < REFUSALS_PER_SECOND { Registration::Full } else { Registration::Flood }
     }
 
-    fn no_longer(&mut self, client: &PublicKey) {
-        if let Some(count) = self.per_client.get_mut(client) {
-            *count -= 1;
-            if *count == 0 {
+    fn refusals(&self, now: Instant) -> (Instant, u32) {
+        let counted = self.refusals.filter(|(began, _)| now.duration_since(*began) < Duration::from_secs(1));
+        counted.unwrap_or((now, 0))
+    }
+
+    fn floods(&self, now: Instant) -> bool {
+        let clients = u32::try_from(self.per_client.len()).unwrap_or(u32::MAX).max(1);
+        self.refusals(now).1 > REFUSALS_PER_SECOND.saturating_mul(clients)
+    }
+
+    fn has_share(&self, now: Instant, client: &PublicKey, share: usize) -> bool {
+        let place = self.per_client.get(client);
+        place.is_some_and(|place| place.count >= share && now.duration_since(place.moved) < STUCK_AFTER)
+    }
+
+    fn enter(&mut self, now: Instant, client: PublicKey) {
+        let place = self.per_client.entry(client).or_insert(Place { count: 0, moved: now });
+        place.count += 1;
+        place.moved = now;
+    }
+
+    fn leave(&mut self, now: Instant, client: &PublicKey) {
+        if let Some(place) = self.per_client.get_mut(client) {
+            place.count -= 1;
+            place.moved = now;
+            if place.count == 0 {
                 self.per_client.remove(client);
             }
         }
@@ -71,6 +103,7 @@ impl Session {
 #[derive(Default)]
 struct State {
     sessions: HashMap<ConnectionId, Session>,
+    links: HashMap<PublicKey, Link>,
     routes: HashMap<Digest, Vec<ConnectionId>>,
 }
 
@@ -94,17 +127,26 @@ pub(crate) struct Sessions {
 impl Sessions {
     /// A client has connected and proven `key`.
     pub(crate) fn connected(&self, connection: ConnectionId, key: PublicKey) {
-        lock(&self.state)
-            .sessions
-            .insert(connection, Session { key, in_flight: HashMap::new(), per_client: HashMap::new(), refusals: None });
+        let mut state = lock(&self.state);
+        state.sessions.insert(connection, Session { key, in_flight: HashMap::new() });
+        state.links.entry(key).or_default().connections += 1;
     }
 
     /// The connection is gone, and with it whoever waited there.
     pub(crate) fn closed(&self, connection: ConnectionId) {
         let mut state = lock(&self.state);
-        if let Some(session) = state.sessions.remove(&connection) {
-            for digest in session.in_flight.keys() {
-                state.leave(digest, connection);
+        let Some(session) = state.sessions.remove(&connection) else { return };
+        let now = Instant::now();
+        for digest in session.in_flight.keys() {
+            state.leave(digest, connection);
+        }
+        if let Some(link) = state.links.get_mut(&session.key) {
+            for waiting in session.in_flight.values() {
+                link.leave(now, &waiting.client);
+            }
+            link.connections -= 1;
+            if link.connections == 0 {
+                state.links.remove(&session.key);
             }
         }
     }
@@ -115,7 +157,7 @@ impl Sessions {
     }
 
     /// `connection` waits for the answer to `digest`, which claims to be of `client`; at most `share` of one client may wait
-    /// there.
+    /// on all connections of one key.
     pub(crate) fn register(
         &self,
         connection: ConnectionId,
@@ -124,50 +166,61 @@ impl Sessions {
         share: usize,
     ) -> Registration {
         let mut state = lock(&self.state);
+        let State { sessions, links, .. } = &mut *state;
         let now = Instant::now();
-        let Some(session) = state.sessions.get_mut(&connection) else { return Registration::Full };
+        let Some(session) = sessions.get_mut(&connection) else { return Registration::Full };
+        let Some(link) = links.get_mut(&session.key) else { return Registration::Full };
         if let Some(waiting) = session.in_flight.get_mut(&digest) {
+            if now.duration_since(waiting.since) < RESENT_AFTER {
+                link.refuse(now);
+                return if link.floods(now) { Registration::Flood } else { Registration::Again };
+            }
             waiting.since = now;
-            return Registration::Registered;
+            return Registration::Again;
         }
-        let is_full = |session: &Session| {
-            session.in_flight.len() >= IN_FLIGHT_PER_CONNECTION
-                || session.per_client.get(&client).is_some_and(|count| *count >= share)
-        };
+        if share < usize::MAX && link.floods(now) {
+            return Registration::Flood;
+        }
+        if link.has_share(now, &client, share) {
+            link.refuse(now);
+            return if link.floods(now) { Registration::Flood } else { Registration::Full };
+        }
         let mut forgotten = Vec::new();
-        if is_full(session) {
+        if session.in_flight.len() >= IN_FLIGHT_PER_CONNECTION {
             let is_old = |waiting: &Waiting| now.duration_since(waiting.since) >= FORGOTTEN_AFTER;
-            let old = session.in_flight.extract_if(|_, waiting| is_old(waiting));
-            forgotten = old.map(|(digest, waiting)| (digest, waiting.client)).collect();
-            for (_, client) in &forgotten {
-                session.no_longer(client);
+            for (digest, waiting) in session.in_flight.extract_if(|_, waiting| is_old(waiting)) {
+                link.leave(now, &waiting.client);
+                forgotten.push(digest);
+            }
+            if forgotten.is_empty() {
+                return Registration::Full;
             }
         }
-        let registration = if is_full(session) {
-            session.refuse(now)
-        } else {
-            session.in_flight.insert(digest, Waiting { since: now, client });
-            *session.per_client.entry(client).or_default() += 1;
-            Registration::Registered
-        };
-        for (digest, _) in &forgotten {
+        session.in_flight.insert(digest, Waiting { since: now, client });
+        link.enter(now, client);
+        for digest in &forgotten {
             state.leave(digest, connection);
         }
-        if registration == Registration::Registered {
-            state.routes.entry(digest).or_default().push(connection);
-        }
-        registration
+        state.routes.entry(digest).or_default().push(connection);
+        Registration::Registered
     }
 
-    /// Takes out who waits for each of `digests`, in their order.
-    pub(crate) fn answered(&self, digests: impl Iterator<Item = Digest>) -> Vec<Vec<ConnectionId>> {
+    /// Takes out who waits for each of `digests`, in their order. `refused` ones count as such for whoever sent them.
+    pub(crate) fn answered(&self, digests: impl Iterator<Item = (Digest, bool)>) -> Vec<Vec<ConnectionId>> {
         let mut state = lock(&self.state);
+        let State { sessions, links, routes } = &mut *state;
+        let now = Instant::now();
         digests
-            .map(|digest| {
-                let route = state.routes.remove(&digest).unwrap_or_default();
+            .map(|(digest, refused)| {
+                let route = routes.remove(&digest).unwrap_or_default();
                 for connection in &route {
-                    if let Some(session) = state.sessions.get_mut(connection) {
-                        session.remove(&digest);
+                    let Some(session) = sessions.get_mut(connection) else { continue };
+                    let Some(waiting) = session.in_flight.remove(&digest) else { continue };
+                    if let Some(link) = links.get_mut(&session.key) {
+                        link.leave(now, &waiting.client);
+                        if refused {
+                            link.refuse(now);
+                        }
                     }
                 }
                 route

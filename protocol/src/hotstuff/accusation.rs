@@ -20,19 +20,27 @@ impl Replica {
         }
     }
 
-    /// A TIMEOUT against what its author voted for: by a vote that is held, or by the highest certificate.
+    /// A TIMEOUT, alone or of a certificate, against what its author voted for: by a vote that is held, by the highest
+    /// certificate, or by the one that this rests on.
     pub(super) fn check_timeout(&mut self, signed: &Signed) {
         let author = signed.signer();
-        let held = [self.collector.newest_of(author).copied(), self.promise.high_qc.vote_by(author)];
+        let high_qc = &self.promise.high_qc;
+        let below = self.tree.get(&high_qc.block()).and_then(|block| block.justify.vote_by(author));
+        let held = [self.collector.newest_of(author).copied(), high_qc.vote_by(author), below];
         for held in held {
             self.foundation.accuse_pair(held, signed);
         }
     }
 
-    /// A vote against the last TIMEOUT of its author.
+    /// A vote against the last TIMEOUT of its author, alone or in the highest certificate of them.
     pub(super) fn check_vote(&mut self, signed: &Signed) {
-        let held = self.pacemaker.timeout_of(signed.signer()).map(|timeout| timeout.signed);
-        self.foundation.accuse_pair(held, signed);
+        let author = signed.signer();
+        let certified = self.promise.high_tc.as_ref();
+        let certified = certified.and_then(|held| held.statements().find(|timeout| timeout.signer() == author));
+        let alone = self.pacemaker.timeout_of(author).map(|timeout| timeout.signed);
+        for held in [alone, certified] {
+            self.foundation.accuse_pair(held, signed);
+        }
     }
 
     /// The votes of a new certificate against the last TIMEOUTs of their authors.

@@ -122,6 +122,11 @@ impl Replica {
         certificate: &TimeoutCertificate,
     ) {
         let known = self.tree.contains(&certificate.high_qc.block());
+        if self.promise.high_tc.as_ref().is_none_or(|held| held.view < certificate.view) {
+            for signed in certificate.statements().collect::<Vec<_>>() {
+                self.check_timeout(&signed);
+            }
+        }
         self.promise.raise_timeout(certificate);
         self.enter_view(now);
         self.commit_by(now, &certificate.high_qc);

@@ -187,9 +187,9 @@ impl Replica {
 
     fn collect(&mut self, now: Now, signed: Signed) {
         let Some(vote) = Vote::of(signed.body()) else { return };
+        self.check_vote(&signed);
         match self.collector.add(signed, self.view()) {
             Collected::New => {
-                self.check_vote(&signed);
                 self.show_other_block(&signed, vote);
                 self.try_certify(now, vote.view);
             }

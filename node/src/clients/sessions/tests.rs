@@ -11,7 +11,7 @@ fn digest(number: u32) -> Digest {
 }
 
 fn take(sessions: &Sessions, number: u32) -> Vec<ConnectionId> {
-    sessions.answered(std::iter::once(digest(number))).remove(0)
+    sessions.answered(std::iter::once((digest(number), false))).remove(0)
 }
 
 #[test]
@@ -20,8 +20,9 @@ fn an_answer_goes_once_to_everyone_who_waits_for_it() {
     let (first, second) = (ConnectionId(1), ConnectionId(2));
     sessions.connected(first, key(1));
     sessions.connected(second, key(1));
-    for connection in [first, second, first] {
-        assert_eq!(sessions.register(connection, digest(7), key(1), usize::MAX), Registration::Registered);
+    let again = [(first, Registration::Registered), (second, Registration::Registered), (first, Registration::Again)];
+    for (connection, registration) in again {
+        assert_eq!(sessions.register(connection, digest(7), key(1), usize::MAX), registration);
     }
     assert_eq!(take(&sessions, 8), []);
     assert_eq!(take(&sessions, 7), [first, second]);
@@ -53,43 +54,62 @@ fn requests_in_flight_are_capped_for_each_connection() {
     }
     let beyond = IN_FLIGHT_PER_CONNECTION as u32;
     assert_eq!(sessions.register(ConnectionId(1), digest(beyond), key(1), usize::MAX), Registration::Full);
-    assert_eq!(
-        sessions.register(ConnectionId(1), digest(5), key(1), usize::MAX),
-        Registration::Registered,
-        "asked again, not anew"
-    );
+    assert_eq!(sessions.register(ConnectionId(1), digest(5), key(1), usize::MAX), Registration::Again, "not anew");
     take(&sessions, 5);
     assert_eq!(sessions.register(ConnectionId(1), digest(beyond), key(1), usize::MAX), Registration::Registered);
     assert_eq!(sessions.in_flight(), IN_FLIGHT_PER_CONNECTION);
 }
 
 #[test]
-fn one_client_has_a_share_of_a_connection_and_whoever_ignores_that_floods() {
+fn one_client_has_a_share_of_a_link_and_whoever_ignores_that_floods() {
     let sessions = Sessions::default();
     let (own, other) = (ConnectionId(1), ConnectionId(2));
     sessions.connected(own, key(1));
     sessions.connected(other, key(2));
-    assert_eq!(sessions.register(own, digest(0), key(1), 2), Registration::Registered);
-    assert_eq!(sessions.register(own, digest(1), key(1), 2), Registration::Registered);
-    assert_eq!(sessions.register(own, digest(1), key(1), 2), Registration::Registered, "asked again");
-    assert_eq!(sessions.register(own, digest(2), key(1), 2), Registration::Full);
-    assert_eq!(sessions.register(own, digest(3), key(3), 2), Registration::Registered, "of another client");
+    let register = |connection, number, client, share| sessions.register(connection, digest(number), client, share);
+    assert_eq!(register(own, 0, key(1), 2), Registration::Registered);
+    assert_eq!(register(own, 1, key(1), 2), Registration::Registered);
+    assert_eq!(register(own, 1, key(1), 2), Registration::Again);
+    assert_eq!(register(own, 2, key(1), 2), Registration::Full);
+    assert_eq!(register(own, 3, key(3), 2), Registration::Registered, "of another client");
     // Who claims to be somebody else over a link of its own holds nobody back.
     for number in 10..20 {
-        sessions.register(other, digest(number), key(1), 2);
+        register(other, number, key(1), 2);
     }
     take(&sessions, 0);
-    assert_eq!(sessions.register(own, digest(4), key(1), 2), Registration::Registered, "one was answered");
+    assert_eq!(register(own, 4, key(1), 2), Registration::Registered, "one was answered");
+    // A second connection of the key is no way round it.
+    let second = ConnectionId(3);
+    sessions.connected(second, key(1));
     let refused: Vec<_> =
-        (0..REFUSALS_PER_SECOND + 10).map(|number| sessions.register(own, digest(100 + number), key(1), 2)).collect();
-    assert_eq!(refused.last(), Some(&Registration::Flood));
-    assert_eq!(refused.first(), Some(&Registration::Full));
-    assert_eq!(
-        sessions.register(own, digest(999), key(1), 3),
-        Registration::Registered,
-        "once there is room, there is"
-    );
-    sessions.closed(own);
-    sessions.closed(other);
+        (0..2 * REFUSALS_PER_SECOND + 10).map(|number| register(second, 100 + number, key(1), 2)).collect();
+    assert_eq!((refused[0], refused.last()), (Registration::Full, Some(&Registration::Flood)));
+    assert_eq!(register(own, 1, key(1), 2), Registration::Flood, "of no connection");
+    assert_eq!(register(other, 50, key(2), 2), Registration::Registered, "another key does not flood");
+    std::thread::sleep(STUCK_AFTER);
+    assert_eq!(register(own, 999, key(1), 2), Registration::Registered, "what it waits for may have been dropped");
+    assert_eq!(register(own, 1_000, key(1), 2), Registration::Full);
+    for connection in [own, other, second] {
+        sessions.closed(connection);
+    }
     assert_eq!(sessions.in_flight(), 0);
+    assert!(lock(&sessions.state).links.is_empty());
+}
+
+/// Valid requests that execution refuses, one after the other, and one request again and again.
+#[test]
+fn refusals_of_every_kind_count() {
+    for again in [false, true] {
+        let sessions = Sessions::default();
+        sessions.connected(ConnectionId(1), key(1));
+        for number in 0..=REFUSALS_PER_SECOND + 1 {
+            let number = if again { 0 } else { number };
+            sessions.register(ConnectionId(1), digest(number), key(1), 2);
+            if !again {
+                sessions.answered(std::iter::once((digest(number), true)));
+            }
+        }
+        let registration = sessions.register(ConnectionId(1), digest(5_000), key(1), 2);
+        assert_eq!(registration, Registration::Flood, "again {again}");
+    }
 }

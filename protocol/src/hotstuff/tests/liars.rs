@@ -299,7 +299,12 @@ fn a_timeout_that_hides_a_certificate_is_convicted_in_either_order() {
     // It voted in view 2 on a certificate of view 1.
     let hiding = Message::Timeout(testing::timeout(liar, 3, &QuorumCertificate::Genesis));
     let honest = Message::Timeout(testing::timeout(liar, 3, &rests_on));
+    let genesis = QuorumCertificate::Genesis;
+    let together = testing::timeout_certificate(3, &[(1, &genesis), (liar, &genesis), (3, &genesis)]);
+    let together = Message::TimeoutCertificate(together);
     let cases = [
+        (vec![vote.clone(), together.clone()], true),
+        (vec![together, vote.clone()], true),
         (vec![vote.clone(), hiding.clone()], true),
         (vec![hiding.clone(), vote.clone()], true),
         (vec![certificate.clone(), hiding.clone()], true),
