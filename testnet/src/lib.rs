@@ -16,6 +16,13 @@
 //! | [`scenario`] | scenario files, played in the simulator or on real processes |
 //! | [`sim`] | the same replicas in virtual time: one seed decides everything |
 
+/// Writes a line for people. Whoever has gone away (`| head`) misses it, and the work goes on.
+macro_rules! say {
+    ($($what:tt)*) => {{
+        let _ = std::io::Write::write_fmt(&mut anstream::stdout(), format_args!("{}\n", format_args!($($what)*)));
+    }};
+}
+
 pub mod bench;
 pub mod command;
 pub mod compare;

@@ -86,7 +86,7 @@ fn summary(row: &Row, figure: impl Fn(&Figures) -> Option<f64>) -> Option<Summar
 fn say(comparison: &Comparison, settings: &Settings, load: Option<&str>) {
     let systems: Vec<String> =
         comparison.systems.iter().map(|system| format!("{} ({})", system.name, system.detail)).collect();
-    anstream::println!(
+    say!(
         "{}; {} bytes a value, {} s a row, {} rounds in turn, closed loop, {} cores, load average before {}",
         systems.join(" beside "),
         settings.value_size,
@@ -112,7 +112,7 @@ fn say(comparison: &Comparison, settings: &Settings, load: Option<&str>) {
         say_failing(&comparison.failing);
     }
     for skipped in &comparison.skipped {
-        anstream::println!("{skipped}");
+        say!("{skipped}");
     }
 }
 
@@ -130,9 +130,7 @@ fn say_failing(failing: &[Failing]) {
         ];
         cells.into_iter().map(Cell::plain).collect::<Vec<Cell>>()
     };
-    anstream::println!(
-        "\nfailing leaders: the gap after a kill, on processes; throughput beside fault-free, in virtual time"
-    );
+    say!("\nfailing leaders: the gap after a kill, on processes; throughput beside fault-free, in virtual time");
     let headings = ["SYSTEM", "GAP P50", "GAP MOST", "F SILENT", "F FORKING", "F SLOW"];
     screen::lines(&screen::table(&headings, &failing.iter().map(cells).collect::<Vec<_>>()));
 }

@@ -79,7 +79,7 @@ pub(super) fn failure(error: DrillError) -> Failure {
 }
 
 fn say(name: &str, report: &Report) {
-    anstream::println!("{name}: {}", report.setting);
+    say!("{name}: {}", report.setting);
     let mut rows: Vec<Vec<Cell>> = report.figures.iter().map(row).collect();
     for section in &report.sections {
         rows.push(vec![Cell::plain(&section.name)]);

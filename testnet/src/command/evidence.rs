@@ -58,7 +58,7 @@ fn list(offences: &[Offence], report: Report) -> Result<(), Failure> {
     let rows: Vec<Vec<Cell>> = offences.iter().take(LISTED).map(row).collect();
     screen::lines(&screen::table(&["EVIDENCE", "CONVICTS", "OF", "VIEW", "SEQ", "SEEN BY"], &rows));
     if offences.len() > LISTED {
-        anstream::println!("  and {} more; --json lists all", offences.len() - LISTED);
+        say!("  and {} more; --json lists all", offences.len() - LISTED);
     }
     Ok(())
 }

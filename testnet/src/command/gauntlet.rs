@@ -83,7 +83,7 @@ fn to_json(gauntlet: &Gauntlet, judged: &[(Row, Vec<Miss>)], fault_free: Option<
 }
 
 fn say(gauntlet: &Gauntlet, judged: &[(Row, Vec<Miss>)], fault_free: Option<&FaultFree>) {
-    anstream::println!("gauntlet: {}", gauntlet.setting());
+    say!("gauntlet: {}", gauntlet.setting());
     let headings = [
         "BEHAVIOUR",
         "LIAR",
@@ -105,7 +105,7 @@ fn say(gauntlet: &Gauntlet, judged: &[(Row, Vec<Miss>)], fault_free: Option<&Fau
     screen::lines(&screen::table(&headings, &rows));
     if let Some(fault_free) = fault_free {
         let (least, most) = fault_free.range;
-        anstream::println!(
+        say!(
             "fault-free: median {:.0} operations/s of {} ({least:.0} to {most:.0}), {:.0} MiB",
             fault_free.ops_per_s,
             fault_free.rows,

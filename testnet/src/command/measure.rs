@@ -43,7 +43,7 @@ pub(crate) fn say(rows: &[Row]) {
         "DELAYS",
     ];
     screen::lines(&screen::table(&headings, &batches.iter().map(cells).collect::<Vec<_>>()));
-    anstream::println!();
+    say!("");
     let cells = |row: &&Row| {
         [
             row.protocol.name().to_owned(),
@@ -60,9 +60,9 @@ pub(crate) fn say(rows: &[Row]) {
     };
     let headings = ["VIEW CHANGE", "N", "MESSAGES", "BYTES", "SIGNED", "CHECKED", "GAP"];
     screen::lines(&screen::table(&headings, &view_changes.iter().map(cells).collect::<Vec<_>>()));
-    anstream::println!();
+    say!("");
     for sentence in crossings(rows) {
-        anstream::println!("{sentence}");
+        say!("{sentence}");
     }
 }
 

@@ -121,7 +121,7 @@ fn tell(
         fields["convicted"] = json!(observed.convicted);
         report.value(&fields)?;
     } else {
-        anstream::println!("{}: {played}", scenario.title);
+        say!("{}: {played}", scenario.title);
         let row = |one: &crate::scenario::expectations::Judged| {
             let (word, tone) = if one.met { ("ok", Tone::Good) } else { ("missed", Tone::Bad) };
             vec![Cell::plain(&one.expected), Cell::toned(word, tone), Cell::plain(&one.observed)]

@@ -8,7 +8,7 @@ use owo_colors::OwoColorize as _;
 
 /// A step that was done: `  ok  keys, genesis and config           11 ms`.
 pub(super) fn step(what: &str, detail: &str) {
-    anstream::println!("  {}  {what:<36} {}", "ok".green().bold(), detail.dimmed());
+    say!("  {}  {what:<36} {}", "ok".green().bold(), detail.dimmed());
 }
 
 /// A time as people read it: `2.1 ms`, `140 ms`, `3.2 s`.
@@ -91,7 +91,7 @@ fn paint(text: &str, tone: Tone) -> String {
 /// Prints lines to stdout, painted if it is a terminal that takes it.
 pub(super) fn lines(lines: &[String]) {
     for line in lines {
-        anstream::println!("{line}");
+        say!("{line}");
     }
 }
 

@@ -245,7 +245,7 @@ fn say_prepared(directory: &Directory, prepared: &Prepared, took: Duration) {
     let title = format!("{verb} testnet in {}", directory.shown());
     let (count, faulty) = (description.replicas.len(), description.tolerates());
     let cluster = short_cluster(genesis);
-    anstream::println!(
+    say!(
         "{title:<40} cluster {}..   {}, {count} replicas, tolerates {faulty} faulty",
         cluster.get(..6).unwrap_or(&cluster),
         description.protocol
@@ -288,9 +288,9 @@ async fn say_started(
         }
         Err(error) => screen::warn(&format!("no first operation: {error}")),
     }
-    println!();
+    say!("");
     screen::lines(&status::started_table(&standings));
-    println!();
+    say!("");
     say_what_to_try(directory);
     Ok(())
 }
@@ -311,7 +311,7 @@ fn say_what_to_try(directory: &Directory) {
     } else {
         (String::new(), String::new())
     };
-    anstream::println!(
+    say!(
         "  Try      {client}{cluster} put greeting hello      {testnet}{dir} fault 0 equivocate      {testnet}{dir} status"
     );
 }

@@ -64,7 +64,7 @@ impl Fuzz {
         let all: Vec<&'static Target> = TARGETS.iter().collect();
         let targets = if self.targets.is_empty() { &all } else { &self.targets };
         if !self.json {
-            println!("{:<16} {:>9} {:>9} {:>9}  what", "target", "inputs", "taken", "longest");
+            say!("{:<16} {:>9} {:>9} {:>9}  what", "target", "inputs", "taken", "longest");
         }
         let mut failures = 0;
         for target in targets {
@@ -87,12 +87,12 @@ impl Fuzz {
         let Outcome { runs, taken, longest, failed } = outcome;
         if self.json {
             let failure = failed.as_ref().map(|(input, reason)| json!({ "input": input, "reason": reason }));
-            println!(
+            say!(
                 "{}",
                 json!({ "target": target.name, "runs": runs, "taken": taken, "longest": longest, "failure": failure })
             );
         } else {
-            println!("{:<16} {runs:>9} {taken:>9} {longest:>9}  {}", target.name, target.what);
+            say!("{:<16} {runs:>9} {taken:>9} {longest:>9}  {}", target.name, target.what);
         }
         if let Some((input, reason)) = failed {
             eprintln!("{}: {reason}", target.name);

@@ -90,3 +90,19 @@ fn a_replica_that_dies_on_start_is_one_clear_error_and_leaves_nothing_running() 
     fs::write(&config, text).expect("written");
     testnet.up(&[]).well();
 }
+
+/// `up -d | true`: whoever was to read has gone away, and the testnet runs all the same.
+#[test]
+fn a_reader_that_goes_away_stops_nothing() {
+    let testnet = Testnet::new();
+    let mut up = testnet.testnet_in_background(&["up", "-d", "--any-port"]);
+    drop(up.stdout.take());
+    let ended = up.wait_with_output().expect("it ends");
+    let errors = String::from_utf8_lossy(&ended.stderr);
+    assert!(ended.status.success() && !errors.contains("panicked"), "{errors}");
+    assert!(testnet.replicas().iter().all(|replica| replica["up"] == true));
+    let mut status = testnet.testnet_in_background(&["status"]);
+    drop(status.stdout.take());
+    let errors = status.wait_with_output().expect("it ends").stderr;
+    assert!(!String::from_utf8_lossy(&errors).contains("panicked"));
+}

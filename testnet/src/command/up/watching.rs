@@ -40,7 +40,7 @@ impl<'a> Watching<'a> {
     /// Watches until interrupted, then stops the replicas; or until somebody else has stopped them.
     pub(super) async fn run(&mut self, interrupts: &mut Interrupts) -> Result<(), Failure> {
         if !self.report.json {
-            println!("  Ctrl-C stops; state is kept.");
+            say!("  Ctrl-C stops; state is kept.");
         }
         let mut tick = tokio::time::interval(EVERY);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -69,7 +69,7 @@ impl<'a> Watching<'a> {
 
     fn say(&self, sentence: &str) {
         if !self.report.json {
-            println!("{sentence}");
+            say!("{sentence}");
         }
     }
 
