@@ -45,10 +45,8 @@ impl Replica {
 
     /// The votes of a new certificate against the last TIMEOUTs of their authors.
     pub(super) fn check_certificate(&mut self, certificate: &QuorumCertificate) {
-        for voter in self.foundation.committee().ids().collect::<Vec<_>>() {
-            if let Some(signed) = certificate.vote_by(voter) {
-                self.check_vote(&signed);
-            }
+        for signed in certificate.statements() {
+            self.check_vote(&signed);
         }
     }
 

@@ -102,11 +102,7 @@ impl QuorumCertificate {
 
     /// The vote of `author` as it was signed, if it is among them.
     pub fn vote_by(&self, author: ReplicaId) -> Option<Signed> {
-        let QuorumCertificate::Votes(votes) = self else { return None };
-        let place = votes.endorsements.binary_search_by_key(&author, |endorsement| endorsement.signer).ok()?;
-        let Endorsement { signer, incarnation, signature } = votes.endorsements[place];
-        let statement = Statement { epoch: votes.epoch, signer, incarnation, body: votes.vote.body() };
-        Some(Signed { statement, signature })
+        self.statements().into_iter().find(|signed| signed.signer() == author)
     }
 
     /// How many signed it.

@@ -4,8 +4,8 @@
 //! Under HotStuff the line between two lives is w, the view of the block that holds the Rejoin: every signature of the older
 //! life is of a view up to w. So a replica goes on as soon as its own Rejoin is committed and executed: it takes the highest QC
 //! it holds, which is at or above the one that committed the Rejoin, and signs only in later views. No gap of L, no null
-//! requests. EXECUTED has its line at n_r itself; CHECKPOINT has one for the old
-//! life only ([`crate::rejoin::rules::checkpoint`]).
+//! requests. EXECUTED has its line at n_r itself; CHECKPOINT has one for the old life only
+//! ([`crate::rejoin::rules::checkpoint`]).
 
 use quorate_crypto::{Seq, View};
 
