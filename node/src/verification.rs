@@ -19,7 +19,7 @@
 //! A peer that sends what does not decode or verify gets [`STRIKES_MAX`] strikes; then its link is closed and what comes
 //! over the next one is dropped unread for [`MUTED_FOR`]. A client is disconnected at once, with the reason.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::num::NonZero;
 use std::ops::Range;
 use std::sync::Arc;
@@ -44,12 +44,14 @@ use crate::process::core::CoreInput;
 use crate::process::crowd::CrowdSign;
 use crate::process::inbox::Inbox;
 
+mod relays;
+
+use relays::{Part, Relays};
+
 /// Peers' events taken in one pass.
 const PEER_EVENTS_PER_PASS: usize = 1024;
 /// Clients' events taken in one pass: they must not hold up votes for longer than a few milliseconds.
 const CLIENT_EVENTS_PER_PASS: usize = 128;
-/// Relayed requests of one peer verified in one pass: a few milliseconds for all peers together.
-const RELAYED_PER_PASS: usize = 64;
 /// A batch is split over several threads from so many items on; below, starting threads costs more than it gains.
 const SPLIT_FROM: usize = 64;
 /// Most threads that share a batch.
@@ -125,46 +127,6 @@ enum Work {
     },
 }
 
-/// A frame of relayed requests, as far as they are not verified yet. What a peer may have waiting is bounded by the permits
-/// of its frames.
-struct Relay<P> {
-    requests: VecDeque<Request>,
-    /// The place of the first of them in the frame.
-    first: usize,
-    frame: Bytes,
-    permit: Arc<P>,
-}
-
-/// What each peer has relayed and waits to be verified.
-type Relays<P> = BTreeMap<ReplicaId, VecDeque<Relay<P>>>;
-
-/// Takes the next few requests of each peer, each part of one frame.
-fn take_turns<P>(relays: &mut Relays<P>) -> Vec<(ReplicaId, Relay<P>)> {
-    let mut taken = Vec::new();
-    for (from, waiting) in relays.iter_mut() {
-        let mut left = RELAYED_PER_PASS;
-        while left > 0
-            && let Some(relay) = waiting.front_mut()
-        {
-            let count = left.min(relay.requests.len());
-            let part = Relay {
-                requests: relay.requests.drain(..count).collect(),
-                first: relay.first,
-                frame: relay.frame.clone(),
-                permit: Arc::clone(&relay.permit),
-            };
-            taken.push((*from, part));
-            relay.first += count;
-            left -= count;
-            if relay.requests.is_empty() {
-                waiting.pop_front();
-            }
-        }
-    }
-    relays.retain(|_, waiting| !waiting.is_empty());
-    taken
-}
-
 #[derive(Default)]
 struct Conduct {
     strikes: u32,
@@ -209,7 +171,7 @@ impl Verification {
         let mut conduct: BTreeMap<ReplicaId, Conduct> = BTreeMap::new();
         let mut peer_events = Vec::new();
         let mut client_events = Vec::new();
-        let mut relays = Relays::new();
+        let mut relays = Relays::new(self.frame_bytes_max);
         while self.wait(&mut peer_events, &mut client_events, !relays.is_empty()) {
             // Votes first: what clients want can wait for a few milliseconds, an agreement under way cannot.
             let mut pass = Pass::new(&self);
@@ -218,7 +180,7 @@ impl Verification {
             }
             self.finish(pass, threads, &mut conduct);
             let mut pass = Pass::new(&self);
-            pass.relays(&mut relays, &conduct);
+            pass.relays(&mut relays, &mut conduct);
             self.finish(pass, threads, &mut conduct);
             let mut pass = Pass::new(&self);
             for event in client_events.drain(..) {
@@ -365,8 +327,11 @@ impl<'a> Pass<'a> {
                     self.given.metrics.frames_muted.inc();
                     return;
                 }
+                if relays.takes(&frame) {
+                    let (frame, permit) = frame.into_parts();
+                    return relays.push(from, frame, permit);
+                }
                 match decode::<Message>(&frame, self.given.frame_bytes_max) {
-                    Ok(Message::Requests(requests)) => self.relayed(from, requests, frame, conduct, relays),
                     Ok(message) => {
                         let item = self.items.len();
                         self.items.push(Item::Message(message));
@@ -378,32 +343,17 @@ impl<'a> Pass<'a> {
         }
     }
 
-    fn relayed(
-        &mut self,
-        from: ReplicaId,
-        requests: Vec<Request>,
-        frame: Frame,
-        conduct: &mut BTreeMap<ReplicaId, Conduct>,
-        relays: &mut Relays<FramePermit>,
-    ) {
-        if requests.len() > quorate_protocol::message::REQUESTS_MAX {
-            return self.given.strike(conduct, from, "more requests in one message than allowed");
-        }
-        if requests.is_empty() {
-            return;
-        }
-        let (frame, permit) = frame.into_parts();
-        let relay = Relay { requests: requests.into(), first: 0, frame, permit: Arc::new(permit) };
-        relays.entry(from).or_default().push_back(relay);
-    }
-
     /// Takes a few of what each peer has relayed.
-    fn relays(&mut self, relays: &mut Relays<FramePermit>, conduct: &BTreeMap<ReplicaId, Conduct>) {
-        relays.retain(|from, _| !is_muted(conduct, *from));
-        for (from, Relay { requests, first, frame, permit }) in take_turns(relays) {
+    fn relays(&mut self, relays: &mut Relays<FramePermit>, conduct: &mut BTreeMap<ReplicaId, Conduct>) {
+        relays.forget(|from| is_muted(conduct, from));
+        let mut refused = Vec::new();
+        for Part { from, requests, first, frame, permit } in relays.take_turns(&mut refused) {
             let start = self.items.len();
             self.items.extend(requests.into_iter().map(Item::Request));
             self.work.push(Work::Requests { from, items: start..self.items.len(), first, frame, permit });
+        }
+        for (from, reason) in refused {
+            self.given.strike(conduct, from, &reason);
         }
     }
 

@@ -37,7 +37,7 @@ pub(crate) struct FrameDecoder {
 #[derive(Debug)]
 enum State {
     Prefix { bytes: [u8; PREFIX_BYTES], have: usize },
-    Body { length: usize, body: BytesMut },
+    Body { length: usize, body: Vec<u8> },
 }
 
 const FRESH: State = State::Prefix { bytes: [0; PREFIX_BYTES], have: 0 };
@@ -71,7 +71,7 @@ impl FrameDecoder {
                 if length == 0 {
                     return Err(FrameError::Empty);
                 }
-                self.state = State::Body { length, body: BytesMut::new() };
+                self.state = State::Body { length, body: Vec::new() };
                 Ok(Decoded::Announced(length))
             }
             State::Body { length, body } => {
@@ -80,16 +80,19 @@ impl FrameDecoder {
                     self.state = FRESH;
                     return Ok(Decoded::Frame(frame));
                 }
-                if body.capacity() == 0 && !chunk.is_empty() {
-                    body.reserve((*length).min(FRAME_FIRST_ALLOCATION_BYTES));
-                }
                 let taken = chunk.len().min(*length - body.len());
+                let needed = body.len() + taken;
+                if needed > body.capacity() {
+                    // It doubles up to its length and not beyond: a frame may wait for long.
+                    let room = needed.max(2 * body.capacity()).max(FRAME_FIRST_ALLOCATION_BYTES).min(*length);
+                    body.reserve_exact(room - body.len());
+                }
                 body.extend_from_slice(&chunk[..taken]);
                 chunk.advance(taken);
                 if body.len() < *length {
                     return Ok(Decoded::Starved);
                 }
-                let frame = std::mem::take(body).freeze();
+                let frame = Bytes::from(std::mem::take(body));
                 self.state = FRESH;
                 Ok(Decoded::Frame(frame))
             }

@@ -30,7 +30,7 @@ fn commit(signer: u16, key: u16, seq: u64) -> Item {
     Item::Message(Message::Commit(statement.sign(committee().cluster(), &replica_key(key))))
 }
 
-fn request_of(number: u64, forged: bool) -> Item {
+pub(super) fn request_of(number: u64, forged: bool) -> Item {
     let key = SecretKey::from_seed(&[99; 32]);
     let content = RequestContent {
         client: key.public_key(),
@@ -81,40 +81,4 @@ fn the_author_of_a_statement_is_its_signer() {
     let results =
         verify_all(&verifier, &committee(), &LIMITS, vec![commit(1, 2, 5), commit(9, 2, 5), commit(2, 2, 5)], 1);
     assert_eq!(results.iter().map(Result::is_ok).collect::<Vec<_>>(), [false, false, true]);
-}
-
-/// A frame may hold thousands of requests, and a peer has room for many frames: the votes of others, which are verified
-/// between any two passes, wait for a few of them only, and so do other peers' requests.
-#[test]
-fn a_flood_of_relayed_requests_does_not_hold_up_others() {
-    let request = |number| match request_of(number, false) {
-        Item::Request(request) => request,
-        Item::Message(_) => unreachable!(),
-    };
-    let relay = |numbers: Range<u64>| Relay {
-        requests: numbers.map(request).collect(),
-        first: 0,
-        frame: Bytes::new(),
-        permit: Arc::new(()),
-    };
-    let flood = 4 * RELAYED_PER_PASS as u64;
-    let mut relays = Relays::new();
-    relays.entry(ReplicaId(3)).or_default().extend([relay(0..flood), relay(flood..flood + 1)]);
-    relays.entry(ReplicaId(1)).or_default().push_back(relay(1_000..1_002));
-    let numbers = |part: &Relay<()>| part.requests.iter().map(|request| request.content().number).collect::<Vec<_>>();
-    let taken = take_turns(&mut relays);
-    let of =
-        |id: u16| taken.iter().filter(|(from, _)| *from == ReplicaId(id)).map(|(_, part)| part).collect::<Vec<_>>();
-    assert_eq!(of(3).len(), 1);
-    assert_eq!(of(3)[0].requests.len(), RELAYED_PER_PASS);
-    assert_eq!(numbers(of(1)[0]), [1_000, 1_001]);
-    // Everything comes in its order, and each part knows where in its frame it stands.
-    let mut seen = numbers(of(3)[0]);
-    while !relays.is_empty() {
-        for (_, part) in take_turns(&mut relays) {
-            assert_eq!(part.requests[0].content().number % flood, part.first as u64);
-            seen.extend(numbers(&part));
-        }
-    }
-    assert_eq!(seen, (0..=flood).collect::<Vec<_>>());
 }

@@ -43,7 +43,7 @@ impl Replica {
             proposed: self.candidate.is_some(),
             votes: bits(&mut voters.into_iter()),
             timeouts: bits(&mut self.pacemaker.given_up_by()),
-            missing_requests: self.lacking_bodies(),
+            missing_requests: self.bodies_lacking_next(),
         }
     }
 

@@ -28,6 +28,8 @@ use crate::parameters::Micros;
 const FETCH_INTERVAL: Micros = 20_000;
 /// Bodies are asked for after this long at first: the client has most likely sent them already.
 const BODY_PATIENCE: Micros = 3_000;
+/// What verifying a body takes at most, about.
+const BODY_TIME: Micros = 100;
 /// Committed blocks whose bodies are asked for at once.
 const BLOCKS_OF_BODIES: usize = 8;
 /// Bytes of blocks in one answer, about.
@@ -83,13 +85,14 @@ impl BodyFetch {
         self.tries = 0;
     }
 
-    /// Some came: the rest is asked for anew, at once if it was not asked for yet, else in a moment, since bodies come one by
-    /// one.
+    /// Some came: the rest is asked for anew, at once if it was not asked for yet, else in a moment that is longer the more is
+    /// still to come, since bodies come one by one and each is verified.
     fn heed_arrivals(&mut self, now: Now, holds: impl Fn(&Digest) -> bool) {
         let before = self.asked.len();
         self.asked.retain(|digest| !holds(digest));
         if self.asked.len() < before {
-            let wait = if self.asked.is_empty() { 0 } else { BODY_PATIENCE };
+            let left = self.asked.len() as u64;
+            let wait = if left == 0 { 0 } else { BODY_PATIENCE + BODY_TIME * left };
             self.next = self.next.min(now.monotonic + wait);
             self.tries = 0;
         }
@@ -173,9 +176,18 @@ impl Replica {
     /// candidate, without which this replica does not vote; what a candidate names may be made up, so it has no more either
     /// while something else is lacking.
     pub(super) fn lacking_bodies(&self) -> Vec<Digest> {
+        self.bodies_lacking_in(BLOCKS_OF_BODIES)
+    }
+
+    /// The same of the next block to be delivered and the candidate: what STATUS asks everybody for.
+    pub(super) fn bodies_lacking_next(&self) -> Vec<Digest> {
+        self.bodies_lacking_in(1)
+    }
+
+    fn bodies_lacking_in(&self, blocks: usize) -> Vec<Digest> {
         let candidate = self.candidate.and_then(|candidate| self.tree.get(&candidate.digest));
         let mut seen = BTreeSet::new();
-        let committed = self.undelivered.iter().take(BLOCKS_OF_BODIES);
+        let committed = self.undelivered.iter().take(blocks);
         let mut lacking: Vec<Digest> = committed.flat_map(|block| self.foundation.lacking(&block.proposal)).collect();
         lacking.retain(|digest| seen.insert(*digest));
         let proposed = candidate.into_iter().flat_map(|block| self.foundation.lacking(&block.proposal));

@@ -9,12 +9,18 @@ use crate::engine::{Now, Recipients};
 use crate::message::{Committed, FETCH_MAX, Message, PrePrepare, STATUS_SLOTS_MAX, SlotStatus, Status};
 use crate::parameters::Micros;
 use crate::pbft::Replica;
+use crate::pbft::slot::Slot;
 use crate::proposal::Proposal;
 use crate::rejoin::Rejoined;
 use crate::state::Snapshot;
 
 /// A missing body or proposal is asked for again after this long, longer with every attempt.
 const FETCH_INTERVAL: Micros = 20_000;
+/// Bodies asked for and not here yet, beyond which later numbers wait: whoever lags by hundreds of numbers would otherwise
+/// ask for the same bodies from everybody long before the answers are verified.
+const BODIES_UNDER_WAY: usize = FETCH_MAX;
+/// What a number lacks that was asked about more often counts no more: it may be made up.
+const TRIES_COUNTED: u32 = 5;
 /// Decided numbers handed to a laggard at once.
 const CERTIFICATES_PER_ANSWER: usize = 32;
 /// Requests that the proposals in one answer name.
@@ -97,7 +103,8 @@ impl Replica {
             self.slots.range(self.foundation.delivered.next()..).flat_map(|(_, slot)| slot.proposals.values())
         {
             missing_requests.extend(self.foundation.lacking(proposal));
-            if missing_requests.len() >= FETCH_MAX {
+            // Everybody answers this, so it is for what the next number lacks; more is asked for one by one.
+            if !missing_requests.is_empty() {
                 break;
             }
         }
@@ -272,13 +279,21 @@ impl Replica {
             .iter()
             .filter_map(|(seq, slot)| slot.fetch.filter(|(at, _)| *at <= now.monotonic).map(|(_, tries)| (*seq, tries)))
             .collect();
+        if due.is_empty() {
+            return;
+        }
+        let mut under_way = self.bodies_under_way(now);
+        let next = self.foundation.delivered.next();
         let mut requests: BTreeMap<ReplicaId, Vec<Digest>> = BTreeMap::new();
         let mut proposals: BTreeMap<ReplicaId, Vec<Digest>> = BTreeMap::new();
         for (seq, tries) in due {
+            if self.is_given_up(seq) || (tries == 0 && seq != next && under_way >= BODIES_UNDER_WAY) {
+                self.slot(seq).fetch = Some((now.monotonic + FETCH_INTERVAL, tries));
+                continue;
+            }
             let peer = self.fetch_source(seq, tries);
             let Some(slot) = self.slots.get(&seq) else { continue };
-            let wanted_bodies: Vec<Digest> =
-                slot.proposals.values().flat_map(|proposal| self.foundation.lacking(proposal)).collect();
+            let wanted_bodies = self.bodies_lacking(slot);
             let wanted_proposals: Vec<Digest> = self
                 .wanted_proposals
                 .iter()
@@ -291,6 +306,9 @@ impl Replica {
             }
             let wait = FETCH_INTERVAL * u64::from(tries + 1).min(10);
             self.slot(seq).fetch = Some((now.monotonic + wait, tries.saturating_add(1)));
+            if tries < TRIES_COUNTED {
+                under_way += wanted_bodies.len();
+            }
             requests.entry(peer).or_default().extend(wanted_bodies);
             proposals.entry(peer).or_default().extend(wanted_proposals);
         }
@@ -308,14 +326,35 @@ impl Replica {
         }
     }
 
+    /// The bodies that the proposals of a number name and that are not here.
+    fn bodies_lacking(&self, slot: &Slot) -> Vec<Digest> {
+        slot.proposals.values().flat_map(|proposal| self.foundation.lacking(proposal)).collect()
+    }
+
+    /// How many bodies were asked for lately and have not come.
+    fn bodies_under_way(&self, now: Now) -> usize {
+        let asked = |slot: &&Slot| {
+            slot.fetch.is_some_and(|(at, tries)| at > now.monotonic && (1..=TRIES_COUNTED).contains(&tries))
+        };
+        self.slots.values().filter(asked).map(|slot| self.bodies_lacking(slot).len()).sum()
+    }
+
+    /// Whether this replica passes the number with the state it has to fetch: others have cut what lies below their stable
+    /// checkpoint, and some number before it is gone.
+    fn is_given_up(&self, seq: Seq) -> bool {
+        let stable = self.foundation.stable();
+        seq <= stable && stable.0 > self.foundation.delivered.0 + self.foundation.parameters().window
+    }
+
     /// Whom to ask: the primary every other time, since it may be the only one that was given what it named; everyone in
-    /// turn in between.
+    /// turn in between. What is decided f + 1 honest replicas hold, and the primary has enough to do.
     fn fetch_source(&self, seq: Seq, tries: u32) -> ReplicaId {
         let others: Vec<ReplicaId> = self.foundation.others().collect();
-        if tries.is_multiple_of(2) && !self.leads() {
+        let decided = self.slots.get(&seq).is_some_and(|slot| slot.committed.is_some());
+        if tries.is_multiple_of(2) && !self.leads() && !decided {
             return self.primary();
         }
-        let turn = if self.leads() { tries } else { tries / 2 };
+        let turn = if self.leads() || decided { tries } else { tries / 2 };
         others[(self.foundation.id().index() + seq.0 as usize % others.len() + turn as usize) % others.len()]
     }
 
