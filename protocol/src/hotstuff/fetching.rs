@@ -353,3 +353,29 @@ fn settled_of(chain: &[Arc<Block>]) -> Option<Arc<Block>> {
     }
     chain.windows(3).find(|three| three[2].view.next() == three[1].view).map(|three| Arc::clone(&three[2]))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn at(monotonic: Micros) -> Now {
+        Now { monotonic, wall: 0 }
+    }
+
+    /// Bodies of one answer come in parts, as they are verified: the rest of them is not asked for again with every part, and
+    /// what an answer left out is soon.
+    #[test]
+    fn what_is_on_its_way_is_not_asked_for_with_every_arrival() {
+        let digests: Vec<Digest> = (0..200).map(|place| Digest([place; 32])).collect();
+        let mut fetch = BodyFetch::new(at(0));
+        (fetch.next, fetch.asked) = (200_000, digests.clone());
+        fetch.heed_arrivals(at(1_000), |_| false);
+        assert_eq!(fetch.next, 200_000, "nothing came");
+        fetch.heed_arrivals(at(1_000), |digest| digest.0[0] < 50);
+        assert_eq!(fetch.next, 1_000 + BODY_PATIENCE + 150 * BODY_TIME);
+        fetch.heed_arrivals(at(2_000), |digest| digest.0[0] < 199);
+        assert_eq!(fetch.next, 2_000 + BODY_PATIENCE + BODY_TIME, "one is left: it was left out, most likely");
+        fetch.heed_arrivals(at(3_000), |_| true);
+        assert_eq!(fetch.next, 3_000);
+    }
+}

@@ -2,6 +2,7 @@
 
 mod cluster;
 mod evidence;
+mod fetching;
 mod handing_back;
 mod lives;
 mod normal_case;

@@ -1,7 +1,7 @@
 use std::ops::Range;
 
-use super::super::tests::request_of;
 use super::super::Item;
+use super::super::tests::request_of;
 use super::*;
 
 const FRAME_BYTES_MAX: usize = 1 << 20;
@@ -57,7 +57,8 @@ fn only_the_first_frame_of_a_peer_is_decoded() {
     for start in 0..10 {
         relays.push(ReplicaId(1), frame_of(100 * start..100 * (start + 1)), ());
     }
-    let open = |relays: &Relays<()>| relays.waiting[&ReplicaId(1)].iter().filter(|relay| relay.requests.is_some()).count();
+    let open =
+        |relays: &Relays<()>| relays.waiting[&ReplicaId(1)].iter().filter(|relay| relay.requests.is_some()).count();
     assert_eq!(open(&relays), 0);
     for _ in 0..10 {
         turn(&mut relays);
@@ -79,10 +80,10 @@ fn what_does_not_decode_is_told_and_holds_nobody_up() {
     let mut refused = Vec::new();
     let taken = relays.take_turns(&mut refused);
     assert_eq!(refused.iter().map(|(from, _)| *from).collect::<Vec<_>>(), [ReplicaId(2), ReplicaId(2)]);
-    assert_eq!(taken.iter().map(|part| (part.from, numbers(part))).collect::<Vec<_>>(), [
-        (ReplicaId(2), vec![0, 1, 2]),
-        (ReplicaId(3), vec![0, 1, 2])
-    ]);
+    assert_eq!(
+        taken.iter().map(|part| (part.from, numbers(part))).collect::<Vec<_>>(),
+        [(ReplicaId(2), vec![0, 1, 2]), (ReplicaId(3), vec![0, 1, 2])]
+    );
     assert!(relays.is_empty());
 }
 

@@ -1,0 +1,79 @@
+//! Bodies that a replica lacks for many numbers at once.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use quorate_crypto::{Digest, ReplicaId};
+
+use super::cluster::{Cluster, parameters};
+use super::review::pre_prepare;
+use crate::engine::Input;
+use crate::message::{FETCH_MAX, Message};
+use crate::parameters::Parameters;
+use crate::proposal::{Payload, Proposal};
+
+const NUMBERS: u64 = 16;
+const NAMED: usize = 256;
+
+fn made_up(seq: u64) -> Vec<Digest> {
+    let digest = |place: usize| {
+        let mut bytes = [seq as u8; 32];
+        bytes[1..9].copy_from_slice(&(place as u64).to_be_bytes());
+        Digest(bytes)
+    };
+    (0..NAMED).map(digest).collect()
+}
+
+/// A backup that was handed proposals for a whole window, and lacks every body they name.
+fn laggard() -> Cluster {
+    // No timer runs out meanwhile.
+    let mut cluster = Cluster::with_parameters(4, Parameters { view_timeout: 60_000_000, ..parameters() });
+    cluster.filter = Box::new(|_, _, _| false);
+    for seq in 1..=NUMBERS {
+        let proposal = Proposal { time: 1_000, payload: Payload::Batch(made_up(seq)) };
+        let message = pre_prepare(&cluster, 0, 0, seq, &proposal);
+        cluster.deliver(ReplicaId(0), ReplicaId(1), message);
+    }
+    cluster.queue.clear();
+    cluster
+}
+
+/// How often each body was asked for within so many milliseconds, in questions and in STATUS.
+fn asked(cluster: &mut Cluster, millis: u64) -> BTreeMap<Digest, usize> {
+    let mut asked = BTreeMap::new();
+    for _ in 0..millis / 5 {
+        cluster.now.monotonic += 5_000;
+        cluster.input(ReplicaId(1), Input::Timer);
+        for (_, _, message) in cluster.queue.drain(..) {
+            let digests = match message {
+                Message::FetchRequests(digests) => digests,
+                Message::Status(status) => status.missing_requests,
+                _ => Vec::new(),
+            };
+            for digest in digests {
+                *asked.entry(digest).or_default() += 1;
+            }
+        }
+    }
+    asked
+}
+
+/// Each body takes its time to be verified: whoever asks for all that a window names, again and again and everybody, is sent
+/// it many times over.
+#[test]
+fn a_laggard_asks_for_a_part_at_a_time() {
+    let mut cluster = laggard();
+    let asked = asked(&mut cluster, 50);
+    assert!(asked.len() >= FETCH_MAX - NAMED, "{} bodies", asked.len());
+    assert!(asked.len() < FETCH_MAX + NAMED, "{} bodies", asked.len());
+    let next: BTreeSet<Digest> = made_up(1).into_iter().collect();
+    let in_status = |digest: &Digest| next.contains(digest);
+    assert!(asked.iter().all(|(digest, times)| in_status(digest) || *times <= 3), "none is asked for at every turn");
+}
+
+/// What a lying primary names may not exist: it keeps nothing else from being asked for.
+#[test]
+fn bodies_that_never_come_do_not_keep_later_numbers_from_theirs() {
+    let mut cluster = laggard();
+    let asked = asked(&mut cluster, 3_000);
+    assert_eq!(asked.len() as u64, NUMBERS * NAMED as u64);
+}
