@@ -68,11 +68,18 @@ impl Replica {
 
     /// Hands committed batches on, in order, as far as their bodies are here. A decision may count this replica's own vote,
     /// which must survive a power cut before anyone is told of what it decided.
+    ///
+    /// What lies too far above the stable checkpoint waits for its certificate (rule P9): a quorum has voted within its
+    /// window, so f + 1 honest replicas have a checkpoint that is high enough, and a STATUS is answered with it.
     pub(super) fn deliver(&mut self) {
         while let Some(block) = self.undelivered.front().cloned() {
             if block.is_null() || block.seq <= self.foundation.delivered {
                 self.undelivered.pop_front();
                 continue;
+            }
+            let look_ahead = self.foundation.stable().plus(self.foundation.parameters().look_ahead());
+            if block.seq > look_ahead {
+                return;
             }
             if block.seq != self.foundation.delivered.next() || !self.foundation.bodies_held(&block.proposal) {
                 return;
@@ -146,6 +153,7 @@ impl Replica {
         if self.foundation.may_cut(self.foundation.stable()) {
             self.cut_log();
         }
+        self.deliver();
         self.try_vote(now);
     }
 

@@ -298,3 +298,24 @@ fn the_log_knows_where_a_tree_that_began_anew_begins() {
     let tree = &cluster.replicas[&ReplicaId(2)].tree;
     assert!(tree.contains(&began) && tree.committed().seq >= Seq(40));
 }
+
+/// Rule P9: a replica that misses every CHECKPOINT decides no further than its look-ahead above the last stable one it knows,
+/// and goes on as soon as it hears of a later one (seed 6003605).
+#[test]
+fn nothing_is_decided_far_above_the_stable_checkpoint() {
+    let mut cluster = Cluster::new(4);
+    cluster.filter = Box::new(|_, to, message| {
+        to != ReplicaId(3) || !matches!(message, Message::Checkpoint(_) | Message::StableCheckpoint(_))
+    });
+    let look_ahead = parameters().look_ahead();
+    for number in 1..=2 * look_ahead {
+        cluster.submit(&request(1, number));
+        cluster.run(200);
+    }
+    assert!(cluster.executed(0) > look_ahead + 8, "{}", cluster.executed(0));
+    let stable = cluster.replicas[&ReplicaId(3)].own_status().stable;
+    assert_eq!((stable, cluster.executed(3)), (Seq(0), look_ahead));
+    cluster.filter = Box::new(|_, _, _| true);
+    cluster.run(2_000);
+    assert_eq!(cluster.executed(3), cluster.executed(0));
+}
