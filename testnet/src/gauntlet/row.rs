@@ -79,28 +79,8 @@ pub struct Row {
     pub honest_cores: Option<f64>,
     /// Cores that processes were busy with which have nothing to do with it: what they take is missing here.
     pub foreign_cores: Option<f64>,
-    /// The load before and after a client attacked.
-    #[serde(default)]
-    pub calm: Option<Calm>,
     /// Sentences worth reading.
     pub notes: Vec<String>,
-}
-
-/// The load of a testnet while nobody attacks it.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Calm {
-    /// Acknowledged writes a second.
-    pub ops_per_s: f64,
-    /// Cores that an honest replica was busy with, the mean.
-    pub honest_cores: f64,
-}
-
-impl Calm {
-    /// As [`Row::honest_us_per_op`].
-    pub fn honest_us_per_op(&self) -> Option<f64> {
-        (self.ops_per_s > 0.0 && self.honest_cores > 0.0).then(|| self.honest_cores * 1e6 / self.ops_per_s)
-    }
 }
 
 impl Row {

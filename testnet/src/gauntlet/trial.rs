@@ -8,7 +8,7 @@ use rustix::process::Signal;
 
 use super::Gauntlet;
 use super::attacker::Attacker;
-use super::row::{Calm, Row};
+use super::row::Row;
 use super::subject::{Occasion, Subject};
 use crate::bench::meter;
 use crate::drill::endurance::{entries, resident_bytes};
@@ -25,11 +25,6 @@ use crate::launcher::operations::NodeStatus;
 const VERSION: u32 = 1;
 /// How long the load runs before anything is measured, and how long an attack does.
 const SETTLE: Duration = Duration::from_secs(1);
-/// How long the load is measured before and after a client attacks: the same replicas on the same disk at about the same
-/// time tell better what the attack costs than a testnet of its own some minutes ago. No longer than a third of the attack.
-const CALM: Duration = Duration::from_secs(4);
-/// How long connections that flooded may still rest when it is over.
-const AFTER_ATTACK: Duration = Duration::from_millis(500);
 /// How long anything may take that has to happen afterwards.
 const PATIENCE: Duration = Duration::from_mins(1);
 /// How often memory is looked at.
@@ -103,11 +98,6 @@ async fn measure(
     tokio::time::sleep(SETTLE).await;
 
     (row.descriptors[0], row.threads[0]) = held(site, &honest);
-    let attacks = matches!(subject, Subject::Client(_));
-    let mut calm = Vec::new();
-    if attacks {
-        calm.push(Calm::measure(gauntlet, site, &writers, tell).await);
-    }
     let attacker = begin(gauntlet, subject, site).await?;
     let before = site.statuses().await;
     let (from, puts, busy) = (Instant::now(), writers.ledger.puts(), busy());
@@ -130,6 +120,12 @@ async fn measure(
     let busy = busy_since(busy, until - from);
     cores(row, &before, &after, until - from);
 
+    tell("the last answers".to_owned());
+    writers.stop().await;
+    let read = reader.stop().await?;
+    (row.reads, row.wrong_reads) = (read.answers, read.wrong);
+    row.errors = read.errors + writers.ledger.errors().values().sum::<u64>();
+    row.notes.extend(read.examples);
     if let Some(attacker) = attacker {
         let said = attacker.end().await?;
         row.acted = said.acted;
@@ -137,16 +133,7 @@ async fn measure(
         if said.skipped > 0 {
             row.notes.push(format!("{} times the attacker had no processor time left", said.skipped));
         }
-        tokio::time::sleep(AFTER_ATTACK).await;
-        calm.push(Calm::measure(gauntlet, site, &writers, tell).await);
-        row.calm = Calm::mean(&calm);
     }
-    tell("the last answers".to_owned());
-    writers.stop().await;
-    let read = reader.stop().await?;
-    (row.reads, row.wrong_reads) = (read.answers, read.wrong);
-    row.errors = read.errors + writers.ledger.errors().values().sum::<u64>();
-    row.notes.extend(read.examples);
     let replicas = row.honest_cores.unwrap_or(0.0) * honest.len() as f64 + row.attacker_cores.unwrap_or(0.0);
     row.foreign_cores = busy.map(|others| thousandths((others - replicas).max(0.0)));
     let watched = watcher.finish(&writers.ledger.acknowledged(), PATIENCE).await?;
@@ -230,27 +217,6 @@ async fn judge_evidence(subject: Subject, site: &Site, row: &mut Row) -> Result<
     row.accused_justly = accusation.is_just(&accused);
     row.accused = accused.into_iter().collect();
     Ok(())
-}
-
-impl Calm {
-    /// Measures the load as it is.
-    async fn measure(gauntlet: &Gauntlet, site: &Site, writers: &Writers, tell: &mut Tell<'_>) -> Calm {
-        tell("the load without the attack".to_owned());
-        let (before, from, puts) = (site.statuses().await, Instant::now(), writers.ledger.puts());
-        tokio::time::sleep(CALM.min(gauntlet.time / 3)).await;
-        let (puts, time) = (writers.ledger.puts() - puts, from.elapsed());
-        let mut row = Row { n: gauntlet.common.replicas, ..Row::default() };
-        cores(&mut row, &before, &site.statuses().await, time);
-        Calm { ops_per_s: (puts as f64 / time.as_secs_f64()).round(), honest_cores: row.honest_cores.unwrap_or(0.0) }
-    }
-
-    fn mean(calm: &[Calm]) -> Option<Calm> {
-        let mean = |of: fn(&Calm) -> f64| calm.iter().map(of).sum::<f64>() / calm.len() as f64;
-        (!calm.is_empty()).then(|| Calm {
-            ops_per_s: mean(|calm| calm.ops_per_s).round(),
-            honest_cores: thousandths(mean(|calm| calm.honest_cores)),
-        })
-    }
 }
 
 /// Cores that the liar and, in the mean, the honest replicas were busy with.

@@ -72,16 +72,14 @@ impl FaultFree {
         })
     }
 
-    /// What a write costs an honest replica in `row`, relative to this, or to what it cost there before and after.
+    /// What a write costs an honest replica in `row`, relative to this.
     pub fn cost(&self, row: &Row) -> Option<f64> {
-        let beside = row.calm.and_then(|calm| calm.honest_us_per_op()).or(self.honest_us_per_op);
-        row.honest_us_per_op().zip(beside).map(|(row, fault_free)| row / fault_free)
+        row.honest_us_per_op().zip(self.honest_us_per_op).map(|(row, fault_free)| row / fault_free)
     }
 
-    /// The throughput of `row` relative to this, or to what it was there before and after.
+    /// The throughput of `row` relative to this.
     pub fn ratio(&self, row: &Row) -> f64 {
-        let beside = row.calm.map(|calm| calm.ops_per_s).filter(|ops| *ops > 0.0);
-        row.ops_per_s / beside.unwrap_or(self.ops_per_s)
+        row.ops_per_s / self.ops_per_s
     }
 }
 
@@ -139,7 +137,6 @@ pub fn misses(row: &Row, fault_free: Option<&FaultFree>) -> Vec<Miss> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::row::Calm;
     use super::*;
 
     fn row(name: &str, ops_per_s: f64) -> Row {
@@ -171,19 +168,6 @@ mod tests {
         assert_eq!(missed(&row("silent", 899.0), &fault_free), [(Column::Throughput, Kind::Measure)]);
         assert!(missed(&row("slow", 700.0), &fault_free).is_empty(), "the worst slow leader has a bar of its own");
         assert!(missed(&row("fault-free", 500.0), &fault_free).is_empty(), "it is not beside itself");
-    }
-
-    #[test]
-    fn a_client_that_attacks_is_judged_beside_the_calm_around_it() {
-        let fault_free = FaultFree::of(&[row("fault-free", 1_000.0)]).expect("one");
-        let calm = |ops_per_s| Some(Calm { ops_per_s, honest_cores: 0.25 });
-        let slow_machine = Row { calm: calm(600.0), honest_cores: Some(0.25), ..row("flood", 570.0) };
-        assert!(missed(&slow_machine, &fault_free).is_empty());
-        assert!((fault_free.cost(&slow_machine).expect("both are known") - 600.0 / 570.0).abs() < 1e-9);
-        let fast_machine = Row { calm: calm(1_200.0), ..row("flood", 1_000.0) };
-        assert_eq!(missed(&fast_machine, &fault_free), [(Column::Throughput, Kind::Measure)]);
-        let none = Row { calm: calm(0.0), ..row("flood", 800.0) };
-        assert_eq!(missed(&none, &fault_free), [(Column::Throughput, Kind::Measure)], "nothing was measured there");
     }
 
     #[test]
