@@ -64,11 +64,13 @@ const RETRY_AFTER: u64 = 100;
 /// waits on its own side.
 const REST: Duration = Duration::from_millis(20);
 const REST_MAX: Duration = Duration::from_secs(2);
+/// How long the next connection of a key is not read after one that broke the rules.
+const AFTER_VIOLATION: Duration = Duration::from_millis(500);
 /// In a crowd a request of more bytes, and of more than [`HEAVY_TIMES`] as many as the others have, lets its connection rest
 /// for each [`HEAVY_PIECE`] of it: one key with a megabyte a request must not take the disks from many with a hundred bytes.
 const HEAVY: usize = 16 * 1024;
 const HEAVY_TIMES: usize = 8;
-const HEAVY_PIECE: usize = 64 * 1024;
+const HEAVY_PIECE: usize = 16 * 1024;
 /// So many frames or requests of a peer that do not decode or verify close its link.
 pub const STRIKES_MAX: u32 = 8;
 /// How long frames of such a peer are dropped unread.
@@ -261,7 +263,7 @@ impl Verification {
                     }
                     Some(Err(error)) => {
                         self.metrics.invalid_from_clients.inc();
-                        self.clients.disconnect(connection, &format!("the request is refused: {error}"));
+                        self.disconnect(connection, &format!("the request is refused: {error}"));
                     }
                     None => unreachable!("each item is used once"),
                 },
@@ -288,6 +290,19 @@ impl Verification {
             }
         }
         self.strike(conduct, from, &error.to_string());
+    }
+
+    /// Does not read a client's connection for a while.
+    fn rest(&self, connection: ConnectionId, time: Duration) {
+        self.sessions.rests(connection, time, REST_MAX);
+        self.clients.rest(connection, time, REST_MAX);
+    }
+
+    /// Ends the connection of a client that breaks the rules. The next one of its key rests first: a handshake costs more than
+    /// a request.
+    fn disconnect(&self, connection: ConnectionId, reason: &str) {
+        self.sessions.rests(connection, AFTER_VIOLATION, REST_MAX);
+        self.clients.disconnect(connection, reason);
     }
 
     fn strike(&self, conduct: &mut BTreeMap<ReplicaId, Conduct>, from: ReplicaId, reason: &str) {
@@ -361,7 +376,10 @@ impl<'a> Pass<'a> {
         match event {
             ClientEvent::Connected { connection, key, address } => {
                 tracing::debug!(%connection, ?key, %address, "a client connected");
-                self.given.sessions.connected(connection, key);
+                let rest = self.given.sessions.connected(connection, key);
+                if !rest.is_zero() {
+                    self.given.clients.rest(connection, rest, REST_MAX);
+                }
             }
             ClientEvent::Closed { connection, reason } => {
                 tracing::debug!(%connection, %reason, "a client's connection ended");
@@ -378,7 +396,7 @@ impl<'a> Pass<'a> {
                     }
                     Err(error) => {
                         self.given.metrics.invalid_from_clients.inc();
-                        self.given.clients.disconnect(connection, &format!("a message that does not decode: {error}"));
+                        self.given.disconnect(connection, &format!("a message that does not decode: {error}"));
                     }
                 }
             }
@@ -393,7 +411,7 @@ impl<'a> Pass<'a> {
             let reason =
                 format!("a request of {bytes} bytes exceeds the cluster's limit of {} bytes", given.request_bytes_max);
             given.metrics.invalid_from_clients.inc();
-            return given.clients.disconnect(connection, &reason);
+            return given.disconnect(connection, &reason);
         }
         // It need not be signed by the link's own key: a request is its signer's, whoever carries it, and counts against
         // its signer's share. Execution judges whether the signer is registered.
@@ -406,7 +424,7 @@ impl<'a> Pass<'a> {
         let registration =
             if overloaded { Registration::Full } else { given.sessions.register(connection, digest, client, share) };
         if registration == Registration::Flood {
-            given.clients.rest(connection, REST, REST_MAX);
+            given.rest(connection, REST);
         }
         if matches!(registration, Registration::Full | Registration::Flood) {
             given.metrics.busy.inc();
@@ -416,7 +434,7 @@ impl<'a> Pass<'a> {
         let is_new = registration == Registration::Registered;
         if is_new && crowd.is_some_and(|crowd| bytes > HEAVY && bytes > HEAVY_TIMES.saturating_mul(crowd.mean_weight)) {
             let pieces = bytes.div_ceil(HEAVY_PIECE) as u32;
-            given.clients.rest(connection, REST * pieces, REST_MAX);
+            given.rest(connection, REST * pieces);
         }
         let item = self.items.len();
         self.items.push(Item::Request(request));

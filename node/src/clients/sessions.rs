@@ -14,14 +14,19 @@ pub(crate) const IN_FLIGHT_PER_CONNECTION: usize = 1024;
 /// A request that got no answer for so long makes room for another: it was dropped on the way, or its client has
 /// stopped to ask for it.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(10);
-/// So often a second a link's key may be refused for each client whose requests it carries; who goes on floods. A client
+/// So often a link's key may be refused at once for each client whose requests it carries; who goes on floods. A client
 /// that heeds the answer asks again after 300 ms, then after twice that, with what it has in flight.
-const REFUSALS_PER_SECOND: u32 = 256;
+const REFUSALS_MAX: f64 = 256.0;
+/// So many refusals a second are forgotten: who goes on for long is not let off with as many every second.
+const REFUSALS_FORGOTTEN: f64 = 64.0;
 /// The same request comes again only if its client has waited for longer than this.
 const RESENT_AFTER: Duration = Duration::from_millis(100);
 /// A client that has its share, and of whose requests none was answered or let in for so long, is let in once more: what it
 /// waits for may have been dropped without an answer.
 const STUCK_AFTER: Duration = Duration::from_secs(1);
+
+/// Keys without a connection whose refusals and rests are remembered: to connect anew is no way round them.
+const REMEMBERED_MAX: usize = 1024;
 
 /// Whether the answer to a request will find its way.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -32,7 +37,7 @@ pub(crate) enum Registration {
     Again,
     /// The connection has [`IN_FLIGHT_PER_CONNECTION`] requests in flight, or as many of one client as it may.
     Full,
-    /// The link's key was refused too often within a second: the connection is to be read no further for a while.
+    /// The link's key was refused too often lately: the connection is to be read no further for a while.
     Flood,
 }
 
@@ -58,24 +63,41 @@ struct Place {
 struct Link {
     connections: usize,
     per_client: HashMap<PublicKey, Place>,
-    /// When the second began in which refusals are counted, and how many there were.
-    refusals: Option<(Instant, u32)>,
+    /// When the last refusal was, and how many were not forgotten by then.
+    refusals: Option<(Instant, f64)>,
+    /// Until when a new connection is not read.
+    rests_until: Option<Instant>,
 }
 
 impl Link {
     fn refuse(&mut self, now: Instant) {
-        let (began, count) = self.refusals(now);
-        self.refusals = Some((began, count.saturating_add(1)));
+        self.refusals = Some((now, self.refusals(now) + 1.0));
     }
 
-    fn refusals(&self, now: Instant) -> (Instant, u32) {
-        let counted = self.refusals.filter(|(began, _)| now.duration_since(*began) < Duration::from_secs(1));
-        counted.unwrap_or((now, 0))
+    /// Refusals that are not forgotten.
+    fn refusals(&self, now: Instant) -> f64 {
+        self.refusals.map_or(0.0, |(last, count)| {
+            let forgotten = REFUSALS_FORGOTTEN * now.duration_since(last).as_secs_f64() * self.clients();
+            (count - forgotten).max(0.0)
+        })
+    }
+
+    fn clients(&self) -> f64 {
+        self.per_client.len().max(1) as f64
+    }
+
+    /// How long a new connection is not read.
+    fn rest_left(&self, now: Instant) -> Duration {
+        self.rests_until.map_or(Duration::ZERO, |until| until.saturating_duration_since(now))
+    }
+
+    /// Whether what a key did must not be forgotten with its last connection.
+    fn is_of_use(&self, now: Instant) -> bool {
+        self.connections > 0 || !self.rest_left(now).is_zero() || self.refusals(now) > 0.0
     }
 
     fn floods(&self, now: Instant) -> bool {
-        let clients = u32::try_from(self.per_client.len()).unwrap_or(u32::MAX).max(1);
-        self.refusals(now).1 > REFUSALS_PER_SECOND.saturating_mul(clients)
+        self.refusals(now) > REFUSALS_MAX * self.clients()
     }
 
     fn has_share(&self, now: Instant, client: &PublicKey, share: usize) -> bool {
@@ -118,18 +140,33 @@ impl State {
     }
 }
 
-/// Connections and routes; bounded by the connections the port admits times [`IN_FLIGHT_PER_CONNECTION`].
+/// Connections and routes; bounded by the connections the port admits times [`IN_FLIGHT_PER_CONNECTION`], and by
+/// [`REMEMBERED_MAX`].
 #[derive(Default)]
 pub(crate) struct Sessions {
     state: Mutex<State>,
 }
 
 impl Sessions {
-    /// A client has connected and proven `key`.
-    pub(crate) fn connected(&self, connection: ConnectionId, key: PublicKey) {
+    /// A client has connected and proven `key`. Returns for how long the connection is not to be read: what was left of
+    /// the rest of the key's earlier ones.
+    pub(crate) fn connected(&self, connection: ConnectionId, key: PublicKey) -> Duration {
         let mut state = lock(&self.state);
+        let now = Instant::now();
         state.sessions.insert(connection, Session { key, in_flight: HashMap::new() });
-        state.links.entry(key).or_default().connections += 1;
+        let link = state.links.entry(key).or_default();
+        link.connections += 1;
+        link.rest_left(now)
+    }
+
+    /// The connection is not read for `time`, `most` from now at the longest; nor is one that its key opens meanwhile.
+    pub(crate) fn rests(&self, connection: ConnectionId, time: Duration, most: Duration) {
+        let mut state = lock(&self.state);
+        let State { sessions, links, .. } = &mut *state;
+        let Some(link) = sessions.get(&connection).and_then(|session| links.get_mut(&session.key)) else { return };
+        let now = Instant::now();
+        let begins = link.rests_until.map_or(now, |until| until.max(now));
+        link.rests_until = Some((begins + time).min(now + most));
     }
 
     /// The connection is gone, and with it whoever waited there.
@@ -145,9 +182,16 @@ impl Sessions {
                 link.leave(now, &waiting.client);
             }
             link.connections -= 1;
-            if link.connections == 0 {
+            if !link.is_of_use(now) {
                 state.links.remove(&session.key);
             }
+        }
+        // Never more than so many beside those that are connected, whoever comes and goes.
+        if state.links.len() > state.sessions.len() + REMEMBERED_MAX {
+            state.links.retain(|_, link| link.is_of_use(now));
+        }
+        if state.links.len() > state.sessions.len() + REMEMBERED_MAX {
+            state.links.retain(|_, link| link.connections > 0);
         }
     }
 

@@ -4,11 +4,11 @@
 use std::process::{Output, Stdio};
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal};
 use serde::Deserialize;
 use tokio::process::Command;
 use tokio::task::JoinSet;
 
-use super::Gauntlet;
 use crate::drill::DrillError;
 use crate::faults::client::ClientBehaviour;
 use crate::launcher::{Directory, LaunchError};
@@ -19,6 +19,7 @@ const PATIENCE: Duration = Duration::from_mins(1);
 /// A running one. Dropping it ends its process.
 pub(super) struct Attacker {
     running: JoinSet<std::io::Result<Output>>,
+    pid: Option<Pid>,
     most: Duration,
 }
 
@@ -35,18 +36,34 @@ impl Attacker {
     pub(super) fn start(
         directory: &Directory,
         behaviour: ClientBehaviour,
-        gauntlet: &Gauntlet,
+        rate: u32,
+        cpu_percent: u8,
         time: Duration,
     ) -> Result<Attacker, DrillError> {
         let program = std::env::current_exe().map_err(|error| system("finding this program", error))?;
         let mut command = Command::new(program);
         command.args(["attack", behaviour.name(), "--json", "--dir"]).arg(directory.root());
         command.args(["--for", &format!("{}ms", time.as_millis())]);
-        command.args(["--rate", &gauntlet.rate.to_string(), "--cpu", &gauntlet.cpu_percent.to_string()]);
+        command.args(["--rate", &rate.to_string(), "--cpu", &cpu_percent.to_string()]);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        let child = command.spawn().map_err(|error| system("running the attacking client", error))?;
+        let pid = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
         let mut running = JoinSet::new();
-        running.spawn(async move { command.output().await });
-        Ok(Attacker { running, most: time + PATIENCE })
+        running.spawn(async move { child.wait_with_output().await });
+        Ok(Attacker { running, pid, most: time + PATIENCE })
+    }
+
+    /// Lets it rest, or go on. It is told from outside, so that it rests from one moment to the next.
+    pub(super) fn rest(&self, rests: bool) -> Result<(), DrillError> {
+        let signal = if rests { Signal::STOP } else { Signal::CONT };
+        // It is waited for by the task that runs it: until it has ended its number is its own.
+        if let Some(pid) = self.pid
+            && !self.running.is_empty()
+        {
+            rustix::process::kill_process(pid, signal)
+                .map_err(|error| system("stopping the attacking client", error.into()))?;
+        }
+        Ok(())
     }
 
     /// Waits for its end.

@@ -34,6 +34,7 @@ use crate::drill::{Common, DrillError, Place, Tell};
 use crate::launcher::LaunchError;
 
 pub mod attacker;
+mod pulses;
 pub mod row;
 pub mod subject;
 pub mod trial;

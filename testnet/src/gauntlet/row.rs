@@ -79,8 +79,68 @@ pub struct Row {
     pub honest_cores: Option<f64>,
     /// Cores that processes were busy with which have nothing to do with it: what they take is missing here.
     pub foreign_cores: Option<f64>,
+    /// How a client's attack went on and off. What is said above of writes a second and of cores is of the attacks alone.
+    #[serde(default)]
+    pub pulses: Vec<Pulse>,
     /// Sentences worth reading.
     pub notes: Vec<String>,
+}
+
+/// An attack and the calm around it.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pulse {
+    /// While it went on.
+    pub attack: Rate,
+    /// Before and after it, the mean.
+    pub calm: Rate,
+}
+
+/// Load over some seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rate {
+    /// Acknowledged writes a second.
+    pub ops_per_s: f64,
+    /// Cores that an honest replica was busy with, the mean.
+    pub honest_cores: f64,
+}
+
+impl Rate {
+    /// Half of both.
+    pub fn mean(self, other: Rate) -> Rate {
+        let half = |one: f64, other: f64| ((one + other) * 500.0).round() / 1000.0;
+        Rate {
+            ops_per_s: half(self.ops_per_s, other.ops_per_s),
+            honest_cores: half(self.honest_cores, other.honest_cores),
+        }
+    }
+
+    fn seconds_per_op(self) -> f64 {
+        self.honest_cores / self.ops_per_s
+    }
+}
+
+impl Pulse {
+    /// Throughput under the attack beside the calm.
+    pub fn ratio(&self) -> f64 {
+        self.attack.ops_per_s / self.calm.ops_per_s
+    }
+
+    /// What a write costs an honest replica under the attack beside the calm.
+    pub fn cost(&self) -> f64 {
+        self.attack.seconds_per_op() / self.calm.seconds_per_op()
+    }
+
+    /// The mean load under the attacks.
+    pub fn attacks(pulses: &[Pulse]) -> Option<Rate> {
+        let mean =
+            |of: fn(&Rate) -> f64| pulses.iter().map(|pulse| of(&pulse.attack)).sum::<f64>() / pulses.len() as f64;
+        (!pulses.is_empty()).then(|| Rate {
+            ops_per_s: mean(|rate| rate.ops_per_s).round(),
+            honest_cores: (mean(|rate| rate.honest_cores) * 1000.0).round() / 1000.0,
+        })
+    }
 }
 
 impl Row {

@@ -8,7 +8,8 @@ use rustix::process::Signal;
 
 use super::Gauntlet;
 use super::attacker::Attacker;
-use super::row::Row;
+use super::pulses::{Load, Pulses};
+use super::row::{Pulse, Row};
 use super::subject::{Occasion, Subject};
 use crate::bench::meter;
 use crate::drill::endurance::{entries, resident_bytes};
@@ -98,19 +99,33 @@ async fn measure(
     tokio::time::sleep(SETTLE).await;
 
     (row.descriptors[0], row.threads[0]) = held(site, &honest);
-    let attacker = begin(gauntlet, subject, site).await?;
+    let mut attacker = begin(gauntlet, subject, site).await?;
     let before = site.statuses().await;
     let (from, puts, busy) = (Instant::now(), writers.ledger.puts(), busy());
     let mut events = events(subject, gauntlet.time, view_timeout);
-    while from.elapsed() < gauntlet.time {
+    let time = attacker.as_ref().map_or(gauntlet.time, |_| Pulses::time(gauntlet.time));
+    let mut pulses = Pulses::new(gauntlet.time);
+    while from.elapsed() < time {
         let passed = from.elapsed();
-        tell(format!("{} of {} s", passed.as_secs(), gauntlet.time.as_secs_f64().ceil()));
+        tell(format!("{} of {} s", passed.as_secs(), time.as_secs_f64().ceil()));
+        if let Some(attacker) = &mut attacker {
+            pulses.tend(passed, attacker, || load(subject, site, &writers)).await?;
+        }
         if let Some((_, event)) = events.pop_if(|(at, _)| *at <= passed) {
             happen(event, subject, site).await?;
         }
+        // A state grows with what is written: what takes longer than a fault-free run is compared as far as that goes.
+        if passed >= gauntlet.time {
+            tokio::time::sleep(SAMPLE_EVERY.min(time.saturating_sub(from.elapsed()))).await;
+            continue;
+        }
         let resident = honest.iter().filter_map(|id| site.pid(*id)).map(resident_bytes).fold(0.0, f64::max);
         row.resident_mib = row.resident_mib.max((resident / MIB * 10.0).round() / 10.0);
-        tokio::time::sleep(SAMPLE_EVERY.min(gauntlet.time.saturating_sub(from.elapsed()))).await;
+        tokio::time::sleep(SAMPLE_EVERY.min(time.saturating_sub(from.elapsed()))).await;
+    }
+    if let Some(attacker) = &attacker {
+        row.pulses = pulses.end(load(subject, site, &writers).await);
+        attacker.rest(false)?;
     }
     let until = Instant::now();
     row.ops_per_s = ((writers.ledger.puts() - puts) as f64 / (until - from).as_secs_f64()).round();
@@ -119,6 +134,9 @@ async fn measure(
     row.view_changes = meter::view_changes(&before, &after);
     let busy = busy_since(busy, until - from);
     cores(row, &before, &after, until - from);
+    if let Some(attacks) = Pulse::attacks(&row.pulses) {
+        (row.ops_per_s, row.honest_cores) = (attacks.ops_per_s, Some(attacks.honest_cores));
+    }
 
     tell("the last answers".to_owned());
     writers.stop().await;
@@ -165,7 +183,14 @@ async fn begin(gauntlet: &Gauntlet, subject: Subject, site: &Site) -> Result<Opt
             Ok(None)
         }
         Subject::Client(behaviour) => {
-            let attacker = Attacker::start(&site.directory, behaviour, gauntlet, gauntlet.time + SETTLE)?;
+            let percent = Pulses::share_of(gauntlet.cpu_percent);
+            let attacker = Attacker::start(
+                &site.directory,
+                behaviour,
+                gauntlet.rate,
+                percent,
+                Pulses::time(gauntlet.time) + SETTLE,
+            )?;
             // Its key is registered first.
             tokio::time::sleep(SETTLE).await;
             Ok(Some(attacker))
@@ -252,6 +277,16 @@ fn held(site: &Site, honest: &[ReplicaId]) -> (u64, u64) {
         pids.map(|pid| entries(format!("/proc/{pid}/{what}").as_ref()) as u64).max().unwrap_or(0)
     };
     (most("fd"), most("task"))
+}
+
+/// What writers have done and the honest replicas have spent by now.
+async fn load(subject: Subject, site: &Site, writers: &Writers) -> Load {
+    let statuses = site.statuses().await;
+    let liar = subject.liar().map(|liar| usize::from(liar.0));
+    let honest = statuses.iter().enumerate().filter(|(id, _)| Some(*id) != liar);
+    let spent: Vec<f64> = honest.filter_map(|(_, status)| Some(status.as_ref()?.cpu_seconds)).collect();
+    let cpu_seconds = spent.iter().sum::<f64>() / spent.len().max(1) as f64;
+    Load { at: Instant::now(), puts: writers.ledger.puts(), cpu_seconds }
 }
 
 /// Lines of panics in a replica's log.

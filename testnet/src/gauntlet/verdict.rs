@@ -4,7 +4,7 @@ use crate::drill::report::Kind;
 use crate::drill::statistics::median;
 use crate::faults::Behaviour;
 
-use super::row::Row;
+use super::row::{Pulse, Row};
 
 /// Resident memory beyond the fault-free one, MiB.
 const MEMORY_SLACK_MIB: f64 = 64.0;
@@ -72,15 +72,23 @@ impl FaultFree {
         })
     }
 
-    /// What a write costs an honest replica in `row`, relative to this.
+    /// What a write costs an honest replica in `row`, relative to this, or to the calm around each attack: the median.
     pub fn cost(&self, row: &Row) -> Option<f64> {
+        if let Some(cost) = median_of(row, Pulse::cost) {
+            return Some(cost);
+        }
         row.honest_us_per_op().zip(self.honest_us_per_op).map(|(row, fault_free)| row / fault_free)
     }
 
-    /// The throughput of `row` relative to this.
+    /// The throughput of `row` relative to this, or to the calm around each attack: the median.
     pub fn ratio(&self, row: &Row) -> f64 {
-        row.ops_per_s / self.ops_per_s
+        median_of(row, Pulse::ratio).unwrap_or(row.ops_per_s / self.ops_per_s)
     }
+}
+
+/// The median over the attacks of a row that could be measured.
+fn median_of(row: &Row, of: fn(&Pulse) -> f64) -> Option<f64> {
+    median(&row.pulses.iter().map(of).filter(|number| number.is_finite()).collect::<Vec<_>>())
 }
 
 /// The least share of fault-free throughput under `row`'s behaviour.
@@ -137,6 +145,7 @@ pub fn misses(row: &Row, fault_free: Option<&FaultFree>) -> Vec<Miss> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::row::Rate;
     use super::*;
 
     fn row(name: &str, ops_per_s: f64) -> Row {
@@ -168,6 +177,21 @@ mod tests {
         assert_eq!(missed(&row("silent", 899.0), &fault_free), [(Column::Throughput, Kind::Measure)]);
         assert!(missed(&row("slow", 700.0), &fault_free).is_empty(), "the worst slow leader has a bar of its own");
         assert!(missed(&row("fault-free", 500.0), &fault_free).is_empty(), "it is not beside itself");
+    }
+
+    #[test]
+    fn a_client_that_attacks_is_judged_beside_the_calm_around_it() {
+        let fault_free = FaultFree::of(&[row("fault-free", 1_000.0)]).expect("one");
+        let rate = |ops_per_s| Rate { ops_per_s, honest_cores: 0.25 };
+        let pulse = |attack, calm| Pulse { attack: rate(attack), calm: rate(calm) };
+        let pulses = vec![pulse(570.0, 600.0), pulse(300.0, 600.0), pulse(550.0, 610.0)];
+        let slow_machine = Row { pulses, ..row("flood", 570.0) };
+        assert!(missed(&slow_machine, &fault_free).is_empty());
+        assert!((fault_free.cost(&slow_machine).expect("measured") - 610.0 / 550.0).abs() < 1e-9);
+        let fast_machine = Row { pulses: vec![pulse(1_000.0, 1_200.0)], ..row("flood", 1_000.0) };
+        assert_eq!(missed(&fast_machine, &fault_free), [(Column::Throughput, Kind::Measure)]);
+        let dead = Row { pulses: vec![pulse(0.0, 0.0)], ..row("flood", 0.0) };
+        assert_eq!(missed(&dead, &fault_free), [(Column::Throughput, Kind::Measure)]);
     }
 
     #[test]

@@ -82,7 +82,7 @@ fn one_client_has_a_share_of_a_link_and_whoever_ignores_that_floods() {
     let second = ConnectionId(3);
     sessions.connected(second, key(1));
     let refused: Vec<_> =
-        (0..2 * REFUSALS_PER_SECOND + 10).map(|number| register(second, 100 + number, key(1), 2)).collect();
+        (0..4 * REFUSALS_MAX as u32).map(|number| register(second, 100 + number, key(1), 2)).collect();
     assert_eq!((refused[0], refused.last()), (Registration::Full, Some(&Registration::Flood)));
     assert_eq!(register(own, 1, key(1), 2), Registration::Flood, "of no connection");
     assert_eq!(register(other, 50, key(2), 2), Registration::Registered, "another key does not flood");
@@ -93,7 +93,9 @@ fn one_client_has_a_share_of_a_link_and_whoever_ignores_that_floods() {
         sessions.closed(connection);
     }
     assert_eq!(sessions.in_flight(), 0);
-    assert!(lock(&sessions.state).links.is_empty());
+    let state = lock(&sessions.state);
+    assert!(state.links.keys().all(|link| *link == key(1)), "only who flooded is remembered");
+    assert!(state.links.values().all(|link| link.connections == 0 && link.per_client.is_empty()));
 }
 
 /// Valid requests that execution refuses, one after the other, and one request again and again.
@@ -102,14 +104,68 @@ fn refusals_of_every_kind_count() {
     for again in [false, true] {
         let sessions = Sessions::default();
         sessions.connected(ConnectionId(1), key(1));
-        for number in 0..=REFUSALS_PER_SECOND + 1 {
-            let number = if again { 0 } else { number };
-            sessions.register(ConnectionId(1), digest(number), key(1), 2);
+        let floods = (0..4 * REFUSALS_MAX as u32).find(|number| {
+            let number = if again { 0 } else { *number };
+            let registration = sessions.register(ConnectionId(1), digest(number), key(1), 2);
             if !again {
                 sessions.answered(std::iter::once((digest(number), true)));
             }
-        }
+            registration == Registration::Flood
+        });
+        assert!(floods.is_some_and(|number| number > REFUSALS_MAX as u32), "again {again}: {floods:?}");
         let registration = sessions.register(ConnectionId(1), digest(5_000), key(1), 2);
         assert_eq!(registration, Registration::Flood, "again {again}");
+    }
+}
+
+/// Who goes on for long is not let off with as many refusals every second, and who pauses is.
+#[test]
+fn refusals_are_forgotten_little_by_little() {
+    let mut link = Link::default();
+    let begin = Instant::now();
+    let at = |millis: u64| begin + Duration::from_millis(millis);
+    let let_off = |link: &mut Link, millis: std::ops::Range<u64>| {
+        let mut count = 0;
+        for now in millis.map(at) {
+            if !link.floods(now) {
+                link.refuse(now);
+                count += 1;
+            }
+        }
+        count
+    };
+    assert!((256..=330).contains(&let_off(&mut link, 0..1_000)));
+    for second in 1..5 {
+        assert!(let_off(&mut link, 1_000 * second..1_000 * (second + 1)) <= 66, "second {second}");
+    }
+    assert!((256..=330).contains(&let_off(&mut link, 10_000..11_000)), "after a pause of five seconds");
+}
+
+/// To connect anew is no way round a rest, nor is what was refused forgotten; a key that did nothing of the kind leaves nothing
+/// behind, and however many keys come and go, few are remembered.
+#[test]
+fn a_rest_outlives_its_connection() {
+    let sessions = Sessions::default();
+    let (rest, most) = (Duration::from_millis(400), Duration::from_secs(2));
+    assert!(sessions.connected(ConnectionId(1), key(1)).is_zero());
+    sessions.rests(ConnectionId(1), rest, most);
+    sessions.closed(ConnectionId(1));
+    let left = sessions.connected(ConnectionId(2), key(1));
+    assert!(!left.is_zero() && left <= rest, "{left:?}");
+    assert!(sessions.connected(ConnectionId(3), key(2)).is_zero(), "another key");
+    sessions.rests(ConnectionId(2), Duration::from_secs(60), most);
+    assert!(sessions.connected(ConnectionId(4), key(1)) <= most);
+    for connection in 2..5 {
+        sessions.closed(ConnectionId(connection));
+    }
+    assert_eq!(lock(&sessions.state).links.keys().copied().collect::<Vec<_>>(), [key(1)]);
+    for number in 0..4 * REMEMBERED_MAX as u64 {
+        let mut bytes = [7; 32];
+        bytes[..8].copy_from_slice(&number.to_be_bytes());
+        let connection = ConnectionId(100 + number);
+        sessions.connected(connection, PublicKey(bytes));
+        sessions.rests(connection, most, most);
+        sessions.closed(connection);
+        assert!(lock(&sessions.state).links.len() <= REMEMBERED_MAX + 1);
     }
 }
