@@ -62,7 +62,7 @@ const CLIENT_BYTES_WAITING_MAX: usize = 32 << 20;
 const RETRY_AFTER: u64 = 100;
 /// How long a connection that floods is not read for each request that is refused, and how long at most: what it sends then
 /// waits on its own side.
-const REST: Duration = Duration::from_millis(20);
+const REST: Duration = Duration::from_millis(40);
 const REST_MAX: Duration = Duration::from_secs(2);
 /// How long the next connection of a key is not read after one that broke the rules.
 const AFTER_VIOLATION: Duration = Duration::from_millis(500);
@@ -292,17 +292,13 @@ impl Verification {
         self.strike(conduct, from, &error.to_string());
     }
 
-    /// Does not read a client's connection for a while.
-    fn rest(&self, connection: ConnectionId, time: Duration) {
-        self.sessions.rests(connection, time, REST_MAX);
-        self.clients.rest(connection, time, REST_MAX);
-    }
-
-    /// Ends the connection of a client that breaks the rules. The next one of its key rests first: a handshake costs more than
-    /// a request.
+    /// Ends the connection of a client that breaks the rules. The key's others rest, and its next one: a handshake costs more
+    /// than a request.
     fn disconnect(&self, connection: ConnectionId, reason: &str) {
-        self.sessions.rests(connection, AFTER_VIOLATION, REST_MAX);
-        self.clients.disconnect(connection, reason);
+        if self.sessions.end(connection) {
+            self.clients.rest(connection, AFTER_VIOLATION, REST_MAX);
+            self.clients.disconnect(connection, reason);
+        }
     }
 
     fn strike(&self, conduct: &mut BTreeMap<ReplicaId, Conduct>, from: ReplicaId, reason: &str) {
@@ -376,10 +372,7 @@ impl<'a> Pass<'a> {
         match event {
             ClientEvent::Connected { connection, key, address } => {
                 tracing::debug!(%connection, ?key, %address, "a client connected");
-                let rest = self.given.sessions.connected(connection, key);
-                if !rest.is_zero() {
-                    self.given.clients.rest(connection, rest, REST_MAX);
-                }
+                self.given.sessions.connected(connection, key);
             }
             ClientEvent::Closed { connection, reason } => {
                 tracing::debug!(%connection, %reason, "a client's connection ended");
@@ -424,7 +417,7 @@ impl<'a> Pass<'a> {
         let registration =
             if overloaded { Registration::Full } else { given.sessions.register(connection, digest, client, share) };
         if registration == Registration::Flood {
-            given.rest(connection, REST);
+            given.clients.rest(connection, REST, REST_MAX);
         }
         if matches!(registration, Registration::Full | Registration::Flood) {
             given.metrics.busy.inc();
@@ -434,7 +427,7 @@ impl<'a> Pass<'a> {
         let is_new = registration == Registration::Registered;
         if is_new && crowd.is_some_and(|crowd| bytes > HEAVY && bytes > HEAVY_TIMES.saturating_mul(crowd.mean_weight)) {
             let pieces = bytes.div_ceil(HEAVY_PIECE) as u32;
-            given.rest(connection, REST * pieces);
+            given.clients.rest(connection, REST * pieces, REST_MAX);
         }
         let item = self.items.len();
         self.items.push(Item::Request(request));

@@ -137,6 +137,24 @@ struct Clients {
     next: u64,
     places: usize,
     places_by_key: BTreeMap<PublicKey, usize>,
+    /// What a key's connections rest together, and those that it opens next: neither many nor new ones are a way round it.
+    rests: BTreeMap<PublicKey, Rest>,
+}
+
+/// Keys without a connection whose rest is remembered.
+const RESTS_REMEMBERED: usize = 1024;
+
+impl Clients {
+    /// Forgets the rests that are over, of keys without a connection; and those that are not, if they are too many.
+    fn forget_rests(&mut self) {
+        if self.rests.len() > self.places_by_key.len() + RESTS_REMEMBERED {
+            let places = &self.places_by_key;
+            self.rests.retain(|key, rest| places.contains_key(key) || !rest.is_over());
+            if self.rests.len() > places.len() + RESTS_REMEMBERED {
+                self.rests.retain(|key, _| places.contains_key(key));
+            }
+        }
+    }
 }
 
 pub(crate) struct Client {
@@ -330,8 +348,8 @@ impl ClientHandle {
         }
     }
 
-    /// Reads a connection no further for `time`, on top of what it rests already, and for at most `most` from now. What was
-    /// read comes still. For a client that goes on asking for what it is refused: flow control stalls it, and it alone.
+    /// Reads the connections of a connection's key no further for `time`, on top of what they rest already, and for at most
+    /// `most` from now; nor those that the key opens meanwhile. What was read comes still. For a client that goes on asking for what it is refused: flow control stalls it, and it alone.
     pub fn rest(&self, connection: ConnectionId, time: Duration, most: Duration) {
         if let Some(client) = lock(&self.owner.shared.clients).open.get(&connection) {
             self.owner.shared.metrics.rests.increment();

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use crate::mutex::lock;
 
-/// Until when a stream is not read; shared by whoever reads it and whoever says so.
+/// Until when streams are not read; shared by whoever reads one and whoever says so.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Rest(Arc<Mutex<Option<Instant>>>);
 
@@ -19,6 +19,11 @@ impl Rest {
         let mut until = lock(&self.0);
         let begins = until.map_or(now, |until| until.max(now));
         *until = Some((begins + time).min(now + most));
+    }
+
+    /// Whether nothing has to be waited for.
+    pub(crate) fn is_over(&self) -> bool {
+        lock(&self.0).is_none_or(|until| until <= Instant::now())
     }
 
     /// Waits until it is over. Returns whether there was anything to wait for.

@@ -25,7 +25,9 @@ const RESENT_AFTER: Duration = Duration::from_millis(100);
 /// waits for may have been dropped without an answer.
 const STUCK_AFTER: Duration = Duration::from_secs(1);
 
-/// Keys without a connection whose refusals and rests are remembered: to connect anew is no way round them.
+/// Most refusals that are remembered, for each client: whoever stops is let off within four seconds.
+const REFUSALS_REMEMBERED: f64 = 2.0 * REFUSALS_MAX;
+/// Keys without a connection whose refusals are remembered: to connect anew is no way round them.
 const REMEMBERED_MAX: usize = 1024;
 
 /// Whether the answer to a request will find its way.
@@ -44,6 +46,8 @@ pub(crate) enum Registration {
 struct Session {
     key: PublicKey,
     in_flight: HashMap<Digest, Waiting>,
+    /// It broke the rules: what it sent before it learns of that is not looked at.
+    ended: bool,
 }
 
 struct Waiting {
@@ -65,8 +69,6 @@ struct Link {
     per_client: HashMap<PublicKey, Place>,
     /// When the last refusal was, and how many were not forgotten by then.
     refusals: Option<(Instant, f64)>,
-    /// Until when a new connection is not read.
-    rests_until: Option<Instant>,
 }
 
 impl Link {
@@ -78,7 +80,7 @@ impl Link {
     fn refusals(&self, now: Instant) -> f64 {
         self.refusals.map_or(0.0, |(last, count)| {
             let forgotten = REFUSALS_FORGOTTEN * now.duration_since(last).as_secs_f64() * self.clients();
-            (count - forgotten).max(0.0)
+            (count.min(REFUSALS_REMEMBERED * self.clients()) - forgotten).max(0.0)
         })
     }
 
@@ -86,14 +88,9 @@ impl Link {
         self.per_client.len().max(1) as f64
     }
 
-    /// How long a new connection is not read.
-    fn rest_left(&self, now: Instant) -> Duration {
-        self.rests_until.map_or(Duration::ZERO, |until| until.saturating_duration_since(now))
-    }
-
     /// Whether what a key did must not be forgotten with its last connection.
     fn is_of_use(&self, now: Instant) -> bool {
-        self.connections > 0 || !self.rest_left(now).is_zero() || self.refusals(now) > 0.0
+        self.connections > 0 || self.refusals(now) > 0.0
     }
 
     fn floods(&self, now: Instant) -> bool {
@@ -148,25 +145,17 @@ pub(crate) struct Sessions {
 }
 
 impl Sessions {
-    /// A client has connected and proven `key`. Returns for how long the connection is not to be read: what was left of
-    /// the rest of the key's earlier ones.
-    pub(crate) fn connected(&self, connection: ConnectionId, key: PublicKey) -> Duration {
+    /// A client has connected and proven `key`.
+    pub(crate) fn connected(&self, connection: ConnectionId, key: PublicKey) {
         let mut state = lock(&self.state);
-        let now = Instant::now();
-        state.sessions.insert(connection, Session { key, in_flight: HashMap::new() });
-        let link = state.links.entry(key).or_default();
-        link.connections += 1;
-        link.rest_left(now)
+        state.sessions.insert(connection, Session { key, in_flight: HashMap::new(), ended: false });
+        state.links.entry(key).or_default().connections += 1;
     }
 
-    /// The connection is not read for `time`, `most` from now at the longest; nor is one that its key opens meanwhile.
-    pub(crate) fn rests(&self, connection: ConnectionId, time: Duration, most: Duration) {
+    /// Nothing that the connection sent is looked at any more. Whether that is new.
+    pub(crate) fn end(&self, connection: ConnectionId) -> bool {
         let mut state = lock(&self.state);
-        let State { sessions, links, .. } = &mut *state;
-        let Some(link) = sessions.get(&connection).and_then(|session| links.get_mut(&session.key)) else { return };
-        let now = Instant::now();
-        let begins = link.rests_until.map_or(now, |until| until.max(now));
-        link.rests_until = Some((begins + time).min(now + most));
+        state.sessions.get_mut(&connection).is_some_and(|session| !std::mem::replace(&mut session.ended, true))
     }
 
     /// The connection is gone, and with it whoever waited there.
@@ -195,9 +184,9 @@ impl Sessions {
         }
     }
 
-    /// Whose connection it is, while it is open.
+    /// Whose connection it is, while it is open and keeps the rules.
     pub(crate) fn key(&self, connection: ConnectionId) -> Option<PublicKey> {
-        lock(&self.state).sessions.get(&connection).map(|session| session.key)
+        lock(&self.state).sessions.get(&connection).filter(|session| !session.ended).map(|session| session.key)
     }
 
     /// `connection` waits for the answer to `digest`, which claims to be of `client`; at most `share` of one client may wait

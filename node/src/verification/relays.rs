@@ -98,7 +98,8 @@ impl<P> Relays<P> {
                 };
                 let part: Vec<Request> = requests.by_ref().take(left).collect();
                 let is_done = requests.as_slice().is_empty();
-                left -= part.len();
+                // A frame without a request takes a place as well: there may be many.
+                left -= part.len().max(1);
                 let (first, count) = (relay.first, part.len());
                 relay.first += count;
                 if count > 0 {

@@ -69,8 +69,9 @@ impl Replica {
     /// Hands committed batches on, in order, as far as their bodies are here. A decision may count this replica's own vote,
     /// which must survive a power cut before anyone is told of what it decided.
     ///
-    /// What lies too far above the stable checkpoint waits for its certificate (rule P9): a quorum has voted within its
-    /// window, so f + 1 honest replicas have a checkpoint that is high enough, and a STATUS is answered with it.
+    /// What lies too far above the stable checkpoint waits for its certificate, as votes do under PBFT (rule P9); the chain of
+    /// blocks goes on. A quorum has voted within its window, so f + 1 honest replicas have a checkpoint that is high enough,
+    /// and a STATUS is answered with it.
     pub(super) fn deliver(&mut self) {
         while let Some(block) = self.undelivered.front().cloned() {
             if block.is_null() || block.seq <= self.foundation.delivered {

@@ -219,7 +219,8 @@ impl Replica {
             if let Some(peer) = self.source(fresh.map(|(author, _)| author), fetch.asks) {
                 self.foundation.send(Recipients::One(peer), Message::FetchRequests(lacking.clone()), None);
             }
-            fetch.next = now.monotonic + wait_after(fetch.tries);
+            let verified = BODY_PATIENCE + BODY_TIME * lacking.len() as u64;
+            fetch.next = now.monotonic + wait_after(fetch.tries).max(verified);
             fetch.tries = fetch.tries.saturating_add(1);
             fetch.asks = fetch.asks.wrapping_add(1);
             fetch.asked = lacking;

@@ -9,6 +9,7 @@ use crate::engine::{Now, Recipients};
 use crate::message::{Committed, FETCH_MAX, Message, PrePrepare, STATUS_SLOTS_MAX, SlotStatus, Status};
 use crate::parameters::Micros;
 use crate::pbft::Replica;
+use crate::pbft::normal_case::FETCH_PATIENCE;
 use crate::pbft::slot::Slot;
 use crate::proposal::Proposal;
 use crate::rejoin::Rejoined;
@@ -99,14 +100,14 @@ impl Replica {
             })
             .collect();
         let mut missing_requests = Vec::new();
-        for proposal in
-            self.slots.range(self.foundation.delivered.next()..).flat_map(|(_, slot)| slot.proposals.values())
+        // Everybody answers this, so it is for what the next number lacks; more is asked for one by one.
+        if let Some(lacking) = self
+            .slots
+            .range(self.foundation.delivered.next()..)
+            .map(|(_, slot)| self.bodies_lacking(slot))
+            .find(|lacking| !lacking.is_empty())
         {
-            missing_requests.extend(self.foundation.lacking(proposal));
-            // Everybody answers this, so it is for what the next number lacks; more is asked for one by one.
-            if !missing_requests.is_empty() {
-                break;
-            }
+            missing_requests = lacking;
         }
         missing_requests.truncate(FETCH_MAX);
         Status {
@@ -279,15 +280,25 @@ impl Replica {
             .iter()
             .filter_map(|(seq, slot)| slot.fetch.filter(|(at, _)| *at <= now.monotonic).map(|(_, tries)| (*seq, tries)))
             .collect();
-        if due.is_empty() {
-            return;
-        }
-        let mut under_way = self.bodies_under_way(now);
+        // What is decided and what is not are counted apart: a primary may name what does not exist, and that must not keep
+        // this replica from what others have decided.
+        let mut under_way: BTreeMap<bool, usize> = BTreeMap::new();
         let next = self.foundation.delivered.next();
         let mut requests: BTreeMap<ReplicaId, Vec<Digest>> = BTreeMap::new();
         let mut proposals: BTreeMap<ReplicaId, Vec<Digest>> = BTreeMap::new();
         for (seq, tries) in due {
-            if self.is_given_up(seq) || (tries == 0 && seq != next && under_way >= BODIES_UNDER_WAY) {
+            if seq <= self.foundation.delivered && seq <= self.foundation.stable() {
+                // A state that was fetched covers it.
+                self.slot(seq).fetch = None;
+                continue;
+            }
+            let decided = self.slots.get(&seq).is_some_and(|slot| slot.committed.is_some());
+            // A view that is not entered yet may need everything that it opens with.
+            let waits = tries == 0 && seq != next && self.entered && {
+                let count = under_way.entry(decided).or_insert_with(|| self.bodies_under_way(now, decided));
+                *count >= BODIES_UNDER_WAY
+            };
+            if waits || self.is_given_up(seq) {
                 self.slot(seq).fetch = Some((now.monotonic + FETCH_INTERVAL, tries));
                 continue;
             }
@@ -306,8 +317,10 @@ impl Replica {
             }
             let wait = FETCH_INTERVAL * u64::from(tries + 1).min(10);
             self.slot(seq).fetch = Some((now.monotonic + wait, tries.saturating_add(1)));
-            if tries < TRIES_COUNTED {
-                under_way += wanted_bodies.len();
+            if tries < TRIES_COUNTED
+                && let Some(count) = under_way.get_mut(&decided)
+            {
+                *count += wanted_bodies.len();
             }
             requests.entry(peer).or_default().extend(wanted_bodies);
             proposals.entry(peer).or_default().extend(wanted_proposals);
@@ -326,15 +339,19 @@ impl Replica {
         }
     }
 
-    /// The bodies that the proposals of a number name and that are not here.
+    /// The bodies that the proposals of a number name and that are not here; once it is decided, those of what was decided.
     fn bodies_lacking(&self, slot: &Slot) -> Vec<Digest> {
-        slot.proposals.values().flat_map(|proposal| self.foundation.lacking(proposal)).collect()
+        match slot.committed.as_ref().and_then(|_| slot.decided_proposal()) {
+            Some(decided) => self.foundation.lacking(decided).collect(),
+            None => slot.proposals.values().flat_map(|proposal| self.foundation.lacking(proposal)).collect(),
+        }
     }
 
-    /// How many bodies were asked for lately and have not come.
-    fn bodies_under_way(&self, now: Now) -> usize {
+    /// How many bodies of numbers that are decided, or of those that are not, were asked for lately and have not come.
+    fn bodies_under_way(&self, now: Now, decided: bool) -> usize {
         let asked = |slot: &&Slot| {
-            slot.fetch.is_some_and(|(at, tries)| at > now.monotonic && (1..=TRIES_COUNTED).contains(&tries))
+            slot.committed.is_some() == decided
+                && slot.fetch.is_some_and(|(at, tries)| at > now.monotonic && (1..=TRIES_COUNTED).contains(&tries))
         };
         self.slots.values().filter(asked).map(|slot| self.bodies_lacking(slot).len()).sum()
     }
@@ -359,13 +376,13 @@ impl Replica {
     }
 
     /// The next number to be delivered asks for its bodies anew, its primary first: asked for together with those of the
-    /// numbers before, they found no room in the answers.
+    /// numbers before, they found no room in the answers. One that waited for others to come is asked for as if it had just
+    /// been proposed.
     pub(super) fn hasten_fetch(&mut self, seq: Seq) {
-        let at = self.foundation.last_step;
-        if let Some(fetch) = self.slots.get_mut(&seq).and_then(|slot| slot.fetch.as_mut())
-            && fetch.1 > 0
-        {
-            *fetch = (at, 0);
+        let now = self.foundation.last_step;
+        if let Some((at, tries)) = self.slots.get_mut(&seq).and_then(|slot| slot.fetch.as_mut()) {
+            *at = if *tries > 0 { now } else { (*at).min(now + FETCH_PATIENCE) };
+            *tries = 0;
         }
     }
 

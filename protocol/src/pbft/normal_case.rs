@@ -13,7 +13,7 @@ use crate::proposal::{Payload, Proposal};
 use crate::record::Record;
 
 /// A fetch waits this long at first: the client has most likely sent the body already.
-const FETCH_PATIENCE: u64 = 3_000;
+pub(super) const FETCH_PATIENCE: u64 = 3_000;
 /// So many requests that wait are a batch of their own beside one under way, however large that is: what a batch costs by
 /// itself is little by then, and a primary that waits for a large one to end, and executes it first, looks slow.
 const BATCH_AMPLE: usize = 48;

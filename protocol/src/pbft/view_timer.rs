@@ -169,7 +169,10 @@ impl Replica {
         let named = |slot: &Slot| slot.rounds.get(&self.view).is_some_and(|round| round.pre_prepare.is_some());
         match self.slots.get(&next).filter(|slot| slot.committed.is_some() || named(slot)) {
             // Asked twice for what it named, the primary still withholds it.
-            Some(slot) if slot.fetch.is_some_and(|(_, tries)| tries >= 2) => Some(Occupation::Waits),
+            // What is decided is asked of others.
+            Some(slot) if slot.committed.is_none() && slot.fetch.is_some_and(|(_, tries)| tries >= 2) => {
+                Some(Occupation::Waits)
+            }
             Some(_) => Some(Occupation::Works),
             None => {
                 let gap = self.slots.range(next.next()..).any(|(_, slot)| slot.committed.is_some() || named(slot));

@@ -4,10 +4,11 @@
 use std::process::{Output, Stdio};
 use std::time::Duration;
 
+use rustix::io::Errno;
 use rustix::process::{Pid, Signal};
 use serde::Deserialize;
 use tokio::process::Command;
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 
 use crate::drill::DrillError;
 use crate::faults::client::ClientBehaviour;
@@ -19,6 +20,7 @@ const PATIENCE: Duration = Duration::from_mins(1);
 /// A running one. Dropping it ends its process.
 pub(super) struct Attacker {
     running: JoinSet<std::io::Result<Output>>,
+    task: AbortHandle,
     pid: Option<Pid>,
     most: Duration,
 }
@@ -49,21 +51,20 @@ impl Attacker {
         let child = command.spawn().map_err(|error| system("running the attacking client", error))?;
         let pid = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
         let mut running = JoinSet::new();
-        running.spawn(async move { child.wait_with_output().await });
-        Ok(Attacker { running, pid, most: time + PATIENCE })
+        let task = running.spawn(async move { child.wait_with_output().await });
+        Ok(Attacker { running, task, pid, most: time + PATIENCE })
     }
 
     /// Lets it rest, or go on. It is told from outside, so that it rests from one moment to the next.
     pub(super) fn rest(&self, rests: bool) -> Result<(), DrillError> {
         let signal = if rests { Signal::STOP } else { Signal::CONT };
-        // It is waited for by the task that runs it: until it has ended its number is its own.
-        if let Some(pid) = self.pid
-            && !self.running.is_empty()
-        {
-            rustix::process::kill_process(pid, signal)
-                .map_err(|error| system("stopping the attacking client", error.into()))?;
+        // It is waited for by the task that runs it: until that has ended its number is its own. Why it ended early is told by
+        // `end`.
+        let Some(pid) = self.pid.filter(|_| !self.task.is_finished()) else { return Ok(()) };
+        match rustix::process::kill_process(pid, signal) {
+            Ok(()) | Err(Errno::SRCH) => Ok(()),
+            Err(error) => Err(system("stopping the attacking client", error.into())),
         }
-        Ok(())
     }
 
     /// Waits for its end.

@@ -15,20 +15,23 @@ use crate::drill::DrillError;
 const PULSES: u32 = 5;
 
 /// What was done until some moment.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Load {
     pub(super) at: Instant,
     pub(super) puts: u64,
-    /// Processor time of an honest replica, the mean.
-    pub(super) cpu_seconds: f64,
+    /// Processor time of each honest replica that said it.
+    pub(super) cpu_seconds: Vec<Option<f64>>,
 }
 
 impl Load {
-    fn since(self, before: Load) -> Rate {
+    fn since(&self, before: &Load) -> Rate {
         let seconds = (self.at - before.at).as_secs_f64().max(f64::MIN_POSITIVE);
+        let both = self.cpu_seconds.iter().zip(&before.cpu_seconds);
+        let spent: Vec<f64> = both.filter_map(|(after, before)| Some((*after)? - (*before)?)).collect();
+        let cpu_seconds = spent.iter().sum::<f64>() / spent.len().max(1) as f64;
         Rate {
             ops_per_s: ((self.puts - before.puts) as f64 / seconds).round(),
-            honest_cores: ((self.cpu_seconds - before.cpu_seconds) / seconds * 1000.0).round() / 1000.0,
+            honest_cores: (cpu_seconds / seconds * 1000.0).round() / 1000.0,
         }
     }
 }
@@ -77,7 +80,7 @@ impl Pulses {
     /// What was measured, the last calm ending with `load`.
     pub(super) fn end(mut self, load: Load) -> Vec<Pulse> {
         self.boundaries.push(load);
-        let rates: Vec<Rate> = self.boundaries.windows(2).map(|pair| pair[1].since(pair[0])).collect();
+        let rates: Vec<Rate> = self.boundaries.windows(2).map(|pair| pair[1].since(&pair[0])).collect();
         let around = |three: &[Rate]| Pulse { attack: three[1], calm: three[0].mean(three[2]) };
         rates.windows(3).step_by(2).map(around).collect()
     }
@@ -95,7 +98,11 @@ mod tests {
             (pulses.length, Pulses::time(Duration::from_secs(15))),
             (Duration::from_secs(3), Duration::from_secs(33))
         );
-        let at = |second: u64, puts, cpu_seconds| Load { at: begin + Duration::from_secs(second), puts, cpu_seconds };
+        // One of two replicas does not answer at the first boundary.
+        let at = |second: u64, puts, cpu_seconds: f64| {
+            let other = (second > 0).then_some(cpu_seconds);
+            Load { at: begin + Duration::from_secs(second), puts, cpu_seconds: vec![Some(cpu_seconds), other] }
+        };
         pulses.boundaries = vec![at(0, 0, 0.0), at(1, 100, 0.1), at(2, 190, 0.3), at(3, 310, 0.5)];
         pulses.boundaries.push(at(4, 400, 0.9));
         let rate = |ops_per_s, honest_cores| Rate { ops_per_s, honest_cores };

@@ -79,7 +79,8 @@ pub struct Row {
     pub honest_cores: Option<f64>,
     /// Cores that processes were busy with which have nothing to do with it: what they take is missing here.
     pub foreign_cores: Option<f64>,
-    /// How a client's attack went on and off. What is said above of writes a second and of cores is of the attacks alone.
+    /// How a client's attack went on and off. Writes a second and the cores of honest
+    /// replicas above are of the attacks alone.
     #[serde(default)]
     pub pulses: Vec<Pulse>,
     /// Sentences worth reading.
@@ -156,6 +157,9 @@ impl Row {
     }
 
     pub(super) fn was_taken_as(&self, millis: u128, clients: usize, replicas: usize) -> bool {
-        u128::from(self.planned_ms) == millis && self.clients == clients && self.n == replicas
+        self.v == super::trial::VERSION
+            && u128::from(self.planned_ms) == millis
+            && self.clients == clients
+            && self.n == replicas
     }
 }

@@ -22,8 +22,8 @@ use crate::drill::{DrillError, Tell};
 use crate::launcher::control::{self, Turned};
 use crate::launcher::operations::NodeStatus;
 
-/// Version of a row.
-const VERSION: u32 = 1;
+/// Version of a row. The second has attacks in pulses.
+pub(super) const VERSION: u32 = 2;
 /// How long the load runs before anything is measured, and how long an attack does.
 const SETTLE: Duration = Duration::from_secs(1);
 /// How long anything may take that has to happen afterwards.
@@ -134,10 +134,6 @@ async fn measure(
     row.view_changes = meter::view_changes(&before, &after);
     let busy = busy_since(busy, until - from);
     cores(row, &before, &after, until - from);
-    if let Some(attacks) = Pulse::attacks(&row.pulses) {
-        (row.ops_per_s, row.honest_cores) = (attacks.ops_per_s, Some(attacks.honest_cores));
-    }
-
     tell("the last answers".to_owned());
     writers.stop().await;
     let read = reader.stop().await?;
@@ -154,6 +150,9 @@ async fn measure(
     }
     let replicas = row.honest_cores.unwrap_or(0.0) * honest.len() as f64 + row.attacker_cores.unwrap_or(0.0);
     row.foreign_cores = busy.map(|others| thousandths((others - replicas).max(0.0)));
+    if let Some(attacks) = Pulse::attacks(&row.pulses) {
+        (row.ops_per_s, row.honest_cores) = (attacks.ops_per_s, Some(attacks.honest_cores));
+    }
     let watched = watcher.finish(&writers.ledger.acknowledged(), PATIENCE).await?;
     (row.events, row.wrong_events, row.missing_events) = (watched.events, watched.wrong, watched.missing);
     row.notes.extend(watched.examples);
@@ -284,8 +283,7 @@ async fn load(subject: Subject, site: &Site, writers: &Writers) -> Load {
     let statuses = site.statuses().await;
     let liar = subject.liar().map(|liar| usize::from(liar.0));
     let honest = statuses.iter().enumerate().filter(|(id, _)| Some(*id) != liar);
-    let spent: Vec<f64> = honest.filter_map(|(_, status)| Some(status.as_ref()?.cpu_seconds)).collect();
-    let cpu_seconds = spent.iter().sum::<f64>() / spent.len().max(1) as f64;
+    let cpu_seconds = honest.map(|(_, status)| Some(status.as_ref()?.cpu_seconds)).collect();
     Load { at: Instant::now(), puts: writers.ledger.puts(), cpu_seconds }
 }
 

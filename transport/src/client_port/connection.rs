@@ -9,7 +9,6 @@ use crate::error::{CloseCode, LinkError, explain};
 use crate::fair_queue::FairQueue;
 use crate::mutex::lock;
 use crate::outbound::{OutboundQueue, Overflow};
-use crate::rest::Rest;
 use crate::stream::{Established, Frame, FrameSink, Inlet, read_frames, write_frames};
 
 /// Serves an admitted connection until it ends.
@@ -17,7 +16,11 @@ pub(super) async fn run(shared: Arc<Shared>, established: Established, place: Pl
     let Established { connection, outgoing, incoming, .. } = established;
     let outbound = Arc::new(OutboundQueue::new(Overflow::Refuse, shared.limits.outbound_cap_bytes, 0));
     outbound.set_linked(true);
-    let rest = Rest::default();
+    let rest = {
+        let mut clients = lock(&shared.clients);
+        clients.forget_rests();
+        clients.rests.entry(place.key).or_default().clone()
+    };
     let client =
         Client { connection: connection.clone(), key: place.key, outbound: Arc::clone(&outbound), rest: rest.clone() };
     let id = {

@@ -294,16 +294,21 @@ async fn a_client_that_floods_is_stalled_at_its_budget() {
     assert!(written <= bound, "{written} bytes were taken, the bound is {bound}");
 }
 
-/// It is not read, its frames come after that, and another connection is read meanwhile.
+/// It is not read, nor is another connection of its key, whenever that was opened; what they sent comes after that, and a
+/// connection of another key is read meanwhile.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_connection_that_rests_is_read_later_and_loses_nothing() {
     let mut port = port_with(ClientLimits::default());
     let (resting, _first) = client(KNOWN, port.address, CLUSTER);
     let connection = connected(&mut port).await;
-    let (brisk, _second) = client(KNOWN, port.address, CLUSTER);
+    lock(&port.known).insert(key(UNKNOWN).public_key());
+    let (brisk, _second) = client(UNKNOWN, port.address, CLUSTER);
     let other = connected(&mut port).await;
     port.handle.rest(connection, Duration::from_hours(1), Duration::from_millis(1_500));
     let began = std::time::Instant::now();
+    let (anew, _third) = client(KNOWN, port.address, CLUSTER);
+    let new = connected(&mut port).await;
+    anew.send(REPLICA, Bytes::from_static(b"new")).expect("queued");
     // What is read already when it begins to rest may still come.
     for number in 0..20 {
         resting.send(REPLICA, Bytes::from(vec![number])).expect("queued");
@@ -318,6 +323,8 @@ async fn a_connection_that_rests_is_read_later_and_loses_nothing() {
         {
             if from == connection {
                 own.push(frame[0]);
+            } else if from == new {
+                assert!(began.elapsed() >= Duration::from_millis(1_400), "to connect anew is no way round");
             } else {
                 assert_eq!(from, other);
                 before = Some(own.len());

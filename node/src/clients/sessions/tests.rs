@@ -94,7 +94,7 @@ fn one_client_has_a_share_of_a_link_and_whoever_ignores_that_floods() {
     }
     assert_eq!(sessions.in_flight(), 0);
     let state = lock(&sessions.state);
-    assert!(state.links.keys().all(|link| *link == key(1)), "only who flooded is remembered");
+    assert_eq!(state.links.keys().copied().collect::<Vec<_>>(), [key(1)], "only who flooded is remembered");
     assert!(state.links.values().all(|link| link.connections == 0 && link.per_client.is_empty()));
 }
 
@@ -141,31 +141,57 @@ fn refusals_are_forgotten_little_by_little() {
     assert!((256..=330).contains(&let_off(&mut link, 10_000..11_000)), "after a pause of five seconds");
 }
 
-/// To connect anew is no way round a rest, nor is what was refused forgotten; a key that did nothing of the kind leaves nothing
-/// behind, and however many keys come and go, few are remembered.
+/// To connect anew lets nobody off; a key that was refused nothing leaves nothing behind, and however many keys come and go,
+/// few are remembered.
 #[test]
-fn a_rest_outlives_its_connection() {
+fn refusals_outlive_a_connection() {
     let sessions = Sessions::default();
-    let (rest, most) = (Duration::from_millis(400), Duration::from_secs(2));
-    assert!(sessions.connected(ConnectionId(1), key(1)).is_zero());
-    sessions.rests(ConnectionId(1), rest, most);
-    sessions.closed(ConnectionId(1));
-    let left = sessions.connected(ConnectionId(2), key(1));
-    assert!(!left.is_zero() && left <= rest, "{left:?}");
-    assert!(sessions.connected(ConnectionId(3), key(2)).is_zero(), "another key");
-    sessions.rests(ConnectionId(2), Duration::from_secs(60), most);
-    assert!(sessions.connected(ConnectionId(4), key(1)) <= most);
-    for connection in 2..5 {
+    let refuse = |connection: u64, key: PublicKey, count: u64| {
+        sessions.connected(ConnectionId(connection), key);
+        let registered: Vec<_> = (0..count)
+            .map(|number| sessions.register(ConnectionId(connection), digest(number as u32), key, 1))
+            .collect();
         sessions.closed(ConnectionId(connection));
-    }
+        registered
+    };
+    assert_eq!(refuse(1, key(1), 1_000).last(), Some(&Registration::Flood));
+    assert_eq!(refuse(2, key(1), 1), [Registration::Flood]);
+    assert_eq!(refuse(3, key(2), 1), [Registration::Registered], "another key");
     assert_eq!(lock(&sessions.state).links.keys().copied().collect::<Vec<_>>(), [key(1)]);
-    for number in 0..4 * REMEMBERED_MAX as u64 {
+    for number in 0..2 * REMEMBERED_MAX as u64 {
         let mut bytes = [7; 32];
         bytes[..8].copy_from_slice(&number.to_be_bytes());
-        let connection = ConnectionId(100 + number);
-        sessions.connected(connection, PublicKey(bytes));
-        sessions.rests(connection, most, most);
-        sessions.closed(connection);
+        refuse(100 + number, PublicKey(bytes), 40);
         assert!(lock(&sessions.state).links.len() <= REMEMBERED_MAX + 1);
     }
+}
+
+/// However much was refused, and however many clients a key carried then, it is let off within a few seconds.
+#[test]
+fn refusals_have_a_brim() {
+    let mut link = Link::default();
+    let begin = Instant::now();
+    for place in 0..100 {
+        link.enter(begin, key(place));
+    }
+    for _ in 0..100_000 {
+        link.refuse(begin);
+    }
+    assert!(link.floods(begin));
+    for place in 0..99 {
+        link.leave(begin, &key(place));
+    }
+    assert!(link.floods(begin + Duration::from_secs(1)));
+    assert!(!link.floods(begin + Duration::from_secs(5)));
+}
+
+/// What a connection sent before it learns that it is ended is not looked at.
+#[test]
+fn a_connection_that_broke_the_rules_is_nobodys() {
+    let sessions = Sessions::default();
+    sessions.connected(ConnectionId(1), key(1));
+    assert_eq!(sessions.key(ConnectionId(1)), Some(key(1)));
+    assert!(sessions.end(ConnectionId(1)) && !sessions.end(ConnectionId(1)) && !sessions.end(ConnectionId(2)));
+    assert_eq!(sessions.key(ConnectionId(1)), None);
+    sessions.closed(ConnectionId(1));
 }

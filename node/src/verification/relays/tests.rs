@@ -85,6 +85,11 @@ fn what_does_not_decode_is_told_and_holds_nobody_up() {
         [(ReplicaId(2), vec![0, 1, 2]), (ReplicaId(3), vec![0, 1, 2])]
     );
     assert!(relays.is_empty());
+    for _ in 0..10 {
+        relays.push(ReplicaId(2), Bytes::from_static(&[0; 3]), ());
+    }
+    relays.take_turns(&mut Vec::new());
+    assert_eq!(relays.waiting[&ReplicaId(2)].len(), 6, "a few a pass");
 }
 
 /// A frame that names no request, or too many, ends as soon as it is looked at.
@@ -93,6 +98,12 @@ fn an_empty_frame_is_nothing_and_one_with_too_many_is_refused() {
     let mut relays = Relays::new(16 << 20);
     relays.push(ReplicaId(1), frame_of(0..0), ());
     assert!(turn(&mut relays).is_empty() && relays.is_empty());
+    for _ in 0..3 * RELAYED_PER_PASS {
+        relays.push(ReplicaId(1), frame_of(0..0), ());
+    }
+    turn(&mut relays);
+    assert_eq!(relays.waiting[&ReplicaId(1)].len(), 2 * RELAYED_PER_PASS, "they take places");
+    relays.forget(|_| true);
     relays.push(ReplicaId(1), frame_of(0..REQUESTS_MAX as u64 + 1), ());
     let mut refused = Vec::new();
     assert!(relays.take_turns(&mut refused).is_empty());

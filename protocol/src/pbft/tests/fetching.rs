@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use quorate_crypto::{Digest, ReplicaId};
+use quorate_crypto::statement::Ballot;
+use quorate_crypto::{Certificate, Digest, ReplicaId, Seq, StatementBody, View};
 
 use super::cluster::{Cluster, parameters};
-use super::review::pre_prepare;
+use super::review::{pre_prepare, votes};
 use crate::engine::Input;
-use crate::message::{FETCH_MAX, Message};
+use crate::message::{Committed, FETCH_MAX, Message};
 use crate::parameters::Parameters;
 use crate::proposal::{Payload, Proposal};
 
@@ -76,4 +77,21 @@ fn bodies_that_never_come_do_not_keep_later_numbers_from_theirs() {
     let mut cluster = laggard();
     let asked = asked(&mut cluster, 3_000);
     assert_eq!(asked.len() as u64, NUMBERS * NAMED as u64);
+}
+
+/// Nor does it keep this replica from what the others have decided meanwhile.
+#[test]
+fn what_is_decided_does_not_wait_for_what_was_made_up() {
+    let mut cluster = laggard();
+    asked(&mut cluster, 5);
+    let seq = NUMBERS + 4;
+    let named: Vec<Digest> = made_up(seq).into_iter().take(3).collect();
+    let proposal = Proposal { time: 1_000, payload: Payload::Batch(named.clone()) };
+    let ballot = Ballot { view: View(0), seq: Seq(seq), digest: proposal.digest() };
+    let commits = votes(&cluster, &[0, 2, 3], StatementBody::Commit(ballot));
+    let certificate = Certificate::collect(&commits).expect("a certificate");
+    let committed = Message::CommitCertificate(Committed { certificate, proposal });
+    cluster.deliver(ReplicaId(2), ReplicaId(1), committed);
+    let asked = asked(&mut cluster, 10);
+    assert!(named.iter().all(|digest| asked.contains_key(digest)), "{} bodies", asked.len());
 }
