@@ -362,7 +362,11 @@ impl World {
                 let decided = self.processes[replica].take_decided();
                 self.judge_decided(replica, &decided);
                 self.publish(replica, left, Vec::new());
-                return self.storage_failed(replica, &NodeError::from_driver(Path::new(DATA), &error));
+                self.storage_failed(replica, &NodeError::from_driver(Path::new(DATA), &error));
+                // One that was about to come back: whether it is back shows when it starts again.
+                let process = &mut self.processes[replica];
+                process.amnesiac |= was_amnesiac && process.running.is_none();
+                return;
             }
         };
         if let Some((from, error)) = &turned.refused
