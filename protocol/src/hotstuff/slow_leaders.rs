@@ -55,22 +55,25 @@ impl SlowLeaders {
         Some(since.saturating_add(self.limit(leader, committee, view_timeout)?))
     }
 
-    /// What a leader of long waits is given; none for others.
+    /// What a leader of long waits is given; none for others. Its best of late is compared with what is usual at the others:
+    /// where waits scatter, as under overload, the shortest of a few says little about the rest, and a replica that gives a
+    /// leader up for nothing has no vote in that view.
     fn limit(&self, leader: ReplicaId, committee: &Committee, view_timeout: Micros) -> Option<Micros> {
-        let least = |id: &ReplicaId| {
-            let waits = self.waits.get(id).filter(|waits| waits.len() == RECENT)?;
-            waits.iter().min().copied()
+        let sorted = |id: &ReplicaId| {
+            let mut waits: Vec<Micros> = self.waits.get(id)?.iter().copied().collect();
+            waits.sort_unstable();
+            (waits.len() == RECENT).then_some(waits)
         };
-        let own = least(&leader)?;
-        let mut others: Vec<Micros> = committee.ids().filter(|id| *id != leader).filter_map(|id| least(&id)).collect();
+        let own = *sorted(&leader)?.first()?;
+        let others: Vec<_> = committee.ids().filter(|id| *id != leader).filter_map(|id| sorted(&id)).collect();
         // What is usual is known once all but f have led.
         if others.len() + 1 + committee.faults() < committee.size() {
             return None;
         }
-        let slower = others.iter().filter(|wait| **wait > own).count();
-        others.sort_unstable();
-        let usual = others.get(others.len() / 2).copied()?;
-        let limit = (TIMES * usual).max(view_timeout / PART);
+        let slower = others.iter().filter(|waits| waits.first() > Some(&own)).count();
+        let mut usual: Vec<Micros> = others.iter().filter_map(|waits| waits.get(RECENT / 2).copied()).collect();
+        usual.sort_unstable();
+        let limit = (TIMES * usual.get(usual.len() / 2)?).max(view_timeout / PART);
         (own > limit && slower < committee.faults()).then_some(limit)
     }
 }
@@ -112,6 +115,16 @@ mod tests {
     fn where_everything_is_slow_nobody_is() {
         let mut monitor = SlowLeaders::default();
         turns(&mut monitor, &[100_000, 200_000, 120_000, 100_000]);
+        assert_eq!(limit(&monitor, 1, 4), None);
+    }
+
+    #[test]
+    fn where_waits_scatter_one_short_wait_of_each_makes_nobody_slow() {
+        let mut monitor = SlowLeaders::default();
+        for wait in [1_000, 40_000, 60_000] {
+            [0, 2, 3].into_iter().for_each(|leader| waited(&mut monitor, leader, wait));
+            waited(&mut monitor, 1, 40_000);
+        }
         assert_eq!(limit(&monitor, 1, 4), None);
     }
 

@@ -15,7 +15,7 @@ use quorate_node::process::{LOG_DIRECTORY, SNAPSHOT_DIRECTORY};
 use serde_json::{Value, json};
 
 use super::report::{Figure, Kind, Report, Section};
-use super::site::{Place, Site};
+use super::site::{Place, Site, highest_view};
 use super::statistics::median;
 use super::{Common, DrillError, Tell};
 use crate::bench::fleet::{self, Fleet};
@@ -138,12 +138,14 @@ impl Endurance {
         let fleet = Fleet::register(&site.directory, &cluster, self.clients, &mut stage).await?;
         let clients = fleet.connect(&cluster, connections, &mut stage).await?;
         let mut samples = Vec::new();
+        let before = highest_view(&site.statuses().await);
         let outcome = tokio::select! {
             outcome = bench::measured(&site.description, &clients, &plan, &mut stage) => outcome?,
             never = sample(&site, &mut samples) => match never {},
         };
         fleet::close(clients).await;
         site.check_alive()?;
+        let passed = highest_view(&site.statuses().await).saturating_sub(before);
 
         // The last answers may come after the time is over, when the load is over as well.
         samples.retain(|sample| sample.at <= self.time);
@@ -154,7 +156,7 @@ impl Endurance {
             Figure::number("p50_ms", "latency, p50", outcome.quantile_ms(0.5), "ms"),
             Figure::number("p99_ms", "latency, p99", outcome.quantile_ms(0.99), "ms"),
             Figure::time("longest_silence_ms", "longest time without any answer", Some(outcome.longest_silence)),
-            Figure::none_of("view_changes", "view changes", outcome.view_changes.max(moved)),
+            Figure::view_changes(self.common.protocol, outcome.view_changes.max(moved), passed),
             Figure::count("errors", "requests with an error", outcome.failures()),
             Figure::count("samples", "samples", samples.len() as u64),
         ];

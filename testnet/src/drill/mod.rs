@@ -65,12 +65,13 @@ pub enum Drill {
     KillAll(kill_all::KillAll),
     /// Freeze a backup under load, and let it go on; measure how long until it is back at head.
     #[command(
-        after_long_help = "Example:\n  quorate-testnet drill pause --for 60s\n\nBars: no view change; it comes back to head; no acknowledged write lost."
+        after_long_help = "Example:\n  quorate-testnet drill pause --for 60s\n\nBars: no view change (HotStuff: at most one view of 50 given up), no writer waits longer than 1 s; it comes back to
+head; no acknowledged write lost."
     )]
     Pause(pause::Pause),
     /// Put full load on for long; compare what replicas hold in the first minute and in the last.
     #[command(
-        after_long_help = "Example:\n  quorate-testnet drill endurance --for 10m\n\nBars: no view change; memory, descriptors, threads and log are bounded."
+        after_long_help = "Example:\n  quorate-testnet drill endurance --for 10m\n\nBars: no view change (HotStuff: at most one view of 50 given up); memory, descriptors, threads and log are bounded."
     )]
     Endurance(endurance::Endurance),
     /// Write much while a replica is down, start it again; measure how long until it is back at head.
@@ -84,7 +85,9 @@ pub enum Drill {
     )]
     Preload(preload::Preload),
     /// Have many more requests in flight than the machine orders, and compare with few.
-    #[command(after_long_help = "Example:\n  quorate-testnet drill overload --in-flight 4096\n\nBar: no view change.")]
+    #[command(
+        after_long_help = "Example:\n  quorate-testnet drill overload --in-flight 4096\n\nBar: no view change (HotStuff: at most one view of 50 given up)."
+    )]
     Overload(overload::Overload),
     /// Let the first primary lie in every way of the catalogue, and check what clients, honest replicas and evidence say.
     #[command(

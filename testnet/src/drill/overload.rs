@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use clap::Args;
 use quorate_client::Client;
+use quorate_crypto::Protocol;
 
-use super::report::{Figure, Kind, Report, Section};
-use super::site::{Place, Site};
+use super::report::{Figure, Report, Section};
+use super::site::{Place, Site, highest_view};
 use super::{Common, DrillError, Tell};
 use crate::bench::fleet::{self, Fleet};
-use crate::bench::{self, DEFAULT_KEYS, Outcome, Plan};
+use crate::bench::{self, DEFAULT_KEYS, Outcome, Plan, meter};
 use crate::command::arguments::duration;
 use crate::launcher::operations;
 
@@ -52,7 +53,8 @@ struct Phase {
     in_flight: usize,
     outcome: Outcome,
     busy: u64,
-    views: u64,
+    /// View changes, and the views that went by.
+    views: (u64, u64),
 }
 
 impl Overload {
@@ -92,7 +94,7 @@ impl Overload {
             for (sentence, count) in phase.outcome.errors.iter().take(5) {
                 report.notes.push(format!("{} in flight, {count} times: {sentence}", phase.in_flight));
             }
-            report.sections.push(phase.section());
+            report.sections.push(phase.section(self.common.protocol));
         }
         Ok(report)
     }
@@ -131,19 +133,20 @@ impl Overload {
         tell: &mut Tell<'_>,
     ) -> Result<Phase, DrillError> {
         let loops: Vec<Client> = clients.iter().cycle().take(in_flight).cloned().collect();
-        let (busy, views) = (busy(site).await?, super::site::view_changes(&site.statuses().await));
+        let (busy, before) = (busy(site).await?, site.statuses().await);
         let mut stage = |stage: bench::Stage| tell(format!("{in_flight} in flight: {stage}"));
         let outcome = bench::measured(&site.description, &loops, &self.plan(), &mut stage).await?;
         site.check_alive()?;
-        let views = super::site::view_changes(&site.statuses().await).saturating_sub(views);
+        let after = site.statuses().await;
+        let views = (meter::view_changes(&before, &after), highest_view(&after).saturating_sub(highest_view(&before)));
         Ok(Phase { in_flight, outcome, busy: self::busy(site).await?.saturating_sub(busy), views })
     }
 }
 
 impl Phase {
-    fn section(&self) -> Section {
+    fn section(&self, protocol: Protocol) -> Section {
         let outcome = &self.outcome;
-        let view_changes = outcome.view_changes.max(self.views);
+        let (view_changes, views) = self.views;
         let figures = vec![
             Figure::count("in_flight", "requests in flight", self.in_flight as u64),
             Figure::number("ops_per_s", "throughput", outcome.operations_per_second(), "operations/s"),
@@ -151,11 +154,7 @@ impl Phase {
             Figure::number("p99_ms", "latency, p99", outcome.quantile_ms(0.99), "ms"),
             Figure::number("max_ms", "latency, most", outcome.max_ms(), "ms"),
             Figure::count("busy", "Busy answers, of all replicas", self.busy),
-            Figure::count("view_changes", "view changes", view_changes).with_bar(
-                "none",
-                view_changes == 0,
-                Kind::Count,
-            ),
+            Figure::view_changes(protocol, view_changes.max(outcome.view_changes), views),
             Figure::count("errors", "requests with an error", outcome.failures()),
         ];
         Section { name: format!("{} in flight", self.in_flight), figures }

@@ -1,7 +1,8 @@
 //! A backup is frozen under load, and goes on.
 //!
 //! A frozen process keeps its links and answers nobody, which is harder on the others than one that is gone. They are a
-//! quorum without it, so nobody may ask for another view on its account, neither while it sleeps nor when it wakes up.
+//! quorum without it: writers never wait long, and where the primary stays nobody asks for another view on its account,
+//! neither while it sleeps nor when it wakes up. Where leaders take turns it misses its own until it is passed over.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +11,7 @@ use quorate_crypto::ReplicaId;
 use rustix::process::Signal;
 
 use super::report::{Figure, Kind, Report};
-use super::site::Place;
+use super::site::{Place, highest_view};
 use super::writers::{Writers, Writing};
 use super::{Common, DrillError, Tell};
 use crate::bench::meter;
@@ -22,6 +23,10 @@ const LOADED: Duration = Duration::from_secs(1);
 const WATCHED_AFTER: Duration = Duration::from_secs(2);
 /// How long the replica may take to be back at head.
 const PATIENCE: Duration = Duration::from_mins(5);
+
+/// How long a writer may go without an answer meanwhile: the worst gap after a leader is killed, and some room for the busy
+/// machine.
+const GAP: Duration = Duration::from_secs(1);
 
 /// `drill pause`.
 #[derive(Args, Clone, Debug)]
@@ -53,6 +58,7 @@ impl Pause {
         let backup = site.backup().await?;
         let before = site.statuses().await;
         let writes = writers.ledger.puts();
+        let frozen = Instant::now();
         site.signal(backup, Signal::STOP)?;
         super::wait(self.time, &format!("replica {backup} is frozen"), tell).await;
         let missed = writers.ledger.puts() - writes;
@@ -62,6 +68,7 @@ impl Pause {
         let at_head = site.wait_until_at_head(backup, PATIENCE).await?.then(|| resumed.elapsed());
         super::wait(WATCHED_AFTER, "load after", tell).await;
 
+        let gap = writers.ledger.longest_gap(frozen, Instant::now());
         let after = site.statuses().await;
         let read_back = writers.finish(tell).await?;
         site.check_alive()?;
@@ -73,6 +80,7 @@ impl Pause {
             meter::view_changes(&of(&before), &of(&after))
         };
         let changes = begun_by(|id, backup| id != backup);
+        let views = highest_view(&after).saturating_sub(highest_view(&before));
         let mut figures = vec![
             Figure::count("missed_writes", "writes acknowledged while it was frozen", missed),
             Figure::time("at_head_ms", "resumption until back at head", at_head).with_bar(
@@ -80,7 +88,8 @@ impl Pause {
                 at_head.is_some(),
                 Kind::Count,
             ),
-            Figure::none_of("view_changes", "view changes", changes),
+            Figure::time_within("gap_ms", "longest time a writer went without an answer", gap, GAP),
+            Figure::view_changes(self.common.protocol, changes, views),
             Figure::count("own_view_changes", "view changes it asked for itself", begun_by(|id, backup| id == backup)),
         ];
         figures.extend(writers.figures(&read_back));

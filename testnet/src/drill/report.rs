@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
+use quorate_crypto::Protocol;
 use serde_json::{Map, Value, json};
+
+/// Where leaders take turns, one view of so many may fail without a fault.
+const VIEWS_PER_FAILURE: u64 = 50;
 
 /// Whether a machine that is busy with something else may be to blame for a missed bar.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,6 +101,20 @@ impl Figure {
     /// A count that has to be 0.
     pub fn none_of(key: &'static str, label: &str, count: u64) -> Figure {
         Figure::count(key, label, count).with_bar("none", count == 0, Kind::Count)
+    }
+
+    /// View changes while `views` went by. A primary that stays until it is given up is never given up without need. Where
+    /// leaders take turns a view is one block of many: the machine that runs late once, or a leader that is frozen when
+    /// its turn comes, costs one or two, and it is their share that is bounded.
+    pub fn view_changes(protocol: Protocol, count: u64, views: u64) -> Figure {
+        match protocol {
+            Protocol::Pbft => Figure::none_of("view_changes", "view changes", count),
+            Protocol::HotStuff => Figure::count("view_changes", "views given up", count).with_bar(
+                format!("at most {} of {views}", views / VIEWS_PER_FAILURE),
+                count <= views / VIEWS_PER_FAILURE,
+                Kind::Count,
+            ),
+        }
     }
 
     /// A time that has to be at most `limit`.
@@ -197,6 +215,14 @@ mod tests {
         assert_eq!(report(2, 1).missed(false), ["lost writes (2, replica 2)"]);
         let never = Figure::time_within("ms", "time", None, Duration::from_secs(5));
         assert!(never.bar.is_some_and(|bar| !bar.met) && never.value.is_null());
+    }
+
+    #[test]
+    fn views_that_are_one_block_each_may_fail_now_and_then() {
+        let met = |protocol, count| Figure::view_changes(protocol, count, 199).bar.map(|bar| (bar.limit, bar.met));
+        assert_eq!(met(Protocol::HotStuff, 3), Some(("at most 3 of 199".to_owned(), true)));
+        assert_eq!(met(Protocol::HotStuff, 4).map(|bar| bar.1), Some(false));
+        assert_eq!([0, 1].map(|count| met(Protocol::Pbft, count).map(|bar| bar.1)), [Some(true), Some(false)]);
     }
 
     #[test]

@@ -281,12 +281,6 @@ fn is_at_head(statuses: &[Option<NodeStatus>], id: ReplicaId, interval: u64) -> 
     one.is_some_and(|status| !status.transferring && status.executed.saturating_add(interval) >= head)
 }
 
-/// How many view changes the replica that saw most of them has seen: views that were given up. Under HotStuff every block has
-/// a view of its own, so that the number of the view says nothing.
-pub fn view_changes(statuses: &[Option<NodeStatus>]) -> u64 {
-    statuses.iter().flatten().map(|status| status.view_changes).max().unwrap_or(0)
-}
-
 /// The highest view that any replica is in or moves to.
 pub fn highest_view(statuses: &[Option<NodeStatus>]) -> u64 {
     statuses.iter().flatten().map(|status| status.view).max().unwrap_or(0)
