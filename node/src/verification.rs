@@ -123,6 +123,7 @@ enum Work {
     },
     Submit {
         connection: ConnectionId,
+        key: PublicKey,
         item: usize,
         bytes: usize,
         permit: FramePermit,
@@ -256,14 +257,14 @@ impl Verification {
                     }
                     self.invalid_requests(from, &frame, &invalid, &mut inputs, conduct);
                 }
-                Work::Submit { connection, item, bytes, permit } => match results[item].take() {
+                Work::Submit { connection, key, item, bytes, permit } => match results[item].take() {
                     Some(Ok(verified)) => {
                         self.client_bytes.fetch_add(bytes, Ordering::Relaxed);
                         inputs.push(CoreInput::Submit { request: request(verified), bytes, _permit: permit });
                     }
                     Some(Err(error)) => {
                         self.metrics.invalid_from_clients.inc();
-                        self.disconnect(connection, &format!("the request is refused: {error}"));
+                        self.disconnect(connection, key, &format!("the request is refused: {error}"));
                     }
                     None => unreachable!("each item is used once"),
                 },
@@ -294,9 +295,9 @@ impl Verification {
 
     /// Ends the connection of a client that breaks the rules. The key's others rest, and its next one: a handshake costs more
     /// than a request.
-    fn disconnect(&self, connection: ConnectionId, reason: &str) {
+    fn disconnect(&self, connection: ConnectionId, key: PublicKey, reason: &str) {
         if self.sessions.end(connection) {
-            self.clients.rest(connection, AFTER_VIOLATION, REST_MAX);
+            self.clients.rest(key, AFTER_VIOLATION, REST_MAX);
             self.clients.disconnect(connection, reason);
         }
     }
@@ -389,7 +390,7 @@ impl<'a> Pass<'a> {
                     }
                     Err(error) => {
                         self.given.metrics.invalid_from_clients.inc();
-                        self.given.disconnect(connection, &format!("a message that does not decode: {error}"));
+                        self.given.disconnect(connection, key, &format!("a message that does not decode: {error}"));
                     }
                 }
             }
@@ -404,7 +405,7 @@ impl<'a> Pass<'a> {
             let reason =
                 format!("a request of {bytes} bytes exceeds the cluster's limit of {} bytes", given.request_bytes_max);
             given.metrics.invalid_from_clients.inc();
-            return given.disconnect(connection, &reason);
+            return given.disconnect(connection, key, &reason);
         }
         // It need not be signed by the link's own key: a request is its signer's, whoever carries it, and counts against
         // its signer's share. Execution judges whether the signer is registered.
@@ -417,7 +418,7 @@ impl<'a> Pass<'a> {
         let registration =
             if overloaded { Registration::Full } else { given.sessions.register(connection, digest, client, share) };
         if registration == Registration::Flood {
-            given.clients.rest(connection, REST, REST_MAX);
+            given.clients.rest(key, REST, REST_MAX);
         }
         if matches!(registration, Registration::Full | Registration::Flood) {
             given.metrics.busy.inc();
@@ -427,11 +428,11 @@ impl<'a> Pass<'a> {
         let is_new = registration == Registration::Registered;
         if is_new && crowd.is_some_and(|crowd| bytes > HEAVY && bytes > HEAVY_TIMES.saturating_mul(crowd.mean_weight)) {
             let pieces = bytes.div_ceil(HEAVY_PIECE) as u32;
-            given.clients.rest(connection, REST * pieces, REST_MAX);
+            given.clients.rest(key, REST * pieces, REST_MAX);
         }
         let item = self.items.len();
         self.items.push(Item::Request(request));
-        self.work.push(Work::Submit { connection, item, bytes, permit: frame.into_parts().1 });
+        self.work.push(Work::Submit { connection, key, item, bytes, permit: frame.into_parts().1 });
     }
 }
 

@@ -145,6 +145,12 @@ struct Clients {
 const RESTS_REMEMBERED: usize = 1024;
 
 impl Clients {
+    /// The rest that all connections of a key share.
+    fn rest_of(&mut self, key: PublicKey) -> Rest {
+        self.forget_rests();
+        self.rests.entry(key).or_default().clone()
+    }
+
     /// Forgets the rests that are over, of keys without a connection; and those that are not, if they are too many.
     fn forget_rests(&mut self) {
         if self.rests.len() > self.places_by_key.len() + RESTS_REMEMBERED {
@@ -161,7 +167,6 @@ pub(crate) struct Client {
     connection: Connection,
     key: PublicKey,
     outbound: Arc<OutboundQueue>,
-    rest: Rest,
 }
 
 /// A place among the connections, by which the caps count.
@@ -348,13 +353,13 @@ impl ClientHandle {
         }
     }
 
-    /// Reads the connections of a connection's key no further for `time`, on top of what they rest already, and for at most
-    /// `most` from now; nor those that the key opens meanwhile. What was read comes still. For a client that goes on asking for what it is refused: flow control stalls it, and it alone.
-    pub fn rest(&self, connection: ConnectionId, time: Duration, most: Duration) {
-        if let Some(client) = lock(&self.owner.shared.clients).open.get(&connection) {
-            self.owner.shared.metrics.rests.increment();
-            client.rest.extend(time, most);
-        }
+    /// Reads the connections of `key` no further for `time`, on top of what they rest already, and for at most `most` from
+    /// now; nor those that it opens meanwhile, though it may have none at the moment: hanging up is no way round. What was
+    /// read comes still. For a client that goes on asking for what it is refused: flow control stalls its key, and no other.
+    pub fn rest(&self, key: PublicKey, time: Duration, most: Duration) {
+        let shared = &self.owner.shared;
+        shared.metrics.rests.increment();
+        lock(&shared.clients).rest_of(key).extend(time, most);
     }
 
     /// Connections that are open.

@@ -27,6 +27,9 @@ const STUCK_AFTER: Duration = Duration::from_secs(1);
 
 /// Most refusals that are remembered, for each client: whoever stops is let off within four seconds.
 const REFUSALS_REMEMBERED: f64 = 2.0 * REFUSALS_MAX;
+/// How long the most clients that had requests in flight at once are remembered: a batch may answer nearly all of them, and
+/// what was refused to many is not to be held against the few that are left.
+const CROWD_REMEMBERED: Duration = Duration::from_secs(4);
 /// Keys without a connection whose refusals are remembered: to connect anew is no way round them.
 const REMEMBERED_MAX: usize = 1024;
 
@@ -69,6 +72,8 @@ struct Link {
     per_client: HashMap<PublicKey, Place>,
     /// When the last refusal was, and how many were not forgotten by then.
     refusals: Option<(Instant, f64)>,
+    /// The most clients that had something in flight at once of late, and when.
+    most: Option<(Instant, usize)>,
 }
 
 impl Link {
@@ -79,13 +84,14 @@ impl Link {
     /// Refusals that are not forgotten.
     fn refusals(&self, now: Instant) -> f64 {
         self.refusals.map_or(0.0, |(last, count)| {
-            let forgotten = REFUSALS_FORGOTTEN * now.duration_since(last).as_secs_f64() * self.clients();
-            (count.min(REFUSALS_REMEMBERED * self.clients()) - forgotten).max(0.0)
+            let forgotten = REFUSALS_FORGOTTEN * now.duration_since(last).as_secs_f64() * self.clients(now);
+            (count.min(REFUSALS_REMEMBERED * self.clients(now)) - forgotten).max(0.0)
         })
     }
 
-    fn clients(&self) -> f64 {
-        self.per_client.len().max(1) as f64
+    fn clients(&self, now: Instant) -> f64 {
+        let most = self.most.filter(|(at, _)| now.duration_since(*at) < CROWD_REMEMBERED);
+        most.map_or(0, |(_, most)| most).max(self.per_client.len()).max(1) as f64
     }
 
     /// Whether what a key did must not be forgotten with its last connection.
@@ -94,7 +100,7 @@ impl Link {
     }
 
     fn floods(&self, now: Instant) -> bool {
-        self.refusals(now) > REFUSALS_MAX * self.clients()
+        self.refusals(now) > REFUSALS_MAX * self.clients(now)
     }
 
     fn has_share(&self, now: Instant, client: &PublicKey, share: usize) -> bool {
@@ -106,6 +112,9 @@ impl Link {
         let place = self.per_client.entry(client).or_insert(Place { count: 0, moved: now });
         place.count += 1;
         place.moved = now;
+        if self.per_client.len() as f64 >= self.clients(now) {
+            self.most = Some((now, self.per_client.len()));
+        }
     }
 
     fn leave(&mut self, now: Instant, client: &PublicKey) {
@@ -152,10 +161,11 @@ impl Sessions {
         state.links.entry(key).or_default().connections += 1;
     }
 
-    /// Nothing that the connection sent is looked at any more. Whether that is new.
+    /// Nothing that the connection sent is looked at any more. Whether that is new, as it is of one that hung up before what
+    /// it sent was judged.
     pub(crate) fn end(&self, connection: ConnectionId) -> bool {
         let mut state = lock(&self.state);
-        state.sessions.get_mut(&connection).is_some_and(|session| !std::mem::replace(&mut session.ended, true))
+        state.sessions.get_mut(&connection).is_none_or(|session| !std::mem::replace(&mut session.ended, true))
     }
 
     /// The connection is gone, and with it whoever waited there.

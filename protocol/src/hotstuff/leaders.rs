@@ -34,8 +34,9 @@ use quorate_crypto::{Committee, ReplicaId, View};
 
 /// A member is passed over for so many turns of the whole committee after its first failure.
 ///
-/// Long beside what it costs to try a dead member again, which is a time-out: views take some milliseconds under load.
-const TURNS: u64 = 64;
+/// Long beside what it costs to try a dead member again, which is two time-outs: views take some milliseconds under load, so
+/// that a thousand of them are some seconds. The others lose nothing by leading meanwhile.
+const TURNS: u64 = 256;
 /// The time out doubles with every further failure, so often at most.
 const DOUBLINGS_MAX: u32 = 6;
 /// Of a row of failed views so many are blamed on their leaders, the latest: the rest is long ago, and a block must not cost

@@ -4,7 +4,7 @@
 //!
 //! ```text
 //!   vote in v, or TC(v) ──────── wait ───────► QC(v), a block of v + 1        by the leader of v + 1
-//!   its last waits all long beside those of the others ─► its views get little time, f + 1 agree ─► TC, blame, passed over
+//!   long of late, on average, beside what is usual at others ─► its views get little time, f + 1 agree ─► TC, blame
 //! ```
 //!
 //! Only what each replica saw itself counts, so that liars can slander nobody: a TIMEOUT that fewer than f + 1 replicas give
@@ -17,10 +17,11 @@ use quorate_crypto::{Committee, ReplicaId};
 
 use crate::parameters::Micros;
 
-/// So many of a leader's last waits must all be long.
-const RECENT: usize = 3;
-/// Long is this many times what others take.
-const TIMES: u64 = 8;
+/// So many of a leader's last waits count. Their mean does, so that it is no use to be fast now and then; one stall of a
+/// view timeout alone is not enough.
+const RECENT: usize = 8;
+/// Long is more than this many times what others take. Who stays below takes at most 3 of the 6 parts of a round of four.
+const TIMES: u64 = 3;
 /// And no less than this part of the view timeout.
 const PART: u64 = 8;
 
@@ -37,13 +38,23 @@ impl SlowLeaders {
         self.awaited = Some((leader, now));
     }
 
-    /// It did, or its time is over. `outstanding_since` says since when anything was owed: before that nobody is slow, and
-    /// without it the wait says nothing. A sleep of this replica makes one wait long, and all of the last ones have to be.
+    /// It did. `outstanding_since` says since when anything was owed: before that nobody is slow, and without it the wait
+    /// says nothing.
     pub fn came(&mut self, now: Micros, outstanding_since: Option<Micros>) {
+        self.ended(now, outstanding_since, 0);
+    }
+
+    /// It did not while its view lasted. That counts as the longest a view takes: a wait that was cut short, since the leader
+    /// is slow, does not say that it became faster.
+    pub fn failed(&mut self, now: Micros, outstanding_since: Option<Micros>, view_timeout: Micros) {
+        self.ended(now, outstanding_since, view_timeout);
+    }
+
+    fn ended(&mut self, now: Micros, outstanding_since: Option<Micros>, at_least: Micros) {
         let Some((leader, since)) = self.awaited.take() else { return };
         let Some(outstanding_since) = outstanding_since else { return };
         let waits = self.waits.entry(leader).or_default();
-        waits.push_back(now.saturating_sub(since.max(outstanding_since)));
+        waits.push_back(now.saturating_sub(since.max(outstanding_since)).max(at_least));
         if waits.len() > RECENT {
             waits.pop_front();
         }
@@ -55,27 +66,33 @@ impl SlowLeaders {
         Some(since.saturating_add(self.limit(leader, committee, view_timeout)?))
     }
 
-    /// What a leader of long waits is given; none for others. Its best of late is compared with what is usual at the others:
-    /// where waits scatter, as under overload, the shortest of a few says little about the rest, and a replica that gives a
-    /// leader up for nothing has no vote in that view.
+    /// What a leader of long waits is given; none for others.
+    ///
+    /// What is usual is low among what the others take, each by its median: a slow leader may give its blocks to the next one
+    /// late, so that this one looks slow as well, and with f slow ones as many honest replicas do. Of the n - 2 others (nobody
+    /// times itself) a third is still neither. f fast liars at the lower end gain nothing below the part of a view timeout.
     fn limit(&self, leader: ReplicaId, committee: &Committee, view_timeout: Micros) -> Option<Micros> {
-        let sorted = |id: &ReplicaId| {
-            let mut waits: Vec<Micros> = self.waits.get(id)?.iter().copied().collect();
-            waits.sort_unstable();
-            (waits.len() == RECENT).then_some(waits)
-        };
-        let own = *sorted(&leader)?.first()?;
-        let others: Vec<_> = committee.ids().filter(|id| *id != leader).filter_map(|id| sorted(&id)).collect();
-        // What is usual is known once all but f have led.
-        if others.len() + 1 + committee.faults() < committee.size() {
+        let full = |id: &ReplicaId| self.waits.get(id).filter(|waits| waits.len() == RECENT);
+        let mean = |waits: &VecDeque<Micros>| waits.iter().sum::<Micros>() / RECENT as u64;
+        let own = mean(full(&leader)?);
+        let others: Vec<_> = committee.ids().filter(|id| *id != leader).filter_map(|id| full(&id)).collect();
+        // What is usual is known once all have led but f, this replica and the leader.
+        if others.len() + 2 + committee.faults() < committee.size() {
             return None;
         }
-        let slower = others.iter().filter(|waits| waits.first() > Some(&own)).count();
-        let mut usual: Vec<Micros> = others.iter().filter_map(|waits| waits.get(RECENT / 2).copied()).collect();
+        let slower = others.iter().filter(|waits| mean(waits) > own).count();
+        let mut usual: Vec<Micros> = others.into_iter().map(|waits| median(waits)).collect();
         usual.sort_unstable();
-        let limit = (TIMES * usual.get(usual.len() / 2)?).max(view_timeout / PART);
+        let limit = (TIMES * usual.get(usual.len().checked_sub(1)? / 3)?).max(view_timeout / PART);
         (own > limit && slower < committee.faults()).then_some(limit)
     }
+}
+
+/// The middle one, or the lower of the two in the middle.
+fn median(waits: &VecDeque<Micros>) -> Micros {
+    let mut sorted: Vec<Micros> = waits.iter().copied().collect();
+    sorted.sort_unstable();
+    sorted.get(sorted.len().saturating_sub(1) / 2).copied().unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -107,8 +124,22 @@ mod tests {
         let mut monitor = SlowLeaders::default();
         turns(&mut monitor, &[1_000, 200_000, 1_000, 1_500]);
         assert_eq!([0, 1, 2, 3].map(|leader| limit(&monitor, leader, 4)), [None, Some(D / PART), None, None]);
-        waited(&mut monitor, 1, 900);
-        assert_eq!(limit(&monitor, 1, 4), None, "one fast turn");
+        for _ in 0..RECENT {
+            waited(&mut monitor, 1, 900);
+        }
+        assert_eq!(limit(&monitor, 1, 4), None);
+    }
+
+    #[test]
+    fn one_stall_makes_nobody_slow_and_to_be_fast_now_and_then_is_no_excuse() {
+        let mut monitor = SlowLeaders::default();
+        turns(&mut monitor, &[1_000, 1_000, 1_000, 1_000]);
+        waited(&mut monitor, 1, 220_000);
+        assert_eq!(limit(&monitor, 1, 4), None);
+        for wait in [200_000, 1_000, 200_000, 1_000] {
+            waited(&mut monitor, 1, wait);
+        }
+        assert!(limit(&monitor, 1, 4).is_some());
     }
 
     #[test]
@@ -119,13 +150,34 @@ mod tests {
     }
 
     #[test]
-    fn where_waits_scatter_one_short_wait_of_each_makes_nobody_slow() {
+    fn a_wait_that_was_cut_short_does_not_make_a_slow_leader_faster() {
         let mut monitor = SlowLeaders::default();
-        for wait in [1_000, 40_000, 60_000] {
-            [0, 2, 3].into_iter().for_each(|leader| waited(&mut monitor, leader, wait));
-            waited(&mut monitor, 1, 40_000);
+        turns(&mut monitor, &[15_000, 200_000, 15_000, 15_000]);
+        for turn in 1..=RECENT {
+            let limit = limit(&monitor, 1, 4).expect("a slow leader");
+            monitor.await_leader(ReplicaId(1), 0);
+            monitor.failed(limit, Some(0), D);
+            // What is usual rises a little meanwhile.
+            [0, 2, 3].into_iter().for_each(|leader| waited(&mut monitor, leader, 15_000 + 500 * turn as u64));
         }
-        assert_eq!(limit(&monitor, 1, 4), None);
+        assert!(limit(&monitor, 1, 4).is_some());
+    }
+
+    /// As replica 0 of four sees it, which never times itself: the slow leader 1 brings its block to the next one, 2, last.
+    #[test]
+    fn a_slow_leader_cannot_hide_behind_the_next_one() {
+        let mut monitor = SlowLeaders::default();
+        for _ in 0..RECENT {
+            [(1, 190_000), (2, 100_000), (3, 1_000)].into_iter().for_each(|(id, wait)| waited(&mut monitor, id, wait));
+        }
+        assert!(limit(&monitor, 1, 4).is_some());
+        let mut monitor = SlowLeaders::default();
+        for _ in 0..RECENT {
+            for (id, wait) in [(1, 190_000), (2, 100_000), (3, 1_000), (4, 190_000), (5, 100_000), (6, 1_000)] {
+                waited(&mut monitor, id, wait);
+            }
+        }
+        assert_eq!([1, 4].map(|leader| limit(&monitor, leader, 7).is_some()), [true, true]);
     }
 
     #[test]
@@ -157,7 +209,6 @@ mod tests {
         let mut monitor = SlowLeaders::default();
         for _ in 0..RECENT {
             waited(&mut monitor, 1, 200_000);
-            waited(&mut monitor, 0, 1_000);
         }
         assert_eq!(limit(&monitor, 1, 4), None);
         for _ in 0..RECENT {

@@ -24,11 +24,16 @@ impl Replica {
         let by_quorum = high_qc.next() == view;
         let voted = self.promise.last_voted == self.promise.high_tc_view();
         let entry = if by_quorum { Entry::Quorum } else { Entry::Timeout { voted } };
-        let owed_since = self.pacemaker.started();
+        let (left, owed_since) = (self.view(), self.pacemaker.started());
         if !self.pacemaker.enter(view, entry) {
             return;
         }
-        self.slow_leaders.came(now.monotonic, owed_since);
+        // Whoever jumps over views has not seen whether those leaders came.
+        if !by_quorum && left.next() == view {
+            self.slow_leaders.failed(now.monotonic, owed_since, self.foundation.parameters().view_timeout);
+        } else {
+            self.slow_leaders.came(now.monotonic, owed_since);
+        }
         if !by_quorum && self.leader() != self.id() {
             self.slow_leaders.await_leader(self.leader(), now.monotonic);
         }

@@ -104,6 +104,7 @@ impl Replica {
         if let Some(lacking) = self
             .slots
             .range(self.foundation.delivered.next()..)
+            .filter(|(seq, _)| !self.is_given_up(**seq))
             .map(|(_, slot)| self.bodies_lacking(slot))
             .find(|lacking| !lacking.is_empty())
         {
@@ -275,11 +276,17 @@ impl Replica {
         if alive(Mutant::BodiesNotFetched) {
             return;
         }
-        let due: Vec<(Seq, u32)> = self
+        let mut due: Vec<(Seq, u32)> = self
             .slots
             .iter()
             .filter_map(|(seq, slot)| slot.fetch.filter(|(at, _)| *at <= now.monotonic).map(|(_, tries)| (*seq, tries)))
             .collect();
+        if !self.entered {
+            // What a view opens with is needed as a whole: whoever lacks little comes first, and none is asked for twice
+            // before each was once.
+            let few = |seq: &Seq| self.slots.get(seq).map_or(0, |slot| self.bodies_lacking(slot).len());
+            due.sort_by_cached_key(|(seq, tries)| (*tries, few(seq), *seq));
+        }
         // What is decided and what is not are counted apart: a primary may name what does not exist, and that must not keep
         // this replica from what others have decided.
         let mut under_way: BTreeMap<bool, usize> = BTreeMap::new();
@@ -294,7 +301,7 @@ impl Replica {
             }
             let decided = self.slots.get(&seq).is_some_and(|slot| slot.committed.is_some());
             // A view that is not entered yet may need everything that it opens with.
-            let waits = tries == 0 && seq != next && self.entered && {
+            let waits = tries == 0 && seq != next && (self.entered || decided) && {
                 let count = under_way.entry(decided).or_insert_with(|| self.bodies_under_way(now, decided));
                 *count >= BODIES_UNDER_WAY
             };
@@ -315,6 +322,12 @@ impl Replica {
                 self.slot(seq).fetch = None;
                 continue;
             }
+            let asked = requests.entry(peer).or_default();
+            if !asked.is_empty() && asked.len() + wanted_bodies.len() > FETCH_MAX {
+                // No room in this question, so that it was not asked for.
+                self.slot(seq).fetch = Some((now.monotonic + FETCH_INTERVAL, tries));
+                continue;
+            }
             let wait = FETCH_INTERVAL * u64::from(tries + 1).min(10);
             self.slot(seq).fetch = Some((now.monotonic + wait, tries.saturating_add(1)));
             if tries < TRIES_COUNTED
@@ -322,7 +335,7 @@ impl Replica {
             {
                 *count += wanted_bodies.len();
             }
-            requests.entry(peer).or_default().extend(wanted_bodies);
+            asked.extend(wanted_bodies);
             proposals.entry(peer).or_default().extend(wanted_proposals);
         }
         for (peer, mut digests) in requests {

@@ -13,6 +13,9 @@ const DESCRIPTORS_SLACK: u64 = 16;
 const THREADS_SLACK: u64 = 4;
 /// The share of fault-free throughput that correct clients keep.
 const THROUGHPUT: f64 = 0.9;
+/// The least share of fault-free throughput between attacks: they are compared with the calm around them, and what they leave
+/// behind would hide there. Low, since the machine's speed changes by a third within an hour.
+const CALM: f64 = 0.6;
 /// The same under the worst slow leader.
 const THROUGHPUT_UNDER_SLOW: f64 = 0.7;
 
@@ -137,6 +140,9 @@ pub fn misses(row: &Row, fault_free: Option<&FaultFree>) -> Vec<Miss> {
         let memory = format!("{:.0} MiB resident, at most {limit:.0}", row.resident_mib);
         miss(row.resident_mib > limit, clean, Kind::Measure, memory);
         let ratio = fault_free.ratio(row);
+        let calm = row.pulses.iter().map(|pulse| pulse.calm.ops_per_s / fault_free.ops_per_s).reduce(f64::min);
+        let lasting = format!("{:.2} of fault-free throughput between attacks, at least {CALM}", calm.unwrap_or(1.0));
+        miss(calm.is_some_and(|calm| calm < CALM), Column::Throughput, Kind::Measure, lasting);
         let slow = !row.is_fault_free() && ratio < bar;
         miss(slow, Column::Throughput, Kind::Measure, format!("{ratio:.2} of fault-free throughput, at least {bar}"));
     }
@@ -187,6 +193,11 @@ mod tests {
         let pulses = vec![pulse(570.0, 600.0), pulse(300.0, 600.0), pulse(550.0, 610.0)];
         let slow_machine = Row { pulses, ..row("flood", 570.0) };
         assert!(missed(&slow_machine, &fault_free).is_empty());
+        let never_again = vec![pulse(570.0, 600.0), pulse(300.0, 300.0), pulse(300.0, 300.0)];
+        let lasting = Row { pulses: never_again, ..row("flood", 570.0) };
+        assert_eq!(missed(&lasting, &fault_free), [(Column::Throughput, Kind::Measure)]);
+        let dead = Row { pulses: vec![pulse(570.0, 300.0), pulse(0.0, 0.0)], ..row("flood", 570.0) };
+        assert_eq!(missed(&dead, &fault_free), [(Column::Throughput, Kind::Measure)]);
         assert!((fault_free.cost(&slow_machine).expect("measured") - 610.0 / 550.0).abs() < 1e-9);
         let fast_machine = Row { pulses: vec![pulse(1_000.0, 1_200.0)], ..row("flood", 1_000.0) };
         assert_eq!(missed(&fast_machine, &fault_free), [(Column::Throughput, Kind::Measure)]);

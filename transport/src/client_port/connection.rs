@@ -16,13 +16,8 @@ pub(super) async fn run(shared: Arc<Shared>, established: Established, place: Pl
     let Established { connection, outgoing, incoming, .. } = established;
     let outbound = Arc::new(OutboundQueue::new(Overflow::Refuse, shared.limits.outbound_cap_bytes, 0));
     outbound.set_linked(true);
-    let rest = {
-        let mut clients = lock(&shared.clients);
-        clients.forget_rests();
-        clients.rests.entry(place.key).or_default().clone()
-    };
-    let client =
-        Client { connection: connection.clone(), key: place.key, outbound: Arc::clone(&outbound), rest: rest.clone() };
+    let rest = lock(&shared.clients).rest_of(place.key);
+    let client = Client { connection: connection.clone(), key: place.key, outbound: Arc::clone(&outbound) };
     let id = {
         let mut clients = lock(&shared.clients);
         clients.next += 1;

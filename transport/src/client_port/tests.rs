@@ -304,7 +304,7 @@ async fn a_connection_that_rests_is_read_later_and_loses_nothing() {
     lock(&port.known).insert(key(UNKNOWN).public_key());
     let (brisk, _second) = client(UNKNOWN, port.address, CLUSTER);
     let other = connected(&mut port).await;
-    port.handle.rest(connection, Duration::from_hours(1), Duration::from_millis(1_500));
+    port.handle.rest(key(KNOWN).public_key(), Duration::from_hours(1), Duration::from_millis(1_500));
     let began = std::time::Instant::now();
     let (anew, _third) = client(KNOWN, port.address, CLUSTER);
     let new = connected(&mut port).await;
@@ -335,6 +335,27 @@ async fn a_connection_that_rests_is_read_later_and_loses_nothing() {
     assert!(began.elapsed() >= Duration::from_millis(1_400));
     assert!(before.expect("the other one was read") <= 1, "{before:?} frames came first");
     assert_eq!(port.handle.metrics().rests.get(), 1);
+}
+
+/// Judgement of what a connection sent may come after it hung up.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_that_hung_up_rests_all_the_same() {
+    let mut port = port_with(ClientLimits::default());
+    let first = client(KNOWN, port.address, CLUSTER);
+    connected(&mut port).await;
+    drop(first);
+    within("the end", async {
+        while !matches!(port.events.recv().await.expect("open"), ClientEvent::Closed { .. }) {}
+    })
+    .await;
+    port.handle.rest(key(KNOWN).public_key(), Duration::from_hours(1), Duration::from_millis(1_500));
+    let began = std::time::Instant::now();
+    let (anew, _events) = client(KNOWN, port.address, CLUSTER);
+    connected(&mut port).await;
+    anew.send(REPLICA, Bytes::from_static(b"new")).expect("queued");
+    within("a frame", async { while !matches!(port.events.recv().await.expect("open"), ClientEvent::Frame { .. }) {} })
+        .await;
+    assert!(began.elapsed() >= Duration::from_millis(1_400), "to connect anew is no way round");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -185,13 +185,35 @@ fn refusals_have_a_brim() {
     assert!(!link.floods(begin + Duration::from_secs(5)));
 }
 
+/// What a batch leaves of a crowd is not blamed for what the whole crowd was refused.
+#[test]
+fn the_last_of_a_crowd_does_not_flood() {
+    let mut link = Link::default();
+    let begin = Instant::now();
+    for place in 0..16 {
+        link.enter(begin, key(place));
+    }
+    for _ in 0..784 {
+        link.refuse(begin);
+    }
+    for place in 0..15 {
+        link.leave(begin, &key(place));
+    }
+    assert!(!link.floods(begin + Duration::from_millis(1)));
+    for _ in 0..16 * 256 {
+        link.refuse(begin);
+    }
+    assert!(link.floods(begin + Duration::from_millis(1)), "a crowd can flood as well");
+}
+
 /// What a connection sent before it learns that it is ended is not looked at.
 #[test]
 fn a_connection_that_broke_the_rules_is_nobodys() {
     let sessions = Sessions::default();
     sessions.connected(ConnectionId(1), key(1));
     assert_eq!(sessions.key(ConnectionId(1)), Some(key(1)));
-    assert!(sessions.end(ConnectionId(1)) && !sessions.end(ConnectionId(1)) && !sessions.end(ConnectionId(2)));
+    assert!(sessions.end(ConnectionId(1)) && !sessions.end(ConnectionId(1)));
+    assert!(sessions.end(ConnectionId(2)), "who hung up before being judged has broken them all the same");
     assert_eq!(sessions.key(ConnectionId(1)), None);
     sessions.closed(ConnectionId(1));
 }

@@ -19,9 +19,9 @@ fn the_leader_of_a_failed_view_is_passed_over_for_a_while() {
     let (before, start) = (Standing::default(), Counted::default());
     // A block of view 4 on one of view 1: the leader of view 3 brought nothing.
     let standing = before.after(&start, View(1), View(4), ReplicaId(0), &committee);
-    assert_eq!(standing.failures(), [Failure { replica: ReplicaId(3), count: 1, out_until: View(3 + 256) }]);
-    assert!(!leaders(&standing, 4..259, 4).contains(&3));
-    assert!(leaders(&standing, 259..263, 4).contains(&3), "it comes back");
+    assert_eq!(standing.failures(), [Failure { replica: ReplicaId(3), count: 1, out_until: View(3 + 4 * TURNS) }]);
+    assert!(!leaders(&standing, 4..3 + 4 * TURNS, 4).contains(&3));
+    assert!(leaders(&standing, 3 + 4 * TURNS..7 + 4 * TURNS, 4).contains(&3), "it comes back");
 }
 
 /// The leader of one failed view was dead, or the next one kept its votes back: nobody can tell.
@@ -48,7 +48,7 @@ fn the_time_out_doubles_and_blocks_take_the_count_back() {
     let (none, start) = (Standing::default(), Counted::default());
     let once = none.after(&start, View(1), View(4), ReplicaId(0), &committee);
     let twice = once.after(&start, View(5), View(8), ReplicaId(0), &committee);
-    assert_eq!(twice.failures(), [Failure { replica: ReplicaId(3), count: 2, out_until: View(7 + 512) }]);
+    assert_eq!(twice.failures(), [Failure { replica: ReplicaId(3), count: 2, out_until: View(7 + 8 * TURNS) }]);
     let better = twice.after(&start, View(8), View(9), ReplicaId(3), &committee);
     assert_eq!(better.failures()[0].count, 1);
     assert_eq!(better.after(&start, View(9), View(10), ReplicaId(3), &committee), none);
@@ -56,7 +56,7 @@ fn the_time_out_doubles_and_blocks_take_the_count_back() {
     for _ in 0..40 {
         often.blame(ReplicaId(1), View(100), &committee);
     }
-    assert_eq!(often.failures()[0].out_until, View(100 + (256 << DOUBLINGS_MAX)));
+    assert_eq!(often.failures()[0].out_until, View(100 + (4 * TURNS << DOUBLINGS_MAX)));
 }
 
 /// With more than f liars a block may hold what nobody would vote for: honest replicas stay up.

@@ -5,12 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use quorate_crypto::statement::Ballot;
 use quorate_crypto::{Certificate, Digest, ReplicaId, Seq, StatementBody, View};
 
-use super::cluster::{Cluster, parameters};
+use super::cluster::{Cluster, parameters, request};
 use super::review::{pre_prepare, votes};
 use crate::engine::Input;
 use crate::message::{Committed, FETCH_MAX, Message};
 use crate::parameters::Parameters;
 use crate::proposal::{Payload, Proposal};
+use crate::request::Request;
 
 const NUMBERS: u64 = 16;
 const NAMED: usize = 256;
@@ -94,4 +95,48 @@ fn what_is_decided_does_not_wait_for_what_was_made_up() {
     cluster.deliver(ReplicaId(2), ReplicaId(1), committed);
     let asked = asked(&mut cluster, 10);
     assert!(named.iter().all(|digest| asked.contains_key(digest)), "{} bodies", asked.len());
+}
+
+/// Nor does it keep a new primary from what its view opens with: the others prepared a number that only they were handed.
+#[test]
+fn what_a_new_view_needs_is_asked_for_beside_what_was_made_up() {
+    let mut cluster = Cluster::with_parameters(4, Parameters { view_timeout: 400_000, ..parameters() });
+    cluster.filter = Box::new(|_, _, _| false);
+    let names = |seq: u64| (0..4).flat_map(|part| made_up(16 * seq + part)).collect::<Vec<Digest>>();
+    let given: Vec<Request> = (1..=3).map(|number| request(1, number)).collect();
+    let named = [names(1), names(2), names(3), names(4), given.iter().map(Request::digest).collect()];
+    for (seq, named) in (1..).zip(&named) {
+        let proposal = Proposal { time: 1_000, payload: Payload::Batch(named.clone()) };
+        let message = pre_prepare(&cluster, 0, 0, seq, &proposal);
+        for to in if seq == 5 { vec![1, 2, 3] } else { vec![1] } {
+            for request in given.iter().filter(|_| to != 1) {
+                cluster.submit_to(to, request);
+            }
+            cluster.deliver(ReplicaId(0), ReplicaId(to), message.clone());
+        }
+    }
+    // They prepare it.
+    for (from, to, message) in cluster.queue.drain(..).collect::<Vec<_>>() {
+        if matches!(message, Message::Prepare(_)) && to > ReplicaId(1) {
+            cluster.deliver(from, to, message);
+        }
+    }
+    let before = asked(&mut cluster, 25);
+    assert!(named[4].iter().all(|digest| !before.contains_key(digest)), "what was made up goes first");
+    // And leave view 0, and replica 1 with them.
+    let mut moves = Vec::new();
+    for _ in 0..100 {
+        cluster.now.monotonic += 5_000;
+        for id in [2, 3] {
+            cluster.input(ReplicaId(id), Input::Timer);
+        }
+        let sent = cluster.queue.drain(..);
+        moves.extend(sent.filter(|(_, to, message)| *to == ReplicaId(1) && matches!(message, Message::ViewChange(_))));
+    }
+    for (from, to, message) in moves {
+        cluster.deliver(from, to, message);
+    }
+    assert!(cluster.view(1) == 1 && !cluster.replicas[&ReplicaId(1)].own_status().entered);
+    let after = asked(&mut cluster, 100);
+    assert!(named[4].iter().all(|digest| after.contains_key(digest)), "{} bodies", after.len());
 }
