@@ -25,17 +25,21 @@ const TIMES: u64 = 3;
 /// And no less than this part of the view timeout.
 const PART: u64 = 8;
 
+/// Whose turn it is, and whether this replica brought the block before. It votes for its own block before anybody else has it,
+/// so that the next leader always takes longer then: such waits are kept apart, and nobody is given up for them.
+type Turn = (ReplicaId, bool);
+
 /// How long this replica waited for each leader.
 #[derive(Debug, Default)]
 pub struct SlowLeaders {
-    waits: BTreeMap<ReplicaId, VecDeque<Micros>>,
-    awaited: Option<(ReplicaId, Micros)>,
+    waits: BTreeMap<Turn, VecDeque<Micros>>,
+    awaited: Option<(Turn, Micros)>,
 }
 
 impl SlowLeaders {
-    /// From `now` on it is this leader's turn to bring something.
-    pub const fn await_leader(&mut self, leader: ReplicaId, now: Micros) {
-        self.awaited = Some((leader, now));
+    /// From `now` on it is this leader's turn to bring something, after a block of this replica or of another.
+    pub const fn await_leader(&mut self, leader: ReplicaId, after_own: bool, now: Micros) {
+        self.awaited = Some(((leader, after_own), now));
     }
 
     /// It did. `outstanding_since` says since when anything was owed: before that nobody is slow, and without it the wait
@@ -51,9 +55,9 @@ impl SlowLeaders {
     }
 
     fn ended(&mut self, now: Micros, outstanding_since: Option<Micros>, at_least: Micros) {
-        let Some((leader, since)) = self.awaited.take() else { return };
+        let Some((turn, since)) = self.awaited.take() else { return };
         let Some(outstanding_since) = outstanding_since else { return };
-        let waits = self.waits.entry(leader).or_default();
+        let waits = self.waits.entry(turn).or_default();
         waits.push_back(now.saturating_sub(since.max(outstanding_since)).max(at_least));
         if waits.len() > RECENT {
             waits.pop_front();
@@ -62,7 +66,10 @@ impl SlowLeaders {
 
     /// When the patience with the leader whose turn it is ends, if it is slow.
     pub fn deadline(&self, committee: &Committee, view_timeout: Micros) -> Option<Micros> {
-        let (leader, since) = self.awaited?;
+        let ((leader, after_own), since) = self.awaited?;
+        if after_own {
+            return None;
+        }
         Some(since.saturating_add(self.limit(leader, committee, view_timeout)?))
     }
 
@@ -72,16 +79,18 @@ impl SlowLeaders {
     /// late, so that this one looks slow as well, and with f slow ones as many honest replicas do. Of the n - 2 others (nobody
     /// times itself) a third is still neither. f fast liars at the lower end gain nothing below the part of a view timeout.
     fn limit(&self, leader: ReplicaId, committee: &Committee, view_timeout: Micros) -> Option<Micros> {
-        let full = |id: &ReplicaId| self.waits.get(id).filter(|waits| waits.len() == RECENT);
+        let full_of = |turn: &Turn| self.waits.get(turn).filter(|waits| waits.len() == RECENT);
+        // Longer ones, after this replica's own blocks, are better than none.
+        let full = |id: &ReplicaId| full_of(&(*id, false)).or_else(|| full_of(&(*id, true)));
         let mean = |waits: &VecDeque<Micros>| waits.iter().sum::<Micros>() / RECENT as u64;
-        let own = mean(full(&leader)?);
-        let others: Vec<_> = committee.ids().filter(|id| *id != leader).filter_map(|id| full(&id)).collect();
+        let own = mean(full_of(&(leader, false))?);
+        let others = || committee.ids().filter(|id| *id != leader);
+        let slower = others().filter_map(|id| full_of(&(id, false))).filter(|waits| mean(waits) > own).count();
+        let mut usual: Vec<Micros> = others().filter_map(|id| full(&id)).map(median).collect();
         // What is usual is known once all have led but f, this replica and the leader.
-        if others.len() + 2 + committee.faults() < committee.size() {
+        if usual.len() + 2 + committee.faults() < committee.size() {
             return None;
         }
-        let slower = others.iter().filter(|waits| mean(waits) > own).count();
-        let mut usual: Vec<Micros> = others.into_iter().map(|waits| median(waits)).collect();
         usual.sort_unstable();
         let limit = (TIMES * usual.get(usual.len().checked_sub(1)? / 3)?).max(view_timeout / PART);
         (own > limit && slower < committee.faults()).then_some(limit)
@@ -103,7 +112,7 @@ mod tests {
     const D: Micros = 240_000;
 
     fn waited(monitor: &mut SlowLeaders, leader: u16, wait: Micros) {
-        monitor.await_leader(ReplicaId(leader), 1_000);
+        monitor.await_leader(ReplicaId(leader), false, 1_000);
         monitor.came(1_000 + wait, Some(0));
     }
 
@@ -155,7 +164,7 @@ mod tests {
         turns(&mut monitor, &[15_000, 200_000, 15_000, 15_000]);
         for turn in 1..=RECENT {
             let limit = limit(&monitor, 1, 4).expect("a slow leader");
-            monitor.await_leader(ReplicaId(1), 0);
+            monitor.await_leader(ReplicaId(1), false, 0);
             monitor.failed(limit, Some(0), D);
             // What is usual rises a little meanwhile.
             [0, 2, 3].into_iter().for_each(|leader| waited(&mut monitor, leader, 15_000 + 500 * turn as u64));
@@ -180,6 +189,21 @@ mod tests {
         assert_eq!([1, 4].map(|leader| limit(&monitor, leader, 7).is_some()), [true, true]);
     }
 
+    /// As replica 0 sees it, whose blocks 1 follows.
+    #[test]
+    fn a_leader_is_not_slow_for_what_an_own_block_takes() {
+        let mut monitor = SlowLeaders::default();
+        for _ in 0..RECENT {
+            monitor.await_leader(ReplicaId(1), true, 0);
+            monitor.came(200_000, Some(0));
+            [(2, 1_000), (3, 190_000)].into_iter().for_each(|(id, wait)| waited(&mut monitor, id, wait));
+        }
+        monitor.await_leader(ReplicaId(1), true, 0);
+        assert_eq!(monitor.deadline(&committee(4), D), None);
+        monitor.await_leader(ReplicaId(3), false, 0);
+        assert_eq!(monitor.deadline(&committee(4), D), Some(D / PART));
+    }
+
     #[test]
     fn at_most_f_are_in_a_hurry() {
         let mut monitor = SlowLeaders::default();
@@ -196,9 +220,9 @@ mod tests {
         let mut monitor = SlowLeaders::default();
         turns(&mut monitor, &[1_000, 1_000, 1_000, 1_000]);
         for _ in 0..RECENT {
-            monitor.await_leader(ReplicaId(1), 0);
+            monitor.await_leader(ReplicaId(1), false, 0);
             monitor.came(900_000, Some(899_000));
-            monitor.await_leader(ReplicaId(2), 0);
+            monitor.await_leader(ReplicaId(2), false, 0);
             monitor.came(900_000, None);
         }
         assert_eq!([1, 2].map(|leader| limit(&monitor, leader, 4)), [None, None]);

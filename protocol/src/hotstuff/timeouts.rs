@@ -35,7 +35,7 @@ impl Replica {
             self.slow_leaders.came(now.monotonic, owed_since);
         }
         if !by_quorum && self.leader() != self.id() {
-            self.slow_leaders.await_leader(self.leader(), now.monotonic);
+            self.slow_leaders.await_leader(self.leader(), false, now.monotonic);
         }
         let lost = self.candidate.take().is_some_and(|candidate| !self.stands(&candidate.digest));
         if lost || !by_quorum {

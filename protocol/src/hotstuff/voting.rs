@@ -174,7 +174,7 @@ impl Replica {
         } else {
             let after = (!alive(Mutant::VoteBeforeRecord)).then_some(record);
             self.foundation.send(Recipients::One(leader), Message::BlockVote(signed), after);
-            self.slow_leaders.await_leader(leader, now.monotonic);
+            self.slow_leaders.await_leader(leader, block.author == self.id(), now.monotonic);
         }
     }
 

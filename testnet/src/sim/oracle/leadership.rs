@@ -12,7 +12,7 @@ use quorate_protocol::hotstuff::block::Block;
 use super::signatures::{Finding, hold};
 
 /// Turns of the whole committee that a member is out after its first failure.
-const TURNS: u64 = 64;
+const TURNS: u64 = 256;
 /// How often that doubles at most.
 const DOUBLINGS: u32 = 6;
 /// Of a row of failed views the last so many are blamed on anybody.
