@@ -24,6 +24,12 @@ impl Protocol {
         }
     }
 
+    /// Whether each view is one block and the next one has another leader, so that views say nothing about failures; else a
+    /// primary stays until it is given up.
+    pub const fn leaders_take_turns(self) -> bool {
+        matches!(self, Protocol::HotStuff)
+    }
+
     /// The protocol of that name.
     pub fn from_name(name: &str) -> Option<Protocol> {
         Protocol::ALL.into_iter().find(|protocol| protocol.name() == name)

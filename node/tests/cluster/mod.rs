@@ -138,8 +138,21 @@ impl Cluster {
     }
 
     pub async fn start_one(&mut self, id: u16) {
-        let node = Node::start(self.settings[usize::from(id)].clone()).await.unwrap();
-        self.nodes.insert(id, node);
+        let settings = &mut self.settings[usize::from(id)];
+        for _ in 0..10 {
+            match Node::start(settings.clone()).await {
+                Ok(node) => {
+                    self.nodes.insert(id, node);
+                    return;
+                }
+                // Whoever else runs here may have taken the port since it was found free.
+                Err(error) if error.to_string().contains("for operations") => {
+                    settings.listen.operations = Some(local(free_tcp_port()));
+                }
+                Err(error) => panic!("replica {id} does not start: {error}"),
+            }
+        }
+        panic!("replica {id} finds no free port for operations");
     }
 
     pub async fn stop_one(&mut self, id: u16) {

@@ -62,13 +62,17 @@ impl Replica {
     }
 
     /// Helps a peer to this replica's view, and with what it lacks there: certificates, the proposal, the own TIMEOUT and
-    /// vote. All of it as it was signed. A proposal is large: others than its author send it only to a peer that was in the
-    /// same view before.
+    /// vote. All of it as it was signed. Proposals and certificates are large, and all replicas speak at about the same time:
+    /// others than the author of one, and the leader that had the votes of the other, send it only to a peer that was in the
+    /// same view before, or n replicas would answer n.
     fn answer_view(&mut self, from: ReplicaId, status: &HotStuffStatus, waits: bool) {
         let own = self.foundation.bit(self.id());
         let mut answers = Vec::new();
-        if status.high_qc_view < self.promise.high_qc.view() {
-            answers.push(Message::QuorumCertificate(self.promise.high_qc.clone()));
+        let (high_qc, own_id) = (&self.promise.high_qc, self.id());
+        if status.high_qc_view < high_qc.view()
+            && (waits || self.leader_after(&high_qc.block(), high_qc.view().next()) == Some(own_id))
+        {
+            answers.push(Message::QuorumCertificate(high_qc.clone()));
         }
         if let Some(timeout) = &self.promise.high_tc
             && status.view <= timeout.view

@@ -4,7 +4,7 @@
 //!
 //! ```text
 //!   vote in v, or TC(v) ──────── wait ───────► QC(v), a block of v + 1        by the leader of v + 1
-//!   long of late, on average, beside what is usual at others ─► its views get little time, f + 1 agree ─► TC, blame
+//!   long of late, added up, beside what is usual at others ─► its views get little time, f + 1 agree ─► TC, blame
 //! ```
 //!
 //! Only what each replica saw itself counts, so that liars can slander nobody: a TIMEOUT that fewer than f + 1 replicas give
@@ -17,9 +17,11 @@ use quorate_crypto::{Committee, ReplicaId};
 
 use crate::parameters::Micros;
 
-/// So many of a leader's last waits count. Their mean does, so that it is no use to be fast now and then; one stall of a
-/// view timeout alone is not enough.
+/// So many of a leader's last waits count. All but the longest are added up and divided by this, so that it is no use to be
+/// fast now and then, and one stall alone, however long, makes nobody slow.
 const RECENT: usize = 8;
+/// So many have to be there to tell what somebody usually takes.
+const LEAST: usize = 3;
 /// Long is more than this many times what others take. Who stays below takes at most 3 of the 6 parts of a round of four.
 const TIMES: u64 = 3;
 /// And no less than this part of the view timeout.
@@ -79,14 +81,13 @@ impl SlowLeaders {
     /// late, so that this one looks slow as well, and with f slow ones as many honest replicas do. Of the n - 2 others (nobody
     /// times itself) a third is still neither. f fast liars at the lower end gain nothing below the part of a view timeout.
     fn limit(&self, leader: ReplicaId, committee: &Committee, view_timeout: Micros) -> Option<Micros> {
-        let full_of = |turn: &Turn| self.waits.get(turn).filter(|waits| waits.len() == RECENT);
+        let of_turn = |turn: &Turn| self.waits.get(turn).filter(|waits| waits.len() >= LEAST);
         // Longer ones, after this replica's own blocks, are better than none.
-        let full = |id: &ReplicaId| full_of(&(*id, false)).or_else(|| full_of(&(*id, true)));
-        let mean = |waits: &VecDeque<Micros>| waits.iter().sum::<Micros>() / RECENT as u64;
-        let own = mean(full_of(&(leader, false))?);
+        let of = |id: &ReplicaId| of_turn(&(*id, false)).or_else(|| of_turn(&(*id, true)));
+        let own = weight(of_turn(&(leader, false))?);
         let others = || committee.ids().filter(|id| *id != leader);
-        let slower = others().filter_map(|id| full_of(&(id, false))).filter(|waits| mean(waits) > own).count();
-        let mut usual: Vec<Micros> = others().filter_map(|id| full(&id)).map(median).collect();
+        let slower = others().filter_map(|id| of_turn(&(id, false))).filter(|waits| weight(waits) > own).count();
+        let mut usual: Vec<Micros> = others().filter_map(|id| of(&id)).map(median).collect();
         // What is usual is known once all have led but f, this replica and the leader.
         if usual.len() + 2 + committee.faults() < committee.size() {
             return None;
@@ -95,6 +96,12 @@ impl SlowLeaders {
         let limit = (TIMES * usual.get(usual.len().checked_sub(1)? / 3)?).max(view_timeout / PART);
         (own > limit && slower < committee.faults()).then_some(limit)
     }
+}
+
+/// What the waits come to in each of [`RECENT`] turns, the longest left out.
+fn weight(waits: &VecDeque<Micros>) -> Micros {
+    let longest = waits.iter().max().copied().unwrap_or(0);
+    (waits.iter().sum::<Micros>() - longest) / RECENT as u64
 }
 
 /// The middle one, or the lower of the two in the middle.
@@ -143,7 +150,7 @@ mod tests {
     fn one_stall_makes_nobody_slow_and_to_be_fast_now_and_then_is_no_excuse() {
         let mut monitor = SlowLeaders::default();
         turns(&mut monitor, &[1_000, 1_000, 1_000, 1_000]);
-        waited(&mut monitor, 1, 220_000);
+        waited(&mut monitor, 1, 900_000);
         assert_eq!(limit(&monitor, 1, 4), None);
         for wait in [200_000, 1_000, 200_000, 1_000] {
             waited(&mut monitor, 1, wait);

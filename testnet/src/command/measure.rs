@@ -10,8 +10,7 @@ pub(crate) fn say(rows: &[Row]) {
     let number = |figure: Figure, row: &Row| figure.of(row).map_or_else(|| "?".to_owned(), short);
     let cells = |row: &&Row| {
         let operations = row.measured.operations as f64 / row.measured.batches.max(1) as f64;
-        let messages = Figure::Messages.of(row).unwrap_or_default();
-        let checked = Figure::Checked.of(row).unwrap_or_default();
+        let each = |figure: Figure| figure.of_operation(row).map_or_else(|| "?".to_owned(), short);
         [
             row.protocol.name().to_owned(),
             row.replicas.to_string(),
@@ -21,8 +20,10 @@ pub(crate) fn say(rows: &[Row]) {
             number(Figure::Bytes, row),
             number(Figure::Signed, row),
             number(Figure::Checked, row),
-            short(messages / operations.max(1.0)),
-            short(checked / operations.max(1.0)),
+            each(Figure::Messages),
+            each(Figure::Bytes),
+            each(Figure::Signed),
+            each(Figure::Checked),
             row.delays.map_or_else(|| "?".to_owned(), |delays| format!("{delays:.1}")),
         ]
         .into_iter()
@@ -39,6 +40,8 @@ pub(crate) fn say(rows: &[Row]) {
         "SIGNED/BATCH",
         "CHECKED/BATCH",
         "MESSAGES/OP",
+        "BYTES/OP",
+        "SIGNED/OP",
         "CHECKED/OP",
         "DELAYS",
     ];

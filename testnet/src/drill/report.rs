@@ -107,14 +107,12 @@ impl Figure {
     /// leaders take turns a view is one block of many: the machine that runs late once, or a leader that is frozen when
     /// its turn comes, costs one or two, and it is their share that is bounded.
     pub fn view_changes(protocol: Protocol, count: u64, views: u64) -> Figure {
-        match protocol {
-            Protocol::Pbft => Figure::none_of("view_changes", "view changes", count),
-            Protocol::HotStuff => Figure::count("view_changes", "views given up", count).with_bar(
-                format!("at most {} of {views}", views / VIEWS_PER_FAILURE),
-                count <= views / VIEWS_PER_FAILURE,
-                Kind::Count,
-            ),
+        if !protocol.leaders_take_turns() {
+            return Figure::none_of("view_changes", "view changes", count);
         }
+        let most = views / VIEWS_PER_FAILURE;
+        let limit = format!("at most {most} of {views}");
+        Figure::count("view_changes", "views given up", count).with_bar(limit, count <= most, Kind::Count)
     }
 
     /// A time that has to be at most `limit`.

@@ -271,8 +271,8 @@ fn leader(statuses: &[Option<NodeStatus>], protocol: Protocol) -> Option<Replica
     let entered = statuses.iter().flatten().filter(|status| status.entered);
     let highest = entered.max_by_key(|status| status.view)?;
     let itself = statuses.get(usize::from(highest.primary))?.as_ref()?;
-    let views_last = protocol == Protocol::Pbft;
-    (itself.entered && (itself.view == highest.view || !views_last)).then_some(ReplicaId(highest.primary))
+    (itself.entered && (itself.view == highest.view || protocol.leaders_take_turns()))
+        .then_some(ReplicaId(highest.primary))
 }
 
 fn is_at_head(statuses: &[Option<NodeStatus>], id: ReplicaId, interval: u64) -> bool {

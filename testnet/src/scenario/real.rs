@@ -112,10 +112,9 @@ impl Watched {
 
     fn stand(&mut self, statuses: &[Option<NodeStatus>], liars: &BTreeSet<usize>, protocol: Protocol) {
         let honest = statuses.iter().enumerate().filter(|(replica, _)| !liars.contains(replica));
-        let left = honest.filter_map(|(_, status)| status.as_ref()).map(|status| match protocol {
-            Protocol::Pbft => status.view,
-            Protocol::HotStuff => status.view_changes,
-        });
+        let turns = protocol.leaders_take_turns();
+        let of = |status: &NodeStatus| if turns { status.view_changes } else { status.view };
+        let left = honest.filter_map(|(_, status)| status.as_ref()).map(of);
         self.view = self.view.max(left.max().unwrap_or(0));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use quorate_crypto::{Protocol, ReplicaId};
+use quorate_crypto::ReplicaId;
 use quorate_protocol::parameters::{Micros, Parameters};
 
 use super::plan::{Breakage, Ending, FAIR_WEATHER, Plan, Shape, Weather};
@@ -207,10 +207,8 @@ impl World {
         let succeeded = self.history.all().filter(|asked| asked.is_executed()).count() as u64;
         let convicted = self.oracles.convicted().iter().map(|id| id.0).collect();
         let honest = self.processes.iter().filter(|process| !process.liar).filter_map(Process::status);
-        let left = honest.map(|status| match self.plan.protocol {
-            Protocol::Pbft => status.view.0,
-            Protocol::HotStuff => status.view_changes,
-        });
+        let turns = self.plan.protocol.leaders_take_turns();
+        let left = honest.map(|status| if turns { status.view_changes } else { status.view.0 });
         let view = left.max().unwrap_or(0);
         Story { asked: self.history.count() as u64, succeeded, gap, view, convicted }
     }

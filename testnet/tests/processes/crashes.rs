@@ -5,12 +5,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use quorate_client::Client;
+use quorate_crypto::Protocol;
 
 use crate::harness::{Testnet, in_runtime};
 
-#[test]
-fn what_was_acknowledged_outlives_a_kill_of_all_replicas_under_load() {
-    let testnet = Testnet::started();
+under_both!(
+    what_was_acknowledged_outlives_a_kill_of_all_replicas_under_load,
+    a_backup_that_was_down_for_more_than_a_window_catches_up,
+);
+
+fn what_was_acknowledged_outlives_a_kill_of_all_replicas_under_load(protocol: Protocol) {
+    let testnet = Testnet::started_with(protocol);
     for round in 0..2 {
         let prefix = format!("round-{round}/");
         let cluster = testnet.cluster();
@@ -52,9 +57,8 @@ fn what_was_acknowledged_outlives_a_kill_of_all_replicas_under_load() {
     }
 }
 
-#[test]
-fn a_backup_that_was_down_for_more_than_a_window_catches_up() {
-    let testnet = Testnet::new();
+fn a_backup_that_was_down_for_more_than_a_window_catches_up(protocol: Protocol) {
+    let testnet = Testnet::of(protocol);
     // A small window makes state transfer necessary soon.
     testnet.up(&["--parameter", "window=16", "--parameter", "checkpoint_interval=8"]).well();
     testnet.testnet(&["kill", "3"]).well();

@@ -6,6 +6,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use quorate_client::{Client, Cluster};
+use quorate_crypto::Protocol;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -76,21 +77,41 @@ fn take_turn() -> File {
 
 pub struct Testnet {
     place: TempDir,
+    protocol: Protocol,
     _turn: File,
 }
 
 impl Testnet {
-    /// A place for a testnet; nothing runs.
+    /// A place for a testnet that runs PBFT; nothing runs.
     pub fn new() -> Testnet {
+        Testnet::of(Protocol::Pbft)
+    }
+
+    /// The same for one that runs `protocol`.
+    pub fn of(protocol: Protocol) -> Testnet {
         let turn = take_turn();
-        Testnet { place: tempfile::tempdir().expect("a directory"), _turn: turn }
+        Testnet { place: tempfile::tempdir().expect("a directory"), protocol, _turn: turn }
     }
 
     /// A running one of four replicas.
     pub fn started() -> Testnet {
-        let testnet = Testnet::new();
+        Testnet::started_with(Protocol::Pbft)
+    }
+
+    /// A running one of four replicas that run `protocol`.
+    pub fn started_with(protocol: Protocol) -> Testnet {
+        let testnet = Testnet::of(protocol);
         testnet.up(&[]).well();
         testnet
+    }
+
+    /// Whether its primary stays until it is given up.
+    pub fn primary_stays(&self) -> bool {
+        !self.protocol.leaders_take_turns()
+    }
+
+    pub const fn protocol(&self) -> Protocol {
+        self.protocol
     }
 
     pub fn place(&self) -> &Path {
@@ -135,7 +156,7 @@ impl Testnet {
     }
 
     pub fn up(&self, more: &[&str]) -> Ran {
-        let mut arguments = vec!["up", "-d", "--any-port"];
+        let mut arguments = vec!["up", "-d", "--any-port", "--protocol", self.protocol.name()];
         arguments.extend(more);
         self.testnet(&arguments)
     }
@@ -143,7 +164,7 @@ impl Testnet {
     /// `status --json`'s replicas.
     pub fn replicas(&self) -> Vec<Value> {
         let status = self.testnet(&["status", "--json"]).json();
-        assert_eq!((status["v"].as_u64(), status["protocol"].as_str()), (Some(1), Some("pbft")));
+        assert_eq!((status["v"].as_u64(), status["protocol"].as_str()), (Some(1), Some(self.protocol.name())));
         status["replicas"].as_array().expect("a list").clone()
     }
 

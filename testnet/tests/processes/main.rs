@@ -3,6 +3,18 @@
 //! Every test has a testnet of its own in a temporary directory on ports that happen to be free. They run one after the
 //! other, since each alone takes the whole machine.
 
+/// Each of these tests under each protocol.
+macro_rules! under_both {
+    ($($test:ident),+ $(,)?) => {
+        mod pbft {
+            $(#[test] fn $test() { super::$test(quorate_crypto::Protocol::Pbft); })+
+        }
+        mod hotstuff {
+            $(#[test] fn $test() { super::$test(quorate_crypto::Protocol::HotStuff); })+
+        }
+    };
+}
+
 mod harness;
 
 mod behaviours;

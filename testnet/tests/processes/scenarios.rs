@@ -3,15 +3,19 @@
 use std::fs;
 use std::path::Path;
 
+use quorate_crypto::Protocol;
+
 use crate::harness::Testnet;
 
-#[test]
-fn an_equivocating_primary_is_convicted_on_real_processes() {
-    let testnet = Testnet::new();
+under_both!(an_equivocating_primary_is_convicted_on_real_processes,);
+
+fn an_equivocating_primary_is_convicted_on_real_processes(protocol: Protocol) {
+    let testnet = Testnet::of(protocol);
     let temporary = testnet.place().join("temporary");
     fs::create_dir_all(&temporary).expect("made");
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios/equivocating-primary.toml");
-    let words = ["run", file.to_str().expect("a name"), "--real", "--json"];
+    let file = file.to_str().expect("a name");
+    let words = ["run", file, "--real", "--protocol", protocol.name(), "--json"];
     let told = testnet.testnet_with(("TMPDIR", &temporary), &words).json();
     assert_eq!((&told["mode"], &told["verdict"]), (&"real".into(), &"ok".into()), "{told:#}");
     assert_eq!(told["convicted"], serde_json::json!([0]), "{told:#}");
