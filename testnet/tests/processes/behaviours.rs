@@ -163,6 +163,9 @@ fn faulty_clients_keep_nobody_from_being_served(protocol: Protocol) {
         assert!(told["sent"].as_u64().is_some_and(|sent| sent > 0), "{told}");
         match behaviour {
             "bad-signatures" => assert!(told["answers"]["executed"].is_null(), "{told}"),
+            // Requests just above the limit end its connections, and its key rests for each: in so short a time it may be
+            // served nothing.
+            "huge-values" => {}
             // What the others order of it depends on whom it reached first.
             _ => assert!(told["answers"]["executed"].as_u64().is_some_and(|executed| executed > 0), "{told}"),
         }
