@@ -174,7 +174,9 @@ mod tests {
             monitor.await_leader(ReplicaId(1), false, 0);
             monitor.failed(limit, Some(0), D);
             // What is usual rises a little meanwhile.
-            [0, 2, 3].into_iter().for_each(|leader| waited(&mut monitor, leader, 15_000 + 500 * turn as u64));
+            for leader in [0, 2, 3] {
+                waited(&mut monitor, leader, 15_000 + 500 * turn as u64);
+            }
         }
         assert!(limit(&monitor, 1, 4).is_some());
     }
@@ -184,7 +186,9 @@ mod tests {
     fn a_slow_leader_cannot_hide_behind_the_next_one() {
         let mut monitor = SlowLeaders::default();
         for _ in 0..RECENT {
-            [(1, 190_000), (2, 100_000), (3, 1_000)].into_iter().for_each(|(id, wait)| waited(&mut monitor, id, wait));
+            for (id, wait) in [(1, 190_000), (2, 100_000), (3, 1_000)] {
+                waited(&mut monitor, id, wait);
+            }
         }
         assert!(limit(&monitor, 1, 4).is_some());
         let mut monitor = SlowLeaders::default();
@@ -203,7 +207,9 @@ mod tests {
         for _ in 0..RECENT {
             monitor.await_leader(ReplicaId(1), true, 0);
             monitor.came(200_000, Some(0));
-            [(2, 1_000), (3, 190_000)].into_iter().for_each(|(id, wait)| waited(&mut monitor, id, wait));
+            for (id, wait) in [(2, 1_000), (3, 190_000)] {
+                waited(&mut monitor, id, wait);
+            }
         }
         monitor.await_leader(ReplicaId(1), true, 0);
         assert_eq!(monitor.deadline(&committee(4), D), None);

@@ -56,7 +56,7 @@ fn the_time_out_doubles_and_blocks_take_the_count_back() {
     for _ in 0..40 {
         often.blame(ReplicaId(1), View(100), &committee);
     }
-    assert_eq!(often.failures()[0].out_until, View(100 + (4 * TURNS << DOUBLINGS_MAX)));
+    assert_eq!(often.failures()[0].out_until, View(100 + ((4 * TURNS) << DOUBLINGS_MAX)));
 }
 
 /// With more than f liars a block may hold what nobody would vote for: honest replicas stay up.
