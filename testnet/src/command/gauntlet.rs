@@ -12,8 +12,7 @@ use super::screen::{self, Cell, Tone};
 use crate::drill::Place;
 use crate::drill::report::Kind;
 use crate::gauntlet::Gauntlet;
-use crate::gauntlet::row::Row;
-use crate::gauntlet::verdict::{self, Column, FaultFree, Miss};
+use crate::gauntlet::verdict::{self, Column, FaultFree, Judged, Miss};
 
 /// Runs the gauntlet; `named` is where its testnets are to be kept.
 pub(super) async fn run(gauntlet: &Gauntlet, named: Option<PathBuf>, output: Output) -> Result<(), Failure> {
@@ -25,13 +24,7 @@ pub(super) async fn run(gauntlet: &Gauntlet, named: Option<PathBuf>, output: Out
     progress.finish_and_clear();
     let rows = rows?;
     let fault_free = FaultFree::of(&rows);
-    let judged: Vec<(Row, Vec<Miss>)> = rows
-        .into_iter()
-        .map(|row| {
-            let misses = verdict::misses(&row, fault_free.as_ref());
-            (row, misses)
-        })
-        .collect();
+    let judged = verdict::judge(&rows);
     if output.json {
         output.value(&to_json(gauntlet, &judged, fault_free.as_ref()))?;
     } else {
@@ -40,7 +33,7 @@ pub(super) async fn run(gauntlet: &Gauntlet, named: Option<PathBuf>, output: Out
     let counts = |miss: &&Miss| gauntlet.common.strict || miss.kind == Kind::Count;
     let missed: Vec<String> = judged
         .iter()
-        .flat_map(|(row, misses)| misses.iter().filter(counts).map(|miss| format!("{}: {}", row.name, miss.sentence)))
+        .flat_map(|one| one.misses.iter().filter(counts).map(|miss| format!("{}: {}", one.row.name, miss.sentence)))
         .collect();
     if missed.is_empty() {
         return Ok(());
@@ -52,16 +45,16 @@ fn word(misses: &[Miss], column: Column) -> &'static str {
     if misses.iter().any(|miss| miss.column == column) { "missed" } else { "ok" }
 }
 
-fn to_json(gauntlet: &Gauntlet, judged: &[(Row, Vec<Miss>)], fault_free: Option<&FaultFree>) -> Value {
-    let rows = judged.iter().map(|(row, misses)| {
+fn to_json(gauntlet: &Gauntlet, judged: &[Judged], fault_free: Option<&FaultFree>) -> Value {
+    let rows = judged.iter().map(|Judged { row, ratio, cost, misses }| {
         let mut object = json!(row);
         object["verdict"] = json!({
             "safe": word(misses, Column::Safe),
             "clean": word(misses, Column::Clean),
             "throughput": word(misses, Column::Throughput),
             "gap": word(misses, Column::Gap),
-            "cost": fault_free.and_then(|fault_free| fault_free.cost(row)).map(rounded),
-            "ratio": fault_free.map(|fault_free| rounded(fault_free.ratio(row))),
+            "cost": cost.map(rounded),
+            "ratio": ratio.map(rounded),
             "misses": misses.iter().map(|miss| &miss.sentence).collect::<Vec<_>>(),
         });
         object
@@ -78,11 +71,11 @@ fn to_json(gauntlet: &Gauntlet, judged: &[(Row, Vec<Miss>)], fault_free: Option<
             "resident_mib": fault_free.resident_mib,
         })),
         "rows": rows.collect::<Vec<_>>(),
-        "met": judged.iter().all(|(_, misses)| misses.is_empty()),
+        "met": judged.iter().all(|one| one.misses.is_empty()),
     })
 }
 
-fn say(gauntlet: &Gauntlet, judged: &[(Row, Vec<Miss>)], fault_free: Option<&FaultFree>) {
+fn say(gauntlet: &Gauntlet, judged: &[Judged], fault_free: Option<&FaultFree>) {
     say!("gauntlet: {}", gauntlet.setting());
     let headings = [
         "BEHAVIOUR",
@@ -101,7 +94,7 @@ fn say(gauntlet: &Gauntlet, judged: &[(Row, Vec<Miss>)], fault_free: Option<&Fau
         "OTHERS",
         "BESIDES",
     ];
-    let rows: Vec<Vec<Cell>> = judged.iter().map(|(row, misses)| cells(row, misses, fault_free)).collect();
+    let rows: Vec<Vec<Cell>> = judged.iter().map(cells).collect();
     screen::lines(&screen::table(&headings, &rows));
     if let Some(fault_free) = fault_free {
         let (least, most) = fault_free.range;
@@ -112,7 +105,7 @@ fn say(gauntlet: &Gauntlet, judged: &[(Row, Vec<Miss>)], fault_free: Option<&Fau
             fault_free.resident_mib
         );
     }
-    for (row, misses) in judged {
+    for Judged { row, misses, .. } in judged {
         for miss in misses {
             screen::warn(&format!("{}: {}", row.name, miss.sentence));
         }
@@ -123,7 +116,7 @@ fn number(number: Option<f64>) -> String {
     number.map_or_else(|| "?".to_owned(), |number| format!("{number:.2}"))
 }
 
-fn cells(row: &Row, misses: &[Miss], fault_free: Option<&FaultFree>) -> Vec<Cell> {
+fn cells(Judged { row, ratio, cost, misses }: &Judged) -> Vec<Cell> {
     let judged = |column: Column| {
         let own = || misses.iter().filter(move |miss| miss.column == column);
         let tone = match (own().count(), own().any(|miss| miss.kind == Kind::Count)) {
@@ -133,7 +126,6 @@ fn cells(row: &Row, misses: &[Miss], fault_free: Option<&FaultFree>) -> Vec<Cell
         };
         Cell::toned(word(misses, column), tone)
     };
-    let ratio = number(fault_free.map(|fault_free| fault_free.ratio(row)));
     let gap = row.longest_gap_ms.map_or_else(|| "never".to_owned(), |gap| format!("{gap:.0} ms"));
     let bar = if row.is_fault_free() { String::new() } else { verdict::throughput_bar(row).to_string() };
     vec![
@@ -143,13 +135,13 @@ fn cells(row: &Row, misses: &[Miss], fault_free: Option<&FaultFree>) -> Vec<Cell
         judged(Column::Safe),
         judged(Column::Clean),
         Cell::plain(format!("{:.0}", row.ops_per_s)),
-        Cell::plain(ratio),
+        Cell::plain(number(*ratio)),
         Cell::plain(bar),
         judged(Column::Throughput),
         Cell::plain(gap),
         judged(Column::Gap),
         Cell::plain(row.view_changes),
-        Cell::plain(number(fault_free.and_then(|fault_free| fault_free.cost(row)))),
+        Cell::plain(number(*cost)),
         Cell::plain(number(row.foreign_cores)),
         Cell::plain(&row.occasion),
     ]

@@ -75,6 +75,23 @@ impl FaultFree {
         })
     }
 
+    /// What row `at` is put beside: the mean of the fault-free rows before it and after it, since the machine's speed drifts.
+    /// Memory, which does not, stays that of all.
+    pub fn around(&self, rows: &[Row], at: usize) -> FaultFree {
+        let counts = |row: &&Row| row.is_fault_free() && row.failure.is_none();
+        let before = rows.iter().take(at).rev().find(counts);
+        let after = rows.iter().skip(at + 1).find(counts);
+        let mean = |of: &dyn Fn(&Row) -> Option<f64>| {
+            let both: Vec<f64> = [before, after].into_iter().flatten().filter_map(of).collect();
+            median(&both)
+        };
+        FaultFree {
+            ops_per_s: mean(&|row| Some(row.ops_per_s)).unwrap_or(self.ops_per_s),
+            honest_us_per_op: mean(&Row::honest_us_per_op).or(self.honest_us_per_op),
+            ..*self
+        }
+    }
+
     /// What a write costs an honest replica in `row`, relative to this, or to the calm around each attack: the median.
     pub fn cost(&self, row: &Row) -> Option<f64> {
         if let Some(cost) = median_of(row, Pulse::cost) {
@@ -99,8 +116,55 @@ pub fn throughput_bar(row: &Row) -> f64 {
     if row.name == Behaviour::Slow.name() { THROUGHPUT_UNDER_SLOW } else { THROUGHPUT }
 }
 
-/// Everything that `row` misses; without `fault_free` nothing is compared with it.
-pub fn misses(row: &Row, fault_free: Option<&FaultFree>) -> Vec<Miss> {
+/// A row, what it is put beside, and what it misses.
+#[derive(Clone, Debug)]
+pub struct Judged {
+    /// What was measured.
+    pub row: Row,
+    /// Its throughput relative to the fault-free one; none without that.
+    pub ratio: Option<f64>,
+    /// The same of what a write costs an honest replica.
+    pub cost: Option<f64>,
+    /// The bars it misses.
+    pub misses: Vec<Miss>,
+}
+
+/// Judges all rows. Throughput is the median of all rows of one behaviour, everything else counts in each.
+pub fn judge(rows: &[Row]) -> Vec<Judged> {
+    let Some(all) = FaultFree::of(rows) else {
+        let alone = |row: &Row| Judged { row: row.clone(), ratio: None, cost: None, misses: misses(row, None) };
+        return rows.iter().map(alone).collect();
+    };
+    let judged = rows.iter().enumerate().map(|(at, row)| {
+        // It is not beside itself: those of one kind are beside their median.
+        let beside = if row.is_fault_free() { all } else { all.around(rows, at) };
+        let ratio = of_all_its_rows(&row.name, rows, &all).unwrap_or_else(|| beside.ratio(row));
+        Judged {
+            row: row.clone(),
+            ratio: Some(beside.ratio(row)),
+            cost: beside.cost(row),
+            misses: misses(row, Some((&all, ratio))),
+        }
+    });
+    judged.collect()
+}
+
+/// The median ratio of all rows of a behaviour that ran to their end.
+fn of_all_its_rows(name: &str, rows: &[Row], all: &FaultFree) -> Option<f64> {
+    let of_name = rows.iter().enumerate().filter(|(_, row)| row.name == name && row.failure.is_none());
+    median(&of_name.map(|(at, row)| all.around(rows, at).ratio(row)).collect::<Vec<_>>())
+}
+
+/// Whether a behaviour misses its bar of throughput so far, and was taken again less than `again` times.
+pub fn misses_throughput(name: &str, rows: &[Row], again: usize) -> bool {
+    let mut of_name = rows.iter().filter(|row| row.name == name);
+    let Some(row) = of_name.next() else { return false };
+    let ratio = FaultFree::of(rows).and_then(|all| of_all_its_rows(name, rows, &all));
+    of_name.count() < again && ratio.is_some_and(|ratio| ratio < throughput_bar(row))
+}
+
+/// Everything that `row` misses; without what is fault-free, and the ratio to it, nothing is compared with it.
+fn misses(row: &Row, beside: Option<(&FaultFree, f64)>) -> Vec<Miss> {
     let mut misses = Vec::new();
     let mut miss = |missed: bool, column, kind, sentence: String| {
         if missed {
@@ -135,11 +199,10 @@ pub fn misses(row: &Row, fault_free: Option<&FaultFree>) -> Vec<Miss> {
         let waited = format!("a client waited {gap:.0} ms, at most {:.0}", row.gap_bar_ms);
         miss(gap > row.gap_bar_ms, Column::Gap, Kind::Measure, waited);
     }
-    if let Some(fault_free) = fault_free.filter(|_| row.failure.is_none()) {
+    if let Some((fault_free, ratio)) = beside.filter(|_| row.failure.is_none()) {
         let (limit, bar) = (fault_free.resident_mib + MEMORY_SLACK_MIB, throughput_bar(row));
         let memory = format!("{:.0} MiB resident, at most {limit:.0}", row.resident_mib);
         miss(row.resident_mib > limit, clean, Kind::Measure, memory);
-        let ratio = fault_free.ratio(row);
         let calm = row.pulses.iter().map(|pulse| pulse.calm.ops_per_s / fault_free.ops_per_s).reduce(f64::min);
         let lasting = format!("{:.2} of fault-free throughput between attacks, at least {CALM}", calm.unwrap_or(1.0));
         miss(calm.is_some_and(|calm| calm < CALM), Column::Throughput, Kind::Measure, lasting);
@@ -170,7 +233,32 @@ mod tests {
     }
 
     fn missed(row: &Row, fault_free: &FaultFree) -> Vec<(Column, Kind)> {
-        misses(row, Some(fault_free)).into_iter().map(|miss| (miss.column, miss.kind)).collect()
+        let missed = misses(row, Some((fault_free, fault_free.ratio(row))));
+        missed.into_iter().map(|miss| (miss.column, miss.kind)).collect()
+    }
+
+    /// The machine is twice as slow in the end.
+    #[test]
+    fn a_row_is_beside_the_fault_free_ones_before_and_after_it() {
+        let of = |rows: &[(&str, f64)]| rows.iter().map(|(name, ops)| row(name, *ops)).collect::<Vec<Row>>();
+        let mut rows = of(&[("fault-free", 1_000.0), ("silent", 950.0), ("fault-free", 1_000.0), ("slow", 700.0)]);
+        rows.extend(of(&[("fault-free", 500.0), ("mutate", 440.0), ("fault-free", 500.0)]));
+        let ratios: Vec<_> = judge(&rows).iter().map(|judged| (judged.ratio.expect("one") * 100.0).round()).collect();
+        assert_eq!(ratios, [133.0, 95.0, 133.0, 93.0, 67.0, 88.0, 67.0]);
+        let late = |rows: &[Row]| judge(rows).iter().map(|judged| judged.misses.len()).collect::<Vec<_>>();
+        assert_eq!(late(&rows), [0, 0, 0, 0, 0, 1, 0]);
+        assert!(misses_throughput("mutate", &rows, 2) && !misses_throughput("silent", &rows, 2));
+
+        // Taken again, the median counts: in both rows, until it is met.
+        rows.extend(of(&[("mutate", 400.0), ("fault-free", 500.0)]));
+        assert_eq!(late(&rows), [0, 0, 0, 0, 0, 1, 0, 1, 0]);
+        assert!(misses_throughput("mutate", &rows, 2) && !misses_throughput("mutate", &rows, 1));
+        rows.extend(of(&[("mutate", 480.0), ("fault-free", 500.0)]));
+        assert_eq!(late(&rows).iter().sum::<usize>(), 3, "0.88 of three");
+        rows.extend(of(&[("mutate", 490.0), ("fault-free", 500.0), ("mutate", 495.0), ("fault-free", 500.0)]));
+        assert_eq!(late(&rows).iter().sum::<usize>(), 0);
+        assert!(!misses_throughput("mutate", &rows, 9) && !misses_throughput("never-taken", &rows, 9));
+        assert_eq!(judge(&of(&[("silent", 5.0)]))[0].ratio, None);
     }
 
     #[test]
