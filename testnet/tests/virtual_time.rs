@@ -8,25 +8,31 @@ fn testnet(words: &[&str]) -> std::process::Output {
 
 #[test]
 fn twins_that_hold_exit_with_0() {
-    let output = testnet(&["simulate", "--twins", "--range", "1000..1020", "--json"]);
-    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
-    let told: serde_json::Value = serde_json::from_slice(&output.stdout).expect("one object");
-    assert_eq!((&told["v"], &told["scenarios"], &told["runs"]), (&1.into(), &214_396.into(), &20.into()));
-    assert_eq!(told["verdict"], "ok");
+    for protocol in ["pbft", "hotstuff"] {
+        let output = testnet(&["simulate", "--twins", "--range", "1000..1020", "--protocol", protocol, "--json"]);
+        assert_eq!(output.status.code(), Some(0), "{protocol}: {}", String::from_utf8_lossy(&output.stderr));
+        let told: serde_json::Value = serde_json::from_slice(&output.stdout).expect("one object");
+        assert_eq!((&told["v"], &told["scenarios"], &told["runs"]), (&1.into(), &214_396.into(), &20.into()));
+        assert_eq!(told["verdict"], "ok", "{protocol}");
+    }
 }
 
 /// A violation exits with 5 and prints the line that plays it again, which exits with 5 as well.
 #[test]
 fn a_violation_of_twins_exits_with_5_and_replays() {
-    let output = testnet(&["simulate", "--twins", "--sample", "100", "--sabotage", "low-quorum"]);
-    assert_eq!(output.status.code(), Some(5));
-    let told = String::from_utf8_lossy(&output.stderr).into_owned();
-    let line = told.lines().find_map(|line| line.strip_prefix("replay: quorate-testnet ")).expect("a line to replay");
-    let words: Vec<&str> = line.split(' ').collect();
-    let again = testnet(&words);
-    assert_eq!(again.status.code(), Some(5), "{line}");
-    let first = told.lines().next().expect("a line").to_owned();
-    assert!(String::from_utf8_lossy(&again.stderr).contains(&first), "{line} does not say again: {first}");
+    // HotStuff forks in few scenarios: these begin in two ways after which two leaders in a row part from all others.
+    for (protocol, which) in [("pbft", ["--sample", "100"]), ("hotstuff", ["--range", "47740..47770"])] {
+        let words = ["simulate", "--twins", "--protocol", protocol, "--sabotage", "low-quorum"];
+        let output = testnet(&[&words[..], &which].concat());
+        assert_eq!(output.status.code(), Some(5), "{protocol}");
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        let line = told.lines().find_map(|line| line.strip_prefix("replay: quorate-testnet "));
+        let words: Vec<&str> = line.expect("a line to replay").split(' ').collect();
+        let again = testnet(&words);
+        assert_eq!(again.status.code(), Some(5), "{words:?}");
+        let first = told.lines().next().expect("a line").to_owned();
+        assert!(String::from_utf8_lossy(&again.stderr).contains(&first), "{words:?} does not say again: {first}");
+    }
 }
 
 #[test]
@@ -40,6 +46,30 @@ fn what_makes_no_sense_exits_with_2() {
     ] {
         assert_eq!(testnet(words).status.code(), Some(2), "{words:?}");
     }
+}
+
+/// A liar whose lie only the other protocol has would be an honest replica.
+#[test]
+fn a_behaviour_of_the_other_protocol_exits_with_2() {
+    for (protocol, seeds, fault, says) in [
+        ("pbft", "--seed", "0=fork", "fork is a behaviour of hotstuff: the testnet runs pbft"),
+        (
+            "hotstuff",
+            "--seed",
+            "0=withhold-prepares",
+            "withhold-prepares is a behaviour of pbft: the testnet runs hotstuff",
+        ),
+        ("both", "--seeds", "0=fork", "fork is a behaviour of hotstuff: the testnet runs pbft"),
+        ("both", "--seeds", "0=false-suspicion", "false-suspicion is a behaviour of pbft: the testnet runs hotstuff"),
+    ] {
+        let output = testnet(&["simulate", "--protocol", protocol, seeds, "2", "--fault", fault]);
+        assert_eq!(output.status.code(), Some(2), "{protocol} {fault}");
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert!(told.contains(says), "{told}");
+    }
+    // Odd seeds run HotStuff.
+    let output = testnet(&["simulate", "--protocol", "both", "--seed", "3", "-n", "4", "--fault", "0=fork"]);
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 /// A scenario file of the test's own.
@@ -78,4 +108,10 @@ fn a_mistake_in_a_scenario_exits_with_2_and_its_line() {
     assert_eq!(real.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&real.stderr).contains("line 9: links of one machine"), "{real:?}");
     assert_eq!(testnet(&["run", "there-is-none.toml"]).status.code(), Some(2));
+    let fork = scenario("[[event]]\nat = \"600ms\"\ndo = \"fault\"\nreplica = 0\nbehaviours = [\"fork\"]\n");
+    let other = run(&fork, &[]);
+    assert_eq!(other.status.code(), Some(2));
+    let told = String::from_utf8_lossy(&other.stderr).into_owned();
+    assert!(told.contains("line 9: fork is a behaviour of hotstuff: the testnet runs pbft"), "{told}");
+    assert_eq!(run(&fork, &["--protocol", "hotstuff"]).status.code(), Some(0));
 }

@@ -39,8 +39,7 @@ pub struct Run {
 impl Run {
     pub(super) async fn run(&self, named: Option<PathBuf>, report: Report) -> Result<(), Failure> {
         let mistaken = |mistake: crate::scenario::Mistake| Failure::configuration(mistake.to_string());
-        let mut scenario = Scenario::read(&self.file).map_err(mistaken)?;
-        scenario.protocol = self.protocol.unwrap_or(scenario.protocol);
+        let scenario = Scenario::read(&self.file, self.protocol).map_err(mistaken)?;
         if !self.real {
             return self.simulate(&scenario, report);
         }

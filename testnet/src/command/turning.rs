@@ -61,10 +61,7 @@ fn marked(entry: &Entry) -> String {
 
 /// Why a behaviour is refused that would do nothing under what the testnet runs.
 pub(super) fn meaningless(turned: &Turned, protocol: Protocol) -> Option<String> {
-    let known = turned.behaviour.parse::<Behaviour>().ok().filter(|known| !known.is_of(protocol))?;
-    Some(format!(
-        "{known} would do nothing on a testnet that runs {protocol}; `quorate-testnet faults` lists what does"
-    ))
+    turned.behaviour.parse::<Behaviour>().ok()?.refusal(protocol)
 }
 
 impl Fault {

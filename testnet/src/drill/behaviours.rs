@@ -64,6 +64,9 @@ impl Behaviours {
     pub async fn run(&self, place: &Place, tell: &mut Tell<'_>) -> Result<Report, DrillError> {
         let writing = Writing { clients: self.clients, bundle: 1 };
         writing.check(self.common.value_size)?;
+        if let Some(sentence) = self.only.iter().find_map(|behaviour| behaviour.refusal(self.common.protocol)) {
+            return Err(DrillError::Usage(sentence));
+        }
         let mut report = Report {
             setting: format!(
                 "replica {LIAR} lies from its first step, {} replicas, {} clients with {} puts each, {} bytes a value",

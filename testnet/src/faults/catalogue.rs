@@ -246,6 +246,17 @@ impl Behaviour {
         }
     }
 
+    /// Why it is refused under `protocol`, in a sentence; none if it means something there.
+    pub fn refusal(self, protocol: Protocol) -> Option<String> {
+        if self.is_of(protocol) {
+            return None;
+        }
+        let own = Protocol::ALL.into_iter().find(|own| self.is_of(*own))?;
+        Some(format!(
+            "{self} is a behaviour of {own}: the testnet runs {protocol}; `quorate-testnet faults` says which is which"
+        ))
+    }
+
     /// Whether what it signs convicts it.
     pub const fn evidence(self) -> Evidence {
         match self {

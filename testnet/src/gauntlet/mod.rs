@@ -114,6 +114,9 @@ impl Gauntlet {
     /// Flags that make no sense; a file that cannot be used. What goes wrong with one behaviour stands in its row.
     pub async fn run(&self, place: &Place, tell: &mut Tell<'_>) -> Result<Vec<Row>, DrillError> {
         self.writing().check(self.common.value_size)?;
+        if let Some(sentence) = self.only.iter().find_map(|subject| subject.refusal(self.common.protocol)) {
+            return Err(DrillError::Usage(sentence));
+        }
         let mut rows = self.earlier()?;
         let mut file = File::options()
             .create(true)

@@ -47,6 +47,14 @@ impl Subject {
         }
     }
 
+    /// Why it is refused under `protocol`, in a sentence; none if it means something there.
+    pub fn refusal(self, protocol: Protocol) -> Option<String> {
+        match self {
+            Subject::Replica(behaviour) => behaviour.refusal(protocol),
+            Subject::FaultFree | Subject::Client(_) => None,
+        }
+    }
+
     /// Who lies: the primary, or whoever leads the second view where the lie is a backup's or is about a new view.
     pub fn liar(self) -> Option<ReplicaId> {
         let Subject::Replica(behaviour) = self else { return None };

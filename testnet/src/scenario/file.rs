@@ -87,7 +87,7 @@ pub(super) fn micros(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
-pub(super) fn parse(path: &Path, text: &str) -> Result<Scenario, Wrong> {
+pub(super) fn parse(path: &Path, text: &str, asked_for: Option<Protocol>) -> Result<Scenario, Wrong> {
     let file: File = toml::from_str(text).map_err(|error| {
         let sentence = error.message().lines().collect::<Vec<_>>().join(" ");
         (error.span().map(|span| line_of(text, span.start)), sentence)
@@ -97,17 +97,18 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Scenario, Wrong> {
     if !REPLICAS.contains(&replicas) {
         return Err((at(file.replicas.span().start), format!("{replicas} replicas cannot be played: give 4 to 16")));
     }
-    let protocol = match &file.protocol {
+    let written = match &file.protocol {
         Some(named) => Protocol::from_name(named.get_ref())
             .ok_or_else(|| (at(named.span().start), format!("there is no protocol {:?}", named.get_ref())))?,
         None => Protocol::Pbft,
     };
+    let protocol = asked_for.unwrap_or(written);
     let lasts = file.duration.get_ref().0;
     if lasts.is_zero() || lasts > DURATION_MAX {
         return Err((at(file.duration.span().start), "a scenario lasts 1ms to 10m".to_owned()));
     }
     let numbers = parameters(&file.parameters, &at)?;
-    let spans = timeline::spans(text, &file.event, replicas, lasts)?;
+    let spans = timeline::spans(text, &file.event, replicas, lasts, protocol)?;
     let script = Script {
         replicas,
         parameters: parameters_of(&numbers),

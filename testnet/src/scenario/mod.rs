@@ -78,22 +78,22 @@ impl Scenario {
         self.expectations.under(self.protocol).judge(observed)
     }
 
-    /// Reads a file.
+    /// Reads a file, to be played under `protocol`, or under what it says itself.
     ///
     /// # Errors
-    /// The first mistake in it.
-    pub fn read(path: &Path) -> Result<Scenario, Mistake> {
+    /// The first mistake in it; a lie that means nothing under that protocol is one.
+    pub fn read(path: &Path, protocol: Option<Protocol>) -> Result<Scenario, Mistake> {
         let mistake = |sentence| Mistake { path: path.to_owned(), line: None, sentence };
         let text = std::fs::read_to_string(path).map_err(|error| mistake(format!("cannot be read: {error}")))?;
-        Scenario::parse(path, &text)
+        Scenario::parse(path, &text, protocol)
     }
 
-    /// Reads the text of a file.
+    /// Reads the text of a file, to be played under `protocol`, or under what it says itself.
     ///
     /// # Errors
-    /// The first mistake in it.
-    pub fn parse(path: &Path, text: &str) -> Result<Scenario, Mistake> {
-        file::parse(path, text).map_err(|(line, sentence)| Mistake { path: path.to_owned(), line, sentence })
+    /// The first mistake in it; a lie that means nothing under that protocol is one.
+    pub fn parse(path: &Path, text: &str, protocol: Option<Protocol>) -> Result<Scenario, Mistake> {
+        file::parse(path, text, protocol).map_err(|(line, sentence)| Mistake { path: path.to_owned(), line, sentence })
     }
 }
 

@@ -291,7 +291,7 @@ mod tests {
     const HEAD: &str = "title = \"t\"\nreplicas = 4\nduration = \"2s\"\n";
 
     fn scenario(events: &str) -> Scenario {
-        Scenario::parse(Path::new("t.toml"), &format!("{HEAD}{events}")).expect("a scenario")
+        Scenario::parse(Path::new("t.toml"), &format!("{HEAD}{events}"), None).expect("a scenario")
     }
 
     #[test]

@@ -1,11 +1,18 @@
 use std::path::{Path, PathBuf};
 
 use super::*;
+use crate::faults::Misbehaviour;
+use crate::sim::SimulationReport;
+use crate::sim::script::Happening;
 
 const HEAD: &str = "title = \"t\"\nreplicas = 4\nduration = \"2s\"\n";
 
 fn parse(rest: &str) -> Result<Scenario, Mistake> {
-    Scenario::parse(Path::new("t.toml"), &format!("{HEAD}{rest}"))
+    parse_under(rest, None)
+}
+
+fn parse_under(rest: &str, protocol: Option<Protocol>) -> Result<Scenario, Mistake> {
+    Scenario::parse(Path::new("t.toml"), &format!("{HEAD}{rest}"), protocol)
 }
 
 fn play(rest: &str) -> Observed {
@@ -20,20 +27,38 @@ fn shipped() -> Vec<PathBuf> {
     files
 }
 
-/// Every shipped scenario is as it says, and the same seed gives the same trace.
+/// What the liars of a scenario do.
+fn lies(scenario: &Scenario) -> Vec<&Misbehaviour> {
+    let mut lies = Vec::new();
+    for span in &scenario.script.spans {
+        if let Happening::Lies { on, .. } = &span.what {
+            lies.extend(on);
+        }
+    }
+    lies
+}
+
+/// The lies of a scenario that were never told.
+fn untold(scenario: &Scenario, report: &SimulationReport) -> Vec<&'static str> {
+    let times = |name: &str| report.counters.behaviours.get(name).copied().unwrap_or(0);
+    lies(scenario).into_iter().map(|lie| lie.behaviour.name()).filter(|name| times(name) == 0).collect()
+}
+
+/// Every shipped scenario is as it says under both protocols, its liars do lie, and the same seed gives the same trace.
 #[test]
 fn shipped_scenarios_are_as_they_say() {
     let files = shipped();
     assert!(files.len() >= 12, "{} scenarios", files.len());
     for (file, protocol) in files.into_iter().flat_map(|file| Protocol::ALL.map(|protocol| (file.clone(), protocol))) {
-        let mut scenario = Scenario::read(&file).unwrap_or_else(|mistake| panic!("{mistake}"));
-        scenario.protocol = protocol;
+        let scenario = Scenario::read(&file, Some(protocol)).unwrap_or_else(|mistake| panic!("{mistake}"));
+        let name = format!("{} under {protocol}", file.display());
         let (observed, report) = simulated::play(&scenario, scenario.seed, false);
-        assert_eq!(scenario.judge(&observed).missed(), [""; 0], "{}", file.display());
+        assert_eq!(scenario.judge(&observed).missed(), [""; 0], "{name}");
+        assert_eq!(untold(&scenario, &report), [""; 0], "{name}");
         let (_, again) = simulated::play(&scenario, scenario.seed, false);
-        assert_eq!(report.trace_hash, again.trace_hash, "{}", file.display());
+        assert_eq!(report.trace_hash, again.trace_hash, "{name}");
         let (other, _) = simulated::play(&scenario, scenario.seed + 1, false);
-        assert_eq!(other.violation, None, "{} with another seed", file.display());
+        assert_eq!(other.violation, None, "{name} with another seed");
     }
 }
 
@@ -44,7 +69,7 @@ fn what_a_leader_does_wrong_costs_hotstuff_three_tenths_at_most() {
     let load = "protocol = \"hotstuff\"\n[load]\nclients = 4\npause = \"1ms\"\n";
     let play = |rest: &str| {
         let text = format!("{}{rest}", HEAD.replace("2s", "6s"));
-        let scenario = Scenario::parse(Path::new("t.toml"), &text).expect("a scenario");
+        let scenario = Scenario::parse(Path::new("t.toml"), &text, None).expect("a scenario");
         simulated::play(&scenario, 1, false).0.succeeded
     };
     let honest = play(load);
@@ -76,6 +101,8 @@ fn mistakes_name_their_line() {
         (event("do = \"crash\"\nreplica = 1\ngroups = [[0]]"), 5, "`groups` means nothing to `crash`"),
         (event("do = \"partition\"\ngroups = [[0, 1], [1]]"), 5, "stands in two groups"),
         (event("do = \"fault\"\nreplica = 1\nbehaviours = [\"fly\"]"), 5, "fly"),
+        (event("do = \"fault\"\nreplica = 1\nbehaviours = [\"fork\"]"), 5, "fork is a behaviour of hotstuff"),
+        (event("do = \"crash\"\nreplica = 1\nhotstuff.behaviours = [\"fork\"]"), 5, "`hotstuff` means nothing"),
         (event("do = \"restart\"\nreplica = 1"), 5, "ends nothing of replica 1"),
         (event("do = \"heal\""), 5, "ends nothing"),
         (event("do = \"loss\""), 5, "needs `percent`"),
@@ -89,6 +116,32 @@ fn mistakes_name_their_line() {
         assert!(mistake.to_string().contains(says), "{rest}: {mistake}");
         assert!(mistake.to_string().starts_with(&format!("t.toml, line {line}: ")), "{mistake}");
     }
+}
+
+/// A lie in messages that only one protocol has is refused under the other, unless the file names another one for it.
+#[test]
+fn a_lie_may_be_another_one_under_hotstuff() {
+    let fault = |more: &str| {
+        format!("[[event]]\nat = \"1s\"\ndo = \"fault\"\nreplica = 1\nbehaviours = [\"withhold-commits\"]\n{more}")
+    };
+    let both = fault("hotstuff.behaviours = [\"withhold-votes:25%\"]\n");
+    for (protocol, lie) in [(Protocol::Pbft, "withhold-commits"), (Protocol::HotStuff, "withhold-votes:25%")] {
+        let scenario = parse_under(&both, Some(protocol)).expect("a scenario");
+        let told: Vec<String> = lies(&scenario).into_iter().map(ToString::to_string).collect();
+        assert_eq!((scenario.protocol, told), (protocol, vec![lie.to_owned()]));
+    }
+    let refused = |text: &str| parse_under(text, Some(Protocol::HotStuff)).expect_err(text).to_string();
+    let alone = refused(&fault(""));
+    assert!(
+        alone.starts_with("t.toml, line 5: withhold-commits is a behaviour of pbft: the testnet runs hot"),
+        "{alone}"
+    );
+    let wrong = fault("hotstuff.behaviours = [\"withhold-prepares\"]\n");
+    assert!(refused(&wrong).contains("withhold-prepares is a behaviour of pbft"), "{}", refused(&wrong));
+    // Also where it would not be played.
+    assert!(parse_under(&wrong, Some(Protocol::Pbft)).is_err());
+    assert!(refused(&fault("hotstuff.behaviours = []\n")).contains("needs `behaviours`"));
+    assert!(refused(&fault("hotstuff.behaviour = [\"fork\"]\n")).contains("unknown field `behaviour`"));
 }
 
 #[test]

@@ -6,18 +6,20 @@
 //! | `partition` | `groups`; who is in none is alone | `heal` |
 //! | `delay` | `by`, `jitter`; `replica` or all | `heal` |
 //! | `loss` | `percent`; `replica` or all | `heal` |
-//! | `fault` | `replica`, `behaviours` as `up --fault` takes them | `honest` |
+//! | `fault` | `replica`, `behaviours` as for `up --fault`, under HotStuff `hotstuff.behaviours` if given | `honest` |
 //! | `pause` | `replica` or `replicas` | `resume` |
 //!
 //! Everything that begins may have `for` instead, and is over at the end of the scenario, but for lies.
 
 use std::time::Duration;
 
+use quorate_crypto::Protocol;
 use serde::Deserialize;
 use toml::Spanned;
 
 use super::file::{Time, Wrong, line_of, micros};
 use crate::faults::Misbehaviour;
+use crate::launcher::control;
 use crate::sim::script::{Happening, Span};
 
 /// What an event does.
@@ -48,11 +50,19 @@ pub(super) struct Event {
     replicas: Option<Vec<usize>>,
     groups: Option<Vec<Vec<usize>>>,
     behaviours: Option<Vec<String>>,
+    hotstuff: Option<UnderHotStuff>,
     by: Option<Time>,
     jitter: Option<Time>,
     percent: Option<u32>,
     #[serde(rename = "for")]
     lasts: Option<Time>,
+}
+
+/// What holds in place of the event's own fields under HotStuff: a lie told in messages of PBFT means nothing there.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct UnderHotStuff {
+    behaviours: Vec<String>,
 }
 
 /// What an end event ends.
@@ -93,6 +103,7 @@ impl Event {
             ("replicas", self.replicas.is_some(), !matches!(what, Do::Partition | Do::Heal) && !links),
             ("groups", self.groups.is_some(), what == Do::Partition),
             ("behaviours", self.behaviours.is_some(), what == Do::Fault),
+            ("hotstuff", self.hotstuff.is_some(), what == Do::Fault),
             ("by", self.by.is_some(), what == Do::Delay),
             ("jitter", self.jitter.is_some(), what == Do::Delay),
             ("percent", self.percent.is_some(), what == Do::Loss),
@@ -135,10 +146,20 @@ impl Event {
         Ok(Happening::Apart { group: group.into_iter().enumerate().map(alone).collect() })
     }
 
-    fn lies(&self) -> Result<Vec<Misbehaviour>, String> {
-        let texts = self.behaviours.as_ref().filter(|texts| !texts.is_empty());
-        let texts = texts.ok_or("`fault` needs `behaviours`, as in [\"equivocate\"]")?;
-        crate::launcher::control::misbehaviours(texts)
+    /// The lies told under `protocol`. Those for HotStuff are checked whatever is played.
+    fn lies(&self, protocol: Protocol) -> Result<Vec<Misbehaviour>, String> {
+        let read = |texts: &[String]| match texts {
+            [] => Err("`fault` needs `behaviours`, as in [\"equivocate\"]".to_owned()),
+            texts => control::misbehaviours(texts),
+        };
+        let on = read(self.behaviours.as_deref().unwrap_or_default())?;
+        let under_hotstuff = self.hotstuff.as_ref().map(|other| read(other.behaviours.as_slice())).transpose()?;
+        if let Some(other) = &under_hotstuff {
+            check_meaning(other, Protocol::HotStuff)?;
+        }
+        let on = under_hotstuff.filter(|_| protocol == Protocol::HotStuff).unwrap_or(on);
+        check_meaning(&on, protocol)?;
+        Ok(on)
     }
 
     fn links(&self, replicas: usize) -> Result<Happening, String> {
@@ -158,7 +179,7 @@ impl Event {
     }
 
     /// What it begins; nothing, if it ends something.
-    fn begins(&self, replicas: usize) -> Result<Vec<Happening>, String> {
+    fn begins(&self, replicas: usize, protocol: Protocol) -> Result<Vec<Happening>, String> {
         self.check_fields()?;
         let each = |make: &dyn Fn(usize) -> Happening| Ok(self.named(replicas)?.into_iter().map(make).collect());
         match self.what.get_ref() {
@@ -166,7 +187,7 @@ impl Event {
             Do::PowerCut => each(&|replica| Happening::Down { replica, power_cut: true }),
             Do::Pause => each(&|replica| Happening::Frozen { replica }),
             Do::Fault => {
-                let on = self.lies()?;
+                let on = self.lies(protocol)?;
                 each(&|replica| Happening::Lies { replica, on: on.clone() })
             }
             Do::Partition => Ok(vec![self.apart(replicas)?]),
@@ -177,8 +198,19 @@ impl Event {
     }
 }
 
-/// What the events of a scenario of that length come to.
-pub(super) fn spans(text: &str, events: &[Event], replicas: usize, lasts: Duration) -> Result<Vec<Span>, Wrong> {
+/// That each of these lies is one under `protocol`.
+fn check_meaning(lies: &[Misbehaviour], protocol: Protocol) -> Result<(), String> {
+    lies.iter().find_map(|lie| lie.behaviour.refusal(protocol)).map_or(Ok(()), Err)
+}
+
+/// What the events of a scenario of that length come to under `protocol`.
+pub(super) fn spans(
+    text: &str,
+    events: &[Event],
+    replicas: usize,
+    lasts: Duration,
+    protocol: Protocol,
+) -> Result<Vec<Span>, Wrong> {
     let end = micros(lasts);
     let mut spans: Vec<Span> = Vec::new();
     let mut open: Vec<usize> = Vec::new();
@@ -191,7 +223,7 @@ pub(super) fn spans(text: &str, events: &[Event], replicas: usize, lasts: Durati
         if from >= end {
             return Err(wrong("it would happen after the end of the scenario".to_owned()));
         }
-        let begins = event.begins(replicas).map_err(wrong)?;
+        let begins = event.begins(replicas, protocol).map_err(wrong)?;
         for what in begins {
             let until = event.lasts.map(|lasts| from + micros(lasts.0)).filter(|until| *until < end);
             if until.is_none() && event.lasts.is_none() {

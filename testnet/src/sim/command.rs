@@ -198,6 +198,15 @@ impl Simulate {
         if liars.len() > faults {
             anyhow::bail!("{} replicas lie, a cluster of {smallest} tolerates {faults}", liars.len());
         }
+        let runs = |protocol: &Protocol| match self.seed {
+            Some(seed) => self.protocol.of(seed) == *protocol,
+            None => self.protocol.includes(*protocol),
+        };
+        for protocol in Protocol::ALL.into_iter().filter(runs) {
+            if let Some(sentence) = self.faults.iter().find_map(|(_, one)| one.behaviour.refusal(protocol)) {
+                anyhow::bail!("{sentence}");
+            }
+        }
         if let (Some(point), Some(seed)) = (self.crash_point, self.seed) {
             let replicas = replicas_of(seed, size);
             if point.replica >= replicas {

@@ -35,6 +35,19 @@
 //! | `mutants` | defects of our own code, each of which must die |
 //! | [`command`] | the `simulate` subcommand |
 
+/// Each of these tests under each protocol.
+#[cfg(test)]
+macro_rules! under_both {
+    ($($test:ident),+ $(,)?) => {
+        mod pbft {
+            $(#[test] fn $test() { super::$test($crate::sim::Choice::Pbft); })+
+        }
+        mod hotstuff {
+            $(#[test] fn $test() { super::$test($crate::sim::Choice::HotStuff); })+
+        }
+    };
+}
+
 pub mod campaign;
 pub mod command;
 

@@ -177,5 +177,10 @@ fn faulty_clients_keep_nobody_from_being_served(protocol: Protocol) {
     testnet.testnet(&["attack", "flood", "--for", "20m"]).fails(2, "at most");
     if testnet.primary_stays() {
         testnet.testnet(&["fault", "1", "withhold-prepares", "--when", "primary"]).fails(2, "never acts");
+        let says = "fork is a behaviour of hotstuff: the testnet runs pbft";
+        testnet.testnet(&["fault", "1", "fork"]).fails(2, says);
+    } else {
+        let says = "withhold-prepares is a behaviour of pbft: the testnet runs hotstuff";
+        testnet.testnet(&["fault", "1", "withhold-prepares"]).fails(2, says);
     }
 }

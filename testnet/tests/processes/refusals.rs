@@ -38,9 +38,16 @@ fn usage_errors_are_exit_code_2() {
         assert_eq!(testnet.testnet(arguments).code, 2, "{arguments:?}");
     }
     testnet.testnet(&["up", "-n", "3", "--any-port"]).fails(2, "at least 4");
-    testnet
-        .testnet(&["up", "--protocol", "hotstuff", "--fault", "0=withhold-prepares", "--any-port"])
-        .fails(2, "would do nothing on a testnet that runs hotstuff");
+    let of_pbft = "withhold-prepares is a behaviour of pbft: the testnet runs hotstuff";
+    for arguments in [
+        &["up", "--protocol", "hotstuff", "--fault", "0=withhold-prepares", "--any-port"][..],
+        &["gauntlet", "--protocol", "hotstuff", "--only", "equivocate,withhold-prepares"],
+        &["drill", "behaviours", "--protocol", "hotstuff", "--behaviour", "withhold-prepares"],
+    ] {
+        testnet.testnet(arguments).fails(2, of_pbft);
+    }
+    let of_hotstuff = "fork is a behaviour of hotstuff: the testnet runs pbft";
+    testnet.testnet(&["up", "--fault", "0=fork", "--any-port"]).fails(2, of_hotstuff);
     testnet.testnet(&["up", "--fault", "4=silent", "--any-port"]).fails(2, "replicas 0 to 3");
     assert!(!testnet.directory().join("genesis.toml").exists(), "a refused testnet left something behind");
     assert!(testnet.testnet(&["completions", "bash"]).well().out.contains("quorate-testnet"));

@@ -25,9 +25,10 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use quorate_crypto::{Committee, Protocol, ReplicaId, Seq, SignatureScheme, Verifier};
+use quorate_crypto::{Committee, Protocol, ReplicaId, Seq, SignatureScheme, Signed, Verifier};
 use quorate_node::key_value::KeyValue;
 use quorate_protocol::engine::{Decided, EngineStatus};
+use quorate_protocol::evidence::Evidence;
 use quorate_protocol::execution::Execution;
 use quorate_protocol::message::Message;
 use quorate_protocol::parameters::Parameters;
@@ -71,6 +72,8 @@ pub(super) struct Oracles {
     memory: memory::BoundedMemory,
     pub(super) told: told::WhatClientsAreTold,
     searched: wing_gong::Searched,
+    /// What sabotage signed with the keys of others: nobody is held to it.
+    forged: BTreeSet<Signed>,
 }
 
 impl Oracles {
@@ -101,7 +104,18 @@ impl Oracles {
             memory: memory::BoundedMemory::new(parameters),
             told,
             searched: wing_gong::Searched::default(),
+            forged: BTreeSet::new(),
         }
+    }
+
+    /// Sabotage signs this with the key of a replica that never said so.
+    pub(super) fn forged(&mut self, signed: Signed) {
+        self.forged.insert(signed);
+    }
+
+    /// Whether sabotage signed any of these.
+    pub(super) fn is_any_forged<'a>(&self, statements: impl IntoIterator<Item = &'a Signed>) -> bool {
+        !self.forged.is_empty() && statements.into_iter().any(|signed| self.forged.contains(signed))
     }
 
     /// An honest replica decided a number.
@@ -125,6 +139,10 @@ impl Oracles {
 
     /// A message of an honest replica left it.
     pub(super) fn left(&mut self, replica: ReplicaId, message: &Message) -> Verdict {
+        // A certificate that it relays may hold a vote of its own that it never cast.
+        if !self.forged.is_empty() && self.is_any_forged(&block_certificates::own_statements(replica, message)) {
+            return Ok(());
+        }
         self.contradiction.left(replica, message)?;
         self.certificates.left(replica, message)
     }
@@ -190,7 +208,15 @@ impl Oracles {
     }
 
     /// Any replica published evidence.
-    pub(super) fn evidence(&mut self, replica: ReplicaId, evidence: &quorate_protocol::evidence::Evidence) -> Verdict {
+    pub(super) fn evidence(&mut self, replica: ReplicaId, evidence: &Evidence) -> Verdict {
+        let convicting = match evidence {
+            Evidence::Contradiction(first, second) => vec![first, second],
+            Evidence::HiddenCommit(commit, _) => vec![commit],
+            _ => Vec::new(),
+        };
+        if self.is_any_forged(convicting) {
+            return Ok(());
+        }
         self.evidence.check(replica, evidence)
     }
 

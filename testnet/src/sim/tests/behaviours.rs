@@ -24,17 +24,14 @@ fn liars(behaviour: Behaviour, replicas: usize) -> Vec<(ReplicaId, Misbehaviour)
 }
 
 fn a_group_acts_and_changes_nothing_that_matters(group: Group, protocol: Protocol) {
-    let choice = if protocol == Protocol::Pbft { Choice::Pbft } else { Choice::HotStuff };
+    let choice = Choice::from(protocol);
     let of_group = CATALOGUE.iter().filter(|entry| entry.group == group);
     for entry in of_group.filter(|entry| entry.behaviour.is_of(protocol)) {
         let mut acted = 0;
         let mut convicted = 0;
         for replicas in [4, 7] {
             let faults = liars(entry.behaviour, replicas);
-            // The oracle that judges certificates draws the line between two lives as PBFT does: no HotStuff replica begins another.
-            let disks_stay = protocol == Protocol::HotStuff;
-            let options =
-                Options { protocol: choice, replicas: Some(replicas), faults, disks_stay, ..Options::default() };
+            let options = Options { protocol: choice, replicas: Some(replicas), faults, ..Options::default() };
             let mut counters = Counters::default();
             for seed in SEEDS {
                 let report = run(seed, &options);
@@ -108,12 +105,13 @@ fn lies_to_clients_of_hotstuff() {
     a_group_acts_and_changes_nothing_that_matters(Group::Answers, Protocol::HotStuff);
 }
 
-#[test]
-fn faulty_clients() {
+under_both!(faulty_clients, liars_and_faulty_clients_are_deterministic);
+
+fn faulty_clients(protocol: Choice) {
     for behaviour in ClientBehaviour::ALL {
         for replicas in [4, 7] {
             let client_faults = vec![behaviour];
-            let options = Options { replicas: Some(replicas), client_faults, ..Options::default() };
+            let options = Options { protocol, replicas: Some(replicas), client_faults, ..Options::default() };
             for seed in SEEDS.start..SEEDS.start + AT_LEAST {
                 let report = run(seed, &options);
                 assert_eq!(report.violation, None, "{behaviour}, seed {seed} of {replicas} replicas");
@@ -125,12 +123,12 @@ fn faulty_clients() {
 }
 
 /// A campaign of behaviours chosen by name, twice over: liars draw from no generator but their own.
-#[test]
-fn liars_and_faulty_clients_are_deterministic() {
-    for behaviour in [Behaviour::Mutate, Behaviour::Replay, Behaviour::VoteMany, Behaviour::Slow] {
+fn liars_and_faulty_clients_are_deterministic(protocol: Choice) {
+    let own = if protocol == Choice::Pbft { Behaviour::ForgedCertificate } else { Behaviour::ForgeQc };
+    for behaviour in [Behaviour::Mutate, Behaviour::Replay, Behaviour::VoteMany, Behaviour::Slow, own] {
         let faults = vec![(ReplicaId(0), Misbehaviour::always(behaviour))];
         let client_faults = vec![ClientBehaviour::Flood, ClientBehaviour::NumberJump];
-        let options = Options { replicas: Some(4), faults, client_faults, ..Options::default() };
+        let options = Options { protocol, replicas: Some(4), faults, client_faults, ..Options::default() };
         assert_eq!(run(77, &options).trace_hash, run(77, &options).trace_hash, "{behaviour}");
     }
 }
