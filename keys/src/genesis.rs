@@ -326,6 +326,12 @@ impl Genesis {
         self.cluster_id
     }
 
+    /// The id of the cluster that the same file would define with this protocol: whoever holds a foreign id can tell by
+    /// it whether the protocol alone is another.
+    pub fn cluster_id_under(&self, protocol: Protocol) -> ClusterId {
+        cluster_identity::cluster_id(&GenesisContents { protocol, ..self.contents.clone() })
+    }
+
     /// The digest of the initial replicated configuration: committee, transport keys, client keys, admin keys.
     pub fn configuration_digest(&self) -> Digest {
         cluster_identity::configuration_digest(&self.contents)

@@ -1,4 +1,5 @@
-//! A crude closed loop against a cluster in this process: `closed_loop [links] [in flight] [seconds] [value bytes]`.
+//! A crude closed loop against a cluster in this process:
+//! `closed_loop [pbft|hotstuff] [links] [in flight] [seconds] [value bytes]`.
 //!
 //! Each link keeps a number of puts in flight, sends each to all replicas and counts it when f + 1 equal replies are
 //! there. One process holds everything, so its CPU time is that of all replicas and clients together. For comparing
@@ -35,7 +36,7 @@ fn cpu_seconds() -> f64 {
     time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
 }
 
-fn settings(n: u16, links: u16, directory: &std::path::Path) -> anyhow::Result<Vec<NodeSettings>> {
+fn settings(protocol: Protocol, n: u16, links: u16, directory: &std::path::Path) -> anyhow::Result<Vec<NodeSettings>> {
     let sockets: Vec<UdpSocket> =
         (0..2 * n).map(|_| UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))).collect::<Result<_, _>>()?;
     let ports: Vec<u16> =
@@ -60,7 +61,7 @@ fn settings(n: u16, links: u16, directory: &std::path::Path) -> anyhow::Result<V
         .collect();
     let genesis = Genesis::new(GenesisContents {
         nonce: [7; 32],
-        protocol: Protocol::Pbft,
+        protocol,
         parameters: Parameters::default(),
         replicas,
         clients,
@@ -176,11 +177,14 @@ async fn main() -> anyhow::Result<()> {
         .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
         .with_writer(std::io::stderr)
         .init();
-    let arguments: Vec<u64> = std::env::args().skip(1).map(|argument| argument.parse()).collect::<Result<_, _>>()?;
+    let mut words = std::env::args().skip(1).peekable();
+    let named = words.peek().and_then(|word| Protocol::from_name(word));
+    let words = words.skip(usize::from(named.is_some()));
+    let arguments: Vec<u64> = words.map(|argument| argument.parse()).collect::<Result<_, _>>()?;
     let argument = |place: usize, default: u64| arguments.get(place).copied().unwrap_or(default);
     let (links, in_flight, seconds, value) = (argument(0, 8), argument(1, 64), argument(2, 10), argument(3, 128));
     let directory = tempfile::tempdir()?;
-    let settings = settings(4, links as u16, directory.path())?;
+    let settings = settings(named.unwrap_or(Protocol::Pbft), 4, links as u16, directory.path())?;
     let mut nodes = Vec::new();
     for settings in &settings {
         nodes.push(Node::start(settings.clone()).await?);

@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
-use quorate_keys::KeyFileError;
+use quorate_crypto::{ClusterId, Protocol};
 use quorate_keys::genesis::GenesisFileError;
+use quorate_keys::{Genesis, KeyFileError};
 use quorate_protocol::engine::Halt;
 use quorate_transport::StartError;
 use thiserror::Error;
@@ -121,6 +122,19 @@ impl NodeError {
         }
     }
 
+    /// The same, with the genesis file at hand: it can tell what the cluster runs that the data belong to.
+    pub fn from_data(data: &Path, genesis: &Genesis, error: &OpenReplicaError) -> NodeError {
+        match error {
+            OpenReplicaError::Log(OpenError::ForeignCluster(cluster)) => {
+                foreign(&data.join(crate::process::LOG_DIRECTORY), *cluster, genesis)
+            }
+            OpenReplicaError::Snapshots(OpenError::ForeignCluster(cluster)) => {
+                foreign(&data.join(crate::process::SNAPSHOT_DIRECTORY), *cluster, genesis)
+            }
+            _ => NodeError::from_replica(data, error),
+        }
+    }
+
     /// An error of a turn.
     pub fn from_driver(data: &Path, error: &DriverError) -> NodeError {
         match error {
@@ -157,6 +171,22 @@ fn missing(place: &Path) -> NodeError {
         "there is no log in {}; run `quorate-node init --new-cluster` if this cluster never ran, or `quorate-node init` after a loss",
         place.display()
     ))
+}
+
+/// Data hold the id of their cluster and nothing else of it. What that cluster runs is known if its id is the one that
+/// this genesis file gives with another protocol; if not, something else is another, and perhaps the protocol as well.
+fn foreign(place: &Path, cluster: ClusterId, genesis: &Genesis) -> NodeError {
+    let (shown, own) = (place.display(), genesis.protocol());
+    let theirs = Protocol::ALL.into_iter().find(|other| genesis.cluster_id_under(*other) == cluster);
+    NodeError::Data(match theirs {
+        Some(theirs) => format!(
+            "{shown} belongs to a cluster that runs {theirs}, but the genesis file says {own}, and neither reads the other's data; correct the protocol in the genesis file, or give this node a data directory of its own"
+        ),
+        None => format!(
+            "{shown} belongs to cluster {cluster}, but the genesis file defines {}, which runs {own}: another protocol, another key or another parameter makes another cluster; give this node its own data directory or the right genesis file",
+            genesis.cluster_id()
+        ),
+    })
 }
 
 impl From<KeyFileError> for NodeError {

@@ -21,6 +21,11 @@
 //! | [`failure`] | one sentence and an exit code for everything that ends a node |
 //! | [`command`] | `quorate-node` |
 
+#[cfg(test)]
+#[macro_use]
+#[path = "../tests/cluster/under_both.rs"]
+mod under_both;
+
 pub mod clients;
 pub mod command;
 pub mod config;

@@ -1,5 +1,6 @@
 //! The command: every way it refuses to run has its exit code and one sentence.
 
+#[macro_use]
 mod cluster;
 
 use std::fs;
@@ -10,9 +11,18 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use assert_cmd::assert::OutputAssertExt as _;
-use cluster::{Cluster, identity};
-use quorate_keys::Parameters;
+use cluster::{Cluster, identity, other_than};
+use quorate_keys::{Parameters, Protocol};
 use quorate_node::config::{Config, LogSection};
+
+under_both!(
+    a_configuration_that_cannot_be_used,
+    a_key_or_genesis_that_is_refused,
+    data_that_are_missing_foreign_or_untrusted,
+    a_directory_that_others_can_read,
+    a_port_in_use,
+    it_runs_until_a_signal_and_holds_its_data_alone,
+);
 
 /// The files of replica 0 of a cluster that nobody runs.
 struct Files {
@@ -20,8 +30,8 @@ struct Files {
     config: PathBuf,
 }
 
-fn files() -> Files {
-    let cluster = Cluster::new(4, Parameters::default());
+fn files(protocol: Protocol) -> Files {
+    let cluster = Cluster::new(protocol, 4, Parameters::default());
     let directory = cluster.directory.path().to_owned();
     identity(0).create(&directory.join("identity.key"), None).unwrap();
     cluster.genesis.create(&directory.join("genesis.toml")).unwrap();
@@ -55,14 +65,13 @@ fn fails(arguments: &[&str], config: &Path, code: i32) -> String {
     error.to_owned()
 }
 
-fn edit(config: &Path, change: impl FnOnce(String) -> String) {
-    let text = fs::read_to_string(config).unwrap();
-    fs::write(config, change(text)).unwrap();
+fn edit(file: &Path, change: impl FnOnce(String) -> String) {
+    let text = fs::read_to_string(file).unwrap();
+    fs::write(file, change(text)).unwrap();
 }
 
-#[test]
-fn a_configuration_that_cannot_be_used() {
-    let files = files();
+fn a_configuration_that_cannot_be_used(protocol: Protocol) {
+    let files = files(protocol);
     let good = fs::read_to_string(&files.config).unwrap();
     for (old, new, says) in [
         ("durability = \"sync\"\n", "", "durability is missing"),
@@ -80,9 +89,8 @@ fn a_configuration_that_cannot_be_used() {
     Command::new(env!("CARGO_BIN_EXE_quorate-node")).arg("dance").assert().code(2);
 }
 
-#[test]
-fn a_key_or_genesis_that_is_refused() {
-    let files = files();
+fn a_key_or_genesis_that_is_refused(protocol: Protocol) {
+    let files = files(protocol);
     node(&["check"], &files.config).assert().success();
     let key = files.cluster.directory.path().join("identity.key");
     fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
@@ -100,9 +108,8 @@ fn a_key_or_genesis_that_is_refused() {
     assert!(fails(&["check"], &files.config, 4).contains("genesis.toml"));
 }
 
-#[test]
-fn data_that_are_missing_foreign_or_untrusted() {
-    let files = files();
+fn data_that_are_missing_foreign_or_untrusted(protocol: Protocol) {
+    let files = files(protocol);
     assert!(fails(&["run"], &files.config, 6).contains("init --new-cluster"));
 
     // A plain init makes a log that is not trusted.
@@ -116,22 +123,31 @@ fn data_that_are_missing_foreign_or_untrusted() {
     let error = fails(&["run"], &files.config, 6);
     assert!(error.contains("belongs to replica 1"), "{error}");
 
-    // A damaged log: bytes in the middle of its first segment, with nothing valid after the superblock changed.
+    // Its own, with a genesis file that says another protocol and is the same otherwise.
     let own = files.cluster.data(0);
+    edit(&files.config, |text| text.replace(&other.display().to_string(), &own.display().to_string()));
+    let genesis = files.cluster.directory.path().join("genesis.toml");
+    let line = |protocol: Protocol| format!("protocol = \"{protocol}\"\n");
+    let strange = other_than(protocol);
+    edit(&genesis, |text| text.replace(&line(protocol), &line(strange)));
+    let error = fails(&["run"], &files.config, 6);
+    let says = format!("belongs to a cluster that runs {protocol}, but the genesis file says {strange}");
+    assert!(error.contains(&says), "{error}");
+    edit(&genesis, |text| text.replace(&line(strange), &line(protocol)));
+
+    // A damaged log: bytes in the middle of its first segment, with nothing valid after the superblock changed.
     let superblock = own.join("log/log-superblock");
     let mut bytes = fs::read(&superblock).unwrap();
     for byte in &mut bytes {
         *byte ^= 0x55;
     }
     fs::write(&superblock, bytes).unwrap();
-    edit(&files.config, |text| text.replace(&other.display().to_string(), &own.display().to_string()));
     let error = fails(&["run"], &files.config, 6);
     assert!(error.contains("damaged"), "{error}");
 }
 
-#[test]
-fn a_directory_that_others_can_read() {
-    let files = files();
+fn a_directory_that_others_can_read(protocol: Protocol) {
+    let files = files(protocol);
     let own = files.cluster.data(0);
     edit(&files.config, |text| text.replace("data = \"data\"", &format!("data = {:?}", own.display().to_string())));
     fs::set_permissions(own.join("log"), fs::Permissions::from_mode(0o755)).unwrap();
@@ -139,9 +155,8 @@ fn a_directory_that_others_can_read() {
     assert!(error.contains("chmod 700"), "{error}");
 }
 
-#[test]
-fn a_port_in_use() {
-    let files = files();
+fn a_port_in_use(protocol: Protocol) {
+    let files = files(protocol);
     let own = files.cluster.data(0);
     edit(&files.config, |text| text.replace("data = \"data\"", &format!("data = {:?}", own.display().to_string())));
     let address = files.cluster.settings[0].listen.peers;
@@ -168,9 +183,8 @@ fn wait(child: &mut Child, within: Duration) -> Option<i32> {
     None
 }
 
-#[test]
-fn it_runs_until_a_signal_and_holds_its_data_alone() {
-    let files = files();
+fn it_runs_until_a_signal_and_holds_its_data_alone(protocol: Protocol) {
+    let files = files(protocol);
     node(&["init", "--new-cluster", "--json"], &files.config)
         .assert()
         .success()

@@ -1,15 +1,17 @@
 //! Four nodes in one process: they commit, restart, catch up, and survive a kill of all.
 
+#[macro_use]
 mod cluster;
 
 use std::time::{Duration, Instant};
 
-use cluster::{Client, Cluster, http_get, put, within};
+use cluster::{Client, Cluster, http_get, other_than, put, within};
 use quorate_crypto::{ReplicaId, Seq};
-use quorate_keys::{Parameters, Protocol};
+use quorate_keys::{Genesis, GenesisContents, Parameters, Protocol};
 use quorate_node::log::Trust;
-use quorate_node::process::initialise;
+use quorate_node::process::{Node, initialise};
 use quorate_protocol::reply::Outcome;
+use quorate_transport::{LinkError, ReplicaEvent};
 use serde_json::Value;
 
 /// Checkpoints often, so that few requests pass several of them.
@@ -48,26 +50,7 @@ async fn puts(client: &mut Client, count: usize) {
     }
 }
 
-/// Makes a test of each for either protocol.
-macro_rules! under_both {
-    ($($name:ident),* $(,)?) => {
-        under_both!(of pbft, Protocol::Pbft, $($name),*);
-        under_both!(of hotstuff, Protocol::HotStuff, $($name),*);
-    };
-    (of $module:ident, $protocol:expr, $($name:ident),*) => {
-        mod $module {
-            use super::Protocol;
-            $(
-                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-                async fn $name() {
-                    super::$name($protocol).await;
-                }
-            )*
-        }
-    };
-}
-
-under_both!(
+under_both!(async:
     four_nodes_commit_a_put,
     a_replica_that_was_away_catches_up,
     a_replica_that_was_away_for_long_fetches_the_state,
@@ -75,11 +58,14 @@ under_both!(
     a_killed_primary_is_replaced,
     damaged_snapshots_are_given_up_and_the_state_is_fetched,
     snapshots_that_were_removed_are_fetched_again,
+    an_unresolvable_peer_does_not_stop_the_start,
     a_node_that_lost_its_disk_rejoins_and_remembers_it,
+    more_than_f_lost_disks_are_said_and_waited_for,
+    a_node_of_the_other_protocol_is_refused_by_its_disk_and_by_its_peers,
 );
 
 async fn four_nodes_commit_a_put(protocol: Protocol) {
-    let cluster = Cluster::start_of(protocol, 4, Parameters::default()).await;
+    let cluster = Cluster::start(protocol, 4, Parameters::default()).await;
     let mut client = cluster.client(0);
     let reply = client.submit(vec![put("greeting", "hello")], 4).await;
     assert_eq!(reply.revision, 2);
@@ -90,7 +76,7 @@ async fn four_nodes_commit_a_put(protocol: Protocol) {
 }
 
 async fn a_replica_that_was_away_catches_up(protocol: Protocol) {
-    let mut cluster = Cluster::start_of(protocol, 4, Parameters::default()).await;
+    let mut cluster = Cluster::start(protocol, 4, Parameters::default()).await;
     let mut client = cluster.client(0);
     puts(&mut client, 3).await;
     cluster.stop_one(3).await;
@@ -106,7 +92,7 @@ async fn a_replica_that_was_away_catches_up(protocol: Protocol) {
 }
 
 async fn a_replica_that_was_away_for_long_fetches_the_state(protocol: Protocol) {
-    let mut cluster = Cluster::start_of(protocol, 4, short_window()).await;
+    let mut cluster = Cluster::start(protocol, 4, short_window()).await;
     let mut client = cluster.client(0);
     cluster.kill_one(3).await;
     puts(&mut client, 60).await;
@@ -124,7 +110,7 @@ async fn a_replica_that_was_away_for_long_fetches_the_state(protocol: Protocol) 
 }
 
 async fn what_was_acknowledged_survives_a_kill_of_all(protocol: Protocol) {
-    let mut cluster = Cluster::start_of(protocol, 4, short_window()).await;
+    let mut cluster = Cluster::start(protocol, 4, short_window()).await;
     let mut client = cluster.client(0);
     puts(&mut client, 20).await;
     let request = client.request(vec![put("last", "before the kill")]);
@@ -146,7 +132,7 @@ async fn what_was_acknowledged_survives_a_kill_of_all(protocol: Protocol) {
 }
 
 async fn a_killed_primary_is_replaced(protocol: Protocol) {
-    let mut cluster = Cluster::start_of(protocol, 4, Parameters::default()).await;
+    let mut cluster = Cluster::start(protocol, 4, Parameters::default()).await;
     let mut client = cluster.client(0);
     puts(&mut client, 3).await;
     cluster.kill_one(0).await;
@@ -162,7 +148,7 @@ async fn a_killed_primary_is_replaced(protocol: Protocol) {
 }
 
 async fn damaged_snapshots_are_given_up_and_the_state_is_fetched(protocol: Protocol) {
-    let mut cluster = Cluster::start_of(protocol, 4, short_window()).await;
+    let mut cluster = Cluster::start(protocol, 4, short_window()).await;
     let mut client = cluster.client(0);
     puts(&mut client, 30).await;
     cluster.until(3, "has a checkpoint", |node| node.standing().status.stable >= Seq(20)).await;
@@ -179,7 +165,7 @@ async fn damaged_snapshots_are_given_up_and_the_state_is_fetched(protocol: Proto
 }
 
 async fn snapshots_that_were_removed_are_fetched_again(protocol: Protocol) {
-    let mut cluster = Cluster::start_of(protocol, 4, short_window()).await;
+    let mut cluster = Cluster::start(protocol, 4, short_window()).await;
     let mut client = cluster.client(0);
     puts(&mut client, 30).await;
     cluster.until(3, "has a checkpoint", |node| node.standing().status.stable >= Seq(20)).await;
@@ -194,9 +180,8 @@ async fn snapshots_that_were_removed_are_fetched_again(protocol: Protocol) {
     cluster.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_unresolvable_peer_does_not_stop_the_start() {
-    let mut cluster = Cluster::new(4, Parameters::default());
+async fn an_unresolvable_peer_does_not_stop_the_start(protocol: Protocol) {
+    let mut cluster = Cluster::new(protocol, 4, Parameters::default());
     for id in 0..3 {
         // The top-level domain "invalid" never resolves (RFC 2606).
         cluster.settings[id].addresses.insert(ReplicaId(3), "replica-3.invalid:7400".parse().unwrap());
@@ -220,7 +205,7 @@ fn lose_disk(cluster: &Cluster, id: u16) {
 }
 
 async fn a_node_that_lost_its_disk_rejoins_and_remembers_it(protocol: Protocol) {
-    let mut cluster = Cluster::start_of(protocol, 4, short_window()).await;
+    let mut cluster = Cluster::start(protocol, 4, short_window()).await;
     let mut client = cluster.client(0);
     puts(&mut client, 3).await;
     cluster.kill_one(3).await;
@@ -246,9 +231,8 @@ async fn a_node_that_lost_its_disk_rejoins_and_remembers_it(protocol: Protocol) 
     cluster.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn more_than_f_lost_disks_are_said_and_waited_for() {
-    let mut cluster = Cluster::start(4, short_window()).await;
+async fn more_than_f_lost_disks_are_said_and_waited_for(protocol: Protocol) {
+    let mut cluster = Cluster::start(protocol, 4, short_window()).await;
     let mut client = cluster.client(0);
     puts(&mut client, 3).await;
     for id in [2, 3] {
@@ -273,18 +257,17 @@ async fn more_than_f_lost_disks_are_said_and_waited_for() {
 }
 
 /// The cluster id covers the protocol: a node whose genesis names another one is a stranger to links and disks alike.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_node_of_the_other_protocol_is_refused_by_its_disk_and_by_its_peers() {
-    let mut cluster = Cluster::new(4, Parameters::default());
-    let mut contents = cluster.contents.clone();
-    contents.protocol = Protocol::HotStuff;
-    let other = quorate_keys::Genesis::new(contents).unwrap();
-    let own = std::mem::replace(&mut cluster.settings[3].genesis, other);
-    let Err(refused) = quorate_node::process::Node::start(cluster.settings[3].clone()).await else {
+async fn a_node_of_the_other_protocol_is_refused_by_its_disk_and_by_its_peers(protocol: Protocol) {
+    let mut cluster = Cluster::new(protocol, 4, Parameters::default());
+    let other = other_than(protocol);
+    let strange = Genesis::new(GenesisContents { protocol: other, ..cluster.contents.clone() }).unwrap();
+    cluster.settings[3].genesis = strange.clone();
+    let Err(refused) = Node::start(cluster.settings[3].clone()).await else {
         panic!("it opened the data of another cluster");
     };
-    assert!(refused.to_string().contains("belongs to cluster"), "{refused}");
-    assert_eq!(refused.to_string().lines().count(), 1);
+    let says = format!("belongs to a cluster that runs {protocol}, but the genesis file says {other}");
+    assert!(refused.to_string().contains(&says), "{refused}");
+    assert_eq!((refused.to_string().lines().count(), refused.exit_code()), (1, 6));
 
     // With data of its own it starts, and nobody speaks to it.
     std::fs::remove_dir_all(cluster.data(3)).unwrap();
@@ -300,6 +283,19 @@ async fn a_node_of_the_other_protocol_is_refused_by_its_disk_and_by_its_peers() 
         assert!(!cluster.nodes[&id].linked().contains(&ReplicaId(3)));
     }
     assert_eq!(cluster.nodes[&3].standing().status.executed, Seq(0));
-    cluster.settings[3].genesis = own;
+
+    // The handshake says no more than that the clusters are two; the sentence says what makes them so.
+    cluster.genesis = strange;
+    let mut stranger = cluster.client(1);
+    let refusal = within("a refusal", async {
+        loop {
+            let event = stranger.events.recv().await.expect("links are open");
+            if let ReplicaEvent::Down(ReplicaId(0), reason @ LinkError::ClusterMismatch { .. }) = event {
+                return reason;
+            }
+        }
+    })
+    .await;
+    assert!(refusal.to_string().contains("another agreement protocol"), "{refusal}");
     cluster.stop().await;
 }

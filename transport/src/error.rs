@@ -137,8 +137,11 @@ pub enum LinkError {
     /// The key was removed while the link was up.
     #[error("the key was removed from the cluster's configuration")]
     KeyRemoved,
-    /// Another cluster, or another version of the wire protocol.
-    #[error("{address} belongs to another cluster or speaks another protocol version; check the genesis file")]
+    /// Another cluster, or another version of the wire protocol. Which cluster it is the other side does not say: the
+    /// handshake ends at the name that holds a part of the id.
+    #[error(
+        "{address} belongs to another cluster or speaks another version of the wire protocol; compare the genesis files: another agreement protocol, another key or another parameter makes another cluster"
+    )]
     ClusterMismatch {
         /// The address dialled.
         address: SocketAddr,

@@ -165,6 +165,17 @@ fn the_cluster_id_changes_with_everything_else() {
 }
 
 #[test]
+fn the_id_under_the_other_protocol_is_that_of_the_file_that_says_it() {
+    let of = |protocol| Genesis::new(GenesisContents { protocol, ..contents(4) }).unwrap();
+    let (pbft, hotstuff) = (of(Protocol::Pbft), of(Protocol::HotStuff));
+    assert_ne!(pbft.cluster_id(), hotstuff.cluster_id());
+    for genesis in [&pbft, &hotstuff] {
+        assert_eq!(genesis.cluster_id_under(Protocol::Pbft), pbft.cluster_id());
+        assert_eq!(genesis.cluster_id_under(Protocol::HotStuff), hotstuff.cluster_id());
+    }
+}
+
+#[test]
 fn too_few_too_many_and_misnumbered_replicas_are_refused() {
     assert_eq!(refusal(|genesis| genesis.replicas.truncate(3)), GenesisError::TooFewReplicas(3));
     assert_eq!(refusal(|genesis| genesis.replicas.clear()), GenesisError::TooFewReplicas(0));

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use quorate_crypto::{
-    ClusterId, Committee, Ed25519, Epoch, FaultModel, Incarnation, Member, SecretKey, Signer as _, Verifier,
+    ClusterId, Committee, Ed25519, Epoch, FaultModel, Incarnation, Member, Protocol, SecretKey, Signer as _, Verifier,
 };
 use quorate_protocol::execution::{ExecutionParameters, InitialConfiguration};
 use quorate_protocol::foundation::Setup;
@@ -14,21 +14,25 @@ use crate::disk::MemoryDisk;
 use crate::log::{LogKey, Trust};
 use crate::recovery::{StorageSettings, create_replica_storage, open_replica};
 
+under_both!(a_lifetime_is_too_long_if_it_is_for_the_slowest_clock);
+
 const CLIENT: [u8; 32] = [100; 32];
+/// Leads neither view 0, the first of PBFT, nor view 1, that of HotStuff.
+const BACKUP: ReplicaId = ReplicaId(2);
 
 fn key(id: u16) -> SecretKey {
     SecretKey::from_seed(&[id as u8 + 1; 32])
 }
 
 /// The driver of a backup that never ran, and what checks the requests of its only client.
-fn driver() -> (Driver<MemoryDisk, Replica>, Arc<Committee>, Verifier) {
+fn driver(protocol: Protocol) -> (Driver<MemoryDisk, Replica>, Arc<Committee>, Verifier) {
     let cluster = ClusterId(Digest([7; 32]));
     let members = (0..4).map(|id| Member { id: ReplicaId(id), key: key(id).public_key() }).collect();
     let committee = Committee::new(cluster, Epoch(0), FaultModel::Byzantine, members).expect("a committee");
     let (committee, verifier) = (Arc::new(committee), Verifier::new(Arc::new(Ed25519)));
     let settings = StorageSettings {
         cluster,
-        replica: ReplicaId(1),
+        replica: BACKUP,
         trust: Trust::NewCluster,
         log_segment_bytes: 1024 * 1024,
         snapshot_segment_bytes: 1024 * 1024,
@@ -38,13 +42,13 @@ fn driver() -> (Driver<MemoryDisk, Replica>, Arc<Committee>, Verifier) {
     let (log, snapshots) = (MemoryDisk::new(), MemoryDisk::new());
     create_replica_storage(log.clone(), snapshots.clone(), &settings).expect("created");
     let setup = Setup {
-        protocol: quorate_crypto::Protocol::Pbft,
-        id: ReplicaId(1),
+        protocol,
+        id: BACKUP,
         incarnation: Incarnation(0),
         rejoin_seed: [0; 32],
         committee: Arc::clone(&committee),
         parameters: Parameters::default(),
-        signer: Arc::new(key(1)),
+        signer: Arc::new(key(BACKUP.0)),
         verifier: verifier.clone(),
     };
     let initial = InitialConfiguration {
@@ -59,13 +63,12 @@ fn driver() -> (Driver<MemoryDisk, Replica>, Arc<Committee>, Verifier) {
 
 /// A request may live for T_max. A backup whose clock is fast must not take from a client what a primary whose clock is
 /// slow refuses as too long: its timer would run on it. What another replica relays is judged by the clock as it is.
-#[test]
-fn a_lifetime_is_too_long_if_it_is_for_the_slowest_clock() {
+fn a_lifetime_is_too_long_if_it_is_for_the_slowest_clock(protocol: Protocol) {
     let parameters = Parameters::default();
     let wall = 1_000_000;
     let longest = wall + parameters.request_lifetime_max;
     for (valid_until, taken) in [(longest, false), (longest - parameters.proposal_time_bound, true)] {
-        let (mut driver, committee, verifier) = driver();
+        let (mut driver, committee, verifier) = driver(protocol);
         let put = quorate_kv::Operation::Put(quorate_kv::PutRequest::new(b"key".to_vec(), b"value".to_vec()));
         let content = RequestContent {
             client: SecretKey::from_seed(&CLIENT).public_key(),

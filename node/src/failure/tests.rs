@@ -1,4 +1,6 @@
-use quorate_crypto::{ClusterId, Digest, ReplicaId, Seq};
+use quorate_crypto::{Digest, ReplicaId, SecretKey, Seq, Signer as _};
+use quorate_keys::genesis::{GenesisClient, GenesisContents, GenesisReplica};
+use quorate_keys::{Identity, Parameters};
 
 use super::*;
 use crate::disk::Operation;
@@ -41,4 +43,54 @@ fn each_failure_has_its_exit_code_and_one_sentence() {
         assert_eq!(error.exit_code(), code, "{error}");
         assert!(!error.to_string().contains('\n'), "{error}");
     }
+}
+
+fn genesis(protocol: Protocol) -> Genesis {
+    let replicas = (0..4u16).map(|id| {
+        let seed = id as u8 + 1;
+        let public = Identity::from_seeds(&[seed; 32], &[seed + 100; 32]).public();
+        GenesisReplica {
+            id: ReplicaId(id),
+            consensus_key: public.consensus,
+            transport_key: public.transport,
+            peer_address: format!("127.0.0.1:{}", 7400 + id).parse().unwrap(),
+            client_address: format!("127.0.0.1:{}", 7600 + id).parse().unwrap(),
+            operations_address: None,
+        }
+    });
+    let contents = GenesisContents {
+        nonce: [7; 32],
+        protocol,
+        parameters: Parameters::default(),
+        replicas: replicas.collect(),
+        clients: Vec::new(),
+        admins: vec![GenesisClient { key: SecretKey::from_seed(&[200; 32]).public_key(), name: None }],
+    };
+    Genesis::new(contents).unwrap()
+}
+
+under_both!(data_of_another_cluster_are_refused_by_what_is_known_of_it);
+
+fn data_of_another_cluster_are_refused_by_what_is_known_of_it(own: Protocol) {
+    let genesis = genesis(own);
+    let refused = |error: OpenReplicaError| {
+        let refused = NodeError::from_data(Path::new("/data"), &genesis, &error);
+        assert_eq!(refused.exit_code(), 6, "{refused}");
+        assert!(!refused.to_string().contains('\n'), "{refused}");
+        refused.to_string()
+    };
+    for other in Protocol::ALL.into_iter().filter(|other| *other != own) {
+        let foreign = || OpenError::ForeignCluster(genesis.cluster_id_under(other));
+        for (place, error) in
+            [("log", OpenReplicaError::Log(foreign())), ("snapshots", OpenReplicaError::Snapshots(foreign()))]
+        {
+            let sentence = refused(error);
+            let says = format!("/data/{place} belongs to a cluster that runs {other}, but the genesis file says {own}");
+            assert!(sentence.starts_with(&says), "{sentence}");
+        }
+    }
+    let stranger = ClusterId(Digest([9; 32]));
+    let sentence = refused(OpenReplicaError::Log(OpenError::ForeignCluster(stranger)));
+    let says = format!("belongs to cluster {stranger}, but the genesis file defines {}", genesis.cluster_id());
+    assert!(sentence.contains(&says) && sentence.contains(&format!("which runs {own}")), "{sentence}");
 }

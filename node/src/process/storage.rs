@@ -45,7 +45,7 @@ where
     W: FnOnce(Replica, &Setup) -> Box<dyn Engine> + Send + 'static,
 {
     let data = settings.data.clone();
-    let genesis = setup::genesis_state(&settings.genesis);
+    let (genesis, state) = (settings.genesis.clone(), setup::genesis_state(&settings.genesis));
     let (sync_seconds, snapshot_sync_seconds) = (metrics.sync_seconds.clone(), metrics.snapshot_sync_seconds.clone());
     let storage = settings.storage(Trust::MustRejoin);
     let opening = tokio::task::spawn_blocking(move || {
@@ -60,8 +60,8 @@ where
         let given = setup.clone();
         let wrap = |replica| wrap(replica, &given);
         let (log, now) = (timed(log, &sync_seconds), super::core::now(started));
-        open_replica_or_fetch(log, snapshots, &storage, setup, now, genesis, wrap)
-            .map_err(|error| NodeError::from_replica(&data, &error))
+        open_replica_or_fetch(log, snapshots, &storage, setup, now, state, wrap)
+            .map_err(|error| NodeError::from_data(&data, &genesis, &error))
     });
     opening.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
 }

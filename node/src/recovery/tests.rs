@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use quorate_crypto::{
-    Committee, Digest, Ed25519, Epoch, FaultModel, Incarnation, Member, SecretKey, Signer as _, Verifier,
+    Committee, Digest, Ed25519, Epoch, FaultModel, Incarnation, Member, Protocol, SecretKey, Signer as _, Verifier,
 };
 use quorate_protocol::execution::{ExecutionParameters, InitialConfiguration};
 use quorate_protocol::parameters::Parameters;
@@ -37,12 +37,12 @@ fn genesis(setup: &Setup) -> Execution<KeyValue> {
 }
 
 impl Storage {
-    fn new() -> Storage {
+    fn new(protocol: Protocol) -> Storage {
         let cluster = ClusterId(Digest([7; 32]));
         let members = (0..4).map(|id| Member { id: ReplicaId(id), key: key(id).public_key() }).collect();
         let committee = Committee::new(cluster, Epoch(0), FaultModel::Byzantine, members).unwrap();
         let setup = Setup {
-            protocol: quorate_crypto::Protocol::Pbft,
+            protocol,
             id: OWN,
             incarnation: Incarnation(0),
             rejoin_seed: [0; 32],
@@ -85,12 +85,20 @@ impl Storage {
     }
 }
 
-#[test]
-fn a_replica_opens_wherever_it_died_giving_its_snapshots_up() {
+under_both!(
+    a_replica_opens_wherever_it_died_giving_its_snapshots_up,
+    a_replica_opens_once_there_is_space_to_give_its_snapshots_up,
+    missing_snapshots_are_given_up,
+    a_sector_of_the_snapshots_that_cannot_be_read_is_damage,
+    a_lost_log_is_an_error_and_leaves_the_snapshots_alone,
+    whole_snapshots_of_somebody_else_are_kept,
+);
+
+fn a_replica_opens_wherever_it_died_giving_its_snapshots_up(protocol: Protocol) {
     let mut operation = 1;
     loop {
         for power_fails in [false, true] {
-            let storage = Storage::new();
+            let storage = Storage::new(protocol);
             storage.damage_snapshots();
             storage.snapshots.crash_at(storage.snapshots.operations() + operation);
             if storage.open().is_ok() {
@@ -109,12 +117,11 @@ fn a_replica_opens_wherever_it_died_giving_its_snapshots_up() {
     }
 }
 
-#[test]
-fn a_replica_opens_once_there_is_space_to_give_its_snapshots_up() {
+fn a_replica_opens_once_there_is_space_to_give_its_snapshots_up(protocol: Protocol) {
     let mut full = 0;
     let mut operation = 1;
     loop {
-        let storage = Storage::new();
+        let storage = Storage::new(protocol);
         storage.damage_snapshots();
         let planned = storage.snapshots.operations() + operation;
         storage.snapshots.fail_at(planned, Fault::DiskFull);
@@ -130,9 +137,8 @@ fn a_replica_opens_once_there_is_space_to_give_its_snapshots_up() {
     assert!(full > 3, "{full} operations take space");
 }
 
-#[test]
-fn missing_snapshots_are_given_up() {
-    let storage = Storage::new();
+fn missing_snapshots_are_given_up(protocol: Protocol) {
+    let storage = Storage::new(protocol);
     assert!(storage.opens_with_snapshot());
     storage.snapshots.lose("snapshot-superblock");
     assert!(!storage.opens_with_snapshot());
@@ -142,12 +148,11 @@ fn missing_snapshots_are_given_up() {
     assert!(!storage.opens_with_snapshot());
 }
 
-#[test]
-fn a_sector_of_the_snapshots_that_cannot_be_read_is_damage() {
+fn a_sector_of_the_snapshots_that_cannot_be_read_is_damage(protocol: Protocol) {
     let mut given_up = 0;
     let mut operation = 1;
     loop {
-        let storage = Storage::new();
+        let storage = Storage::new(protocol);
         let planned = storage.snapshots.operations() + operation;
         storage.snapshots.fail_at(planned, Fault::Io);
         match storage.open() {
@@ -166,10 +171,9 @@ fn a_sector_of_the_snapshots_that_cannot_be_read_is_damage() {
     assert!(given_up > 3, "{given_up} operations read snapshots");
 }
 
-#[test]
-fn a_lost_log_is_an_error_and_leaves_the_snapshots_alone() {
+fn a_lost_log_is_an_error_and_leaves_the_snapshots_alone(protocol: Protocol) {
     for lost in ["log-superblock", "log-0000000000000000"] {
-        let storage = Storage::new();
+        let storage = Storage::new(protocol);
         storage.damage_snapshots();
         storage.log.lose(lost);
         let (names, superblock) = (storage.snapshots.names(), storage.snapshots.contents("snapshot-superblock"));
@@ -184,9 +188,8 @@ fn a_lost_log_is_an_error_and_leaves_the_snapshots_alone() {
     }
 }
 
-#[test]
-fn whole_snapshots_of_somebody_else_are_kept() {
-    let storage = Storage::new();
+fn whole_snapshots_of_somebody_else_are_kept(protocol: Protocol) {
+    let storage = Storage::new(protocol);
     let other = StorageSettings { replica: ReplicaId(3), ..storage.settings };
     replace_snapshots(storage.snapshots.clone(), &other).unwrap();
     let superblock = storage.snapshots.contents("snapshot-superblock");

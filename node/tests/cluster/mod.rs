@@ -2,6 +2,9 @@
 
 #![allow(dead_code, missing_docs)]
 
+#[macro_use]
+mod under_both;
+
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
@@ -73,14 +76,17 @@ pub fn identity(number: u16) -> Identity {
     Identity::from_seeds(&seed(1, number), &seed(2, number))
 }
 
-impl Cluster {
-    /// A cluster of `n` replicas that run PBFT, whose storage is made, none of them running.
-    pub fn new(n: u16, parameters: Parameters) -> Cluster {
-        Cluster::of(Protocol::Pbft, n, parameters)
+/// The protocol that a cluster of `protocol` does not run.
+pub fn other_than(protocol: Protocol) -> Protocol {
+    match protocol {
+        Protocol::Pbft => Protocol::HotStuff,
+        Protocol::HotStuff => Protocol::Pbft,
     }
+}
 
-    /// The same of another protocol.
-    pub fn of(protocol: Protocol, n: u16, parameters: Parameters) -> Cluster {
+impl Cluster {
+    /// A cluster of `n` replicas whose storage is made, none of them running.
+    pub fn new(protocol: Protocol, n: u16, parameters: Parameters) -> Cluster {
         let ports = free_ports(2 * usize::from(n));
         let address = |port: u16| -> Address { format!("127.0.0.1:{port}").parse().unwrap() };
         let replicas = (0..n)
@@ -124,13 +130,8 @@ impl Cluster {
     }
 
     /// A running cluster of `n` replicas.
-    pub async fn start(n: u16, parameters: Parameters) -> Cluster {
-        Cluster::start_of(Protocol::Pbft, n, parameters).await
-    }
-
-    /// The same of another protocol.
-    pub async fn start_of(protocol: Protocol, n: u16, parameters: Parameters) -> Cluster {
-        let mut cluster = Cluster::of(protocol, n, parameters);
+    pub async fn start(protocol: Protocol, n: u16, parameters: Parameters) -> Cluster {
+        let mut cluster = Cluster::new(protocol, n, parameters);
         for id in 0..n {
             cluster.start_one(id).await;
         }

@@ -136,6 +136,15 @@ impl Up {
     fn resume(&self, directory: &Directory) -> Result<Prepared, LaunchError> {
         let mut description = Description::load(directory)?;
         let genesis = Genesis::load(&directory.genesis()).map_err(|error| LaunchError::Usage(error.to_string()))?;
+        if genesis.protocol() != description.protocol {
+            let says = format!(
+                "says that the testnet runs {}, but {} says {}: restore the file that was changed, or begin anew with `quorate-testnet up --fresh`",
+                description.protocol,
+                directory.genesis().display(),
+                genesis.protocol()
+            );
+            return Err(LaunchError::File { path: directory.description(), problem: says });
+        }
         let count = description.replicas.len();
         let differs = |what: String| {
             let shown = directory.shown();
@@ -146,8 +155,8 @@ impl Up {
         if self.replicas.is_some_and(|wanted| wanted != count) {
             return differs(format!("has {count} replicas"));
         }
-        if self.protocol.is_some_and(|wanted| wanted != description.protocol) {
-            return differs(format!("runs {}", description.protocol));
+        if let Some(wanted) = self.protocol.filter(|wanted| *wanted != description.protocol) {
+            return differs(format!("runs {}, not {wanted}", description.protocol));
         }
         for (name, value) in &self.parameters {
             let rows = genesis.parameters().rows();
