@@ -134,7 +134,7 @@ pub enum Command {
     Gauntlet(Gauntlet),
     /// Measure fresh testnets of both protocols beside a fresh etcd cluster, round by round, on this machine.
     #[command(
-        after_long_help = "Examples:\n  quorate-testnet compare\n  quorate-testnet compare --etcd ./etcd --duration 5s --rounds 5 --json\n\nAll keep their data in one temporary directory (TMPDIR says where), which is removed in the end. What does not run\nin a round is paused, so that each has the machine to itself while it is measured."
+        after_long_help = "Examples:\n  quorate-testnet compare\n  quorate-testnet compare --etcd ./etcd --duration 5s --rounds 5 --json\n  quorate-testnet compare --kills 20 --growth 10s\n\nAll keep their data in one temporary directory (TMPDIR says where), which is removed in the end. What does not run\nin a round is paused, so that each has the machine to itself while it is measured."
     )]
     Compare(Compare),
     /// Play a scenario file: what goes wrong from when to when, and what must come of it.
@@ -333,9 +333,14 @@ pub struct Compare {
     /// How often everything is measured, the systems in turn; 1 to 100.
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=100))]
     pub rounds: u16,
-    /// How many leaders of each protocol are killed, to see what failing leaders cost; 0 leaves that out.
+    /// How many leaders of each protocol are killed, to see what that costs. It is also measured, in virtual time, what f
+    /// that lie cost. 0 leaves out both.
     #[arg(long, value_name = "N", default_value_t = 5)]
     pub kills: u32,
+    /// How long each protocol's order is watched before f leaders of processes lie, while they do and after that; 0s leaves
+    /// it out.
+    #[arg(long, value_name = "TIME", default_value = "2s", value_parser = duration_or_none)]
+    pub growth: Duration,
 }
 
 /// The hidden `replica`. The order of its arguments is how a process is recognised.
@@ -397,6 +402,11 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     millis.map(Duration::from_millis).ok_or_else(|| format!("{text:?} is not a time from 1ms to a day"))
 }
 
+/// The same, or `0s`: what is not done at all.
+fn duration_or_none(text: &str) -> Result<Duration, String> {
+    if ["0", "0s", "0ms"].contains(&text) { Ok(Duration::ZERO) } else { duration(text) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -415,6 +425,8 @@ mod tests {
         }
         assert_eq!(duration("20s"), Ok(Duration::from_secs(20)));
         assert!(duration("0").is_err() && duration("soon").is_err());
+        assert_eq!((duration_or_none("0s"), duration_or_none("2s")), (Ok(Duration::ZERO), duration("2s")));
+        assert!(duration_or_none("0h").is_err());
     }
 
     #[test]

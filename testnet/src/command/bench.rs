@@ -64,6 +64,13 @@ impl Progress {
         self.bar.set_prefix(prefix);
     }
 
+    /// Something is under way that is no stage of a load.
+    pub(super) fn say(&self, what: String) {
+        self.bar.set_prefix(what);
+        self.bar.set_message("");
+        self.bar.reset();
+    }
+
     /// Leaves nothing on the screen.
     pub(super) fn end(&self) {
         self.bar.finish_and_clear();

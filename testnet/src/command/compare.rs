@@ -1,6 +1,7 @@
 //! `compare`: the systems, a table of medians and ranges, or JSON with every round.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use quorate_client::command::failure::Failure;
 use quorate_client::command::report::Report;
@@ -12,8 +13,9 @@ use super::bench::{Progress, failure, rounded};
 use super::screen::{self, Cell};
 use super::up::Interrupts;
 use crate::compare::figures::{Figures, Summary};
-use crate::compare::leaders::Failing;
-use crate::compare::{self, CompareError, Comparison, Row, Settings, etcd};
+use crate::compare::growth::{Growth, Pace};
+use crate::compare::leaders::{Failing, Lying};
+use crate::compare::{self, CompareError, Comparison, Row, Settings, Step, Workload, etcd};
 
 /// What stands where nothing is known.
 const UNKNOWN: &str = "-";
@@ -28,10 +30,13 @@ impl Compare {
         let load = load_average();
         let mut progress = Progress::new();
         let outcome = tokio::select! {
-            outcome = compare::run(&settings, |step| {
-                let compare::Step { system, round, workload, stage } = step;
-                progress.name(format!("round {round}  {system:<8} {:>4} x {:<3} ", workload.clients, workload.bundle));
-                progress.tell(stage);
+            outcome = compare::run(&settings, |step| match step {
+                Step::Row { system, round, workload, stage } => {
+                    let Workload { clients, bundle } = workload;
+                    progress.name(format!("round {round}  {system:<8} {clients:>4} x {bundle:<3} "));
+                    progress.tell(stage);
+                }
+                Step::Leaders { system, what } => progress.say(format!("{system:<8} {what}")),
             }) => outcome.map_err(failed),
             () = interrupts.next() => Err(Failure::interrupted()),
             _ = hangup.recv() => Err(Failure::interrupted()),
@@ -52,8 +57,8 @@ impl Compare {
             Some(path) => Some(etcd::named(path).map_err(Failure::configuration)?),
             None => std::env::var_os("PATH").and_then(|path| etcd::on_path(&path)),
         };
-        let Compare { clients, value_size, duration, rounds, kills, .. } = *self;
-        Ok(Settings { etcd, clients, value_size, duration, rounds, kills })
+        let Compare { clients, value_size, duration, rounds, kills, growth, .. } = *self;
+        Ok(Settings { etcd, clients, value_size, duration, rounds, kills, growth })
     }
 }
 
@@ -111,6 +116,9 @@ fn say(comparison: &Comparison, settings: &Settings, load: Option<&str>) {
     if !comparison.failing.is_empty() {
         say_failing(&comparison.failing);
     }
+    if !comparison.growth.is_empty() {
+        say_growth(&comparison.growth, settings.growth);
+    }
     for skipped in &comparison.skipped {
         say!("{skipped}");
     }
@@ -118,21 +126,45 @@ fn say(comparison: &Comparison, settings: &Settings, load: Option<&str>) {
 
 fn say_failing(failing: &[Failing]) {
     let time = |millis: Option<f64>| millis.map_or_else(|| UNKNOWN.to_owned(), |millis| format!("{millis:.0} ms"));
-    let share = |share: f64| format!("{share:.2}");
     let cells = |one: &Failing| {
-        let cells = [
-            one.protocol.name().to_owned(),
-            time(one.gap_p50_ms),
-            time(one.gap_max_ms),
-            share(one.silent),
-            share(one.forking),
-            share(one.slow),
-        ];
-        cells.into_iter().map(Cell::plain).collect::<Vec<Cell>>()
+        vec![Cell::plain(one.protocol), Cell::plain(time(one.gap_p50_ms)), Cell::plain(time(one.gap_max_ms))]
     };
-    say!("\nfailing leaders: the gap after a kill, on processes; throughput beside fault-free, in virtual time");
-    let headings = ["SYSTEM", "GAP P50", "GAP MOST", "F SILENT", "F FORKING", "F SLOW"];
-    screen::lines(&screen::table(&headings, &failing.iter().map(cells).collect::<Vec<_>>()));
+    say!("\na leader is killed, on processes: the longest time that a client goes without an answer");
+    screen::lines(&screen::table(&["SYSTEM", "GAP P50", "GAP MOST"], &failing.iter().map(cells).collect::<Vec<_>>()));
+
+    let cells = |one: &Failing| {
+        let protocol = one.protocol;
+        let row = |Lying { replicas, lie, requests, growth, growth_learnt }: &Lying| {
+            let shares = [requests, growth, growth_learnt].map(|share| Cell::plain(format!("{share:.2}")));
+            let mut row = vec![Cell::plain(protocol), Cell::plain(replicas), Cell::plain(lie.name())];
+            row.extend(shares);
+            row
+        };
+        one.lying.iter().map(row).collect::<Vec<_>>()
+    };
+    say!("\nf leaders lie, in virtual time: shares of what there is without");
+    let headings = ["SYSTEM", "N", "F LEADERS", "REQUESTS", "BLOCKS", "BLOCKS, 2ND HALF"];
+    screen::lines(&screen::table(&headings, &failing.iter().flat_map(cells).collect::<Vec<_>>()));
+}
+
+fn say_growth(growth: &[Growth], time: Duration) {
+    let cells = |one: &Growth| {
+        let rate = |pace: &Pace| Cell::plain(format!("{:.0}", pace.blocks));
+        let share = |share: f64| Cell::plain(format!("{share:.2}"));
+        vec![
+            Cell::plain(one.protocol),
+            Cell::plain(one.lie.name()),
+            rate(&one.before),
+            rate(&one.meanwhile),
+            rate(&one.after),
+            share(one.blocks()),
+            share(one.writes()),
+        ]
+    };
+    let seconds = time.as_secs_f64();
+    say!("\nf leaders lie, on processes, {seconds} s each: blocks a second, and shares of what there is without");
+    let headings = ["SYSTEM", "F LEADERS", "BEFORE", "MEANWHILE", "AFTER", "BLOCKS", "WRITES"];
+    screen::lines(&screen::table(&headings, &growth.iter().map(cells).collect::<Vec<_>>()));
 }
 
 fn cells(comparison: &Comparison, row: &Row) -> Vec<Cell> {
@@ -173,6 +205,8 @@ fn object(comparison: &Comparison, settings: &Settings, load: Option<&str>) -> V
         "systems": systems,
         "skipped": comparison.skipped,
         "failing_leaders": comparison.failing.iter().map(failing_object).collect::<Vec<_>>(),
+        "growth": comparison.growth.iter().map(growth_object).collect::<Vec<_>>(),
+        "growth_seconds": settings.growth.as_secs_f64(),
         "value_size": settings.value_size,
         "seconds": settings.duration.as_secs_f64(),
         "rounds": settings.rounds,
@@ -184,13 +218,42 @@ fn object(comparison: &Comparison, settings: &Settings, load: Option<&str>) -> V
 }
 
 fn failing_object(one: &Failing) -> Value {
+    let lying = one.lying.iter().map(|Lying { replicas, lie, requests, growth, growth_learnt }| {
+        json!({
+            "n": replicas,
+            "leaders": lie.name(),
+            "behaviour": lie.behaviour(one.protocol).name(),
+            "requests": rounded(*requests),
+            "blocks": rounded(*growth),
+            "blocks_second_half": rounded(*growth_learnt),
+        })
+    });
+    let lying: Vec<Value> = lying.collect();
     json!({
         "system": one.protocol.name(),
         "gap_p50_ms": one.gap_p50_ms,
         "gap_max_ms": one.gap_max_ms,
-        "silent": rounded(one.silent),
-        "forking": rounded(one.forking),
-        "slow": rounded(one.slow),
+        "virtual_time": lying,
+    })
+}
+
+fn growth_object(one: &Growth) -> Value {
+    let periods = |of: fn(&Pace) -> f64| {
+        json!({
+            "before": rounded(of(&one.before)),
+            "meanwhile": rounded(of(&one.meanwhile)),
+            "after": rounded(of(&one.after)),
+        })
+    };
+    json!({
+        "system": one.protocol.name(),
+        "leaders": one.lie.name(),
+        "behaviour": one.lie.behaviour(one.protocol).name(),
+        "acted": one.acted,
+        "blocks_per_s": periods(|pace| pace.blocks),
+        "writes_per_s": periods(|pace| pace.writes),
+        "blocks": rounded(one.blocks()),
+        "writes": rounded(one.writes()),
     })
 }
 

@@ -16,7 +16,8 @@
 //! |---|---|
 //! | [`contestant`] | what all systems have in common: going on, pausing, being measured |
 //! | [`quorate`] | a fresh testnet |
-//! | [`leaders`] | what it costs when leaders fail, under either protocol |
+//! | [`leaders`] | what it costs when leaders fail, under either protocol: kills on processes, lies in virtual time |
+//! | [`growth`] | how fast the order grows on processes while leaders lie |
 //! | [`etcd`] | a fresh etcd cluster: its processes |
 //! | [`etcd_client`] | a client of it: the few messages it takes |
 //! | [`figures`] | what a round gave, medians, ranges, ratios |
@@ -37,11 +38,13 @@ pub mod contestant;
 pub mod etcd;
 pub mod etcd_client;
 pub mod figures;
+pub mod growth;
 pub mod leaders;
 pub mod quorate;
 
 use contestant::Contestant;
 use figures::Figures;
+use growth::Growth;
 use leaders::Failing;
 
 /// Clients of the row with bundles.
@@ -66,6 +69,8 @@ pub struct Settings {
     pub rounds: u16,
     /// How many leaders of each protocol are killed; none leaves out what failing leaders cost.
     pub kills: u32,
+    /// How long the order is watched before leaders lie, while they do and after it; zero leaves that out.
+    pub growth: Duration,
 }
 
 /// The load of a row.
@@ -129,6 +134,8 @@ pub struct Comparison {
     pub rows: Vec<Row>,
     /// What failing leaders cost, by protocol.
     pub failing: Vec<Failing>,
+    /// How fast the order grew on processes under lying leaders, by protocol and lie.
+    pub growth: Vec<Growth>,
     /// Who did not take part, and why.
     pub skipped: Vec<String>,
     /// Whether the data was in memory, where a sync costs nothing.
@@ -153,15 +160,25 @@ impl Comparison {
 
 /// What is under way, for people who wait.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Step {
-    /// Which system.
-    pub system: &'static str,
-    /// Which round, from 1.
-    pub round: u16,
-    /// Under which load.
-    pub workload: Workload,
-    /// What of it.
-    pub stage: Stage,
+pub enum Step {
+    /// A row is measured.
+    Row {
+        /// Which system.
+        system: &'static str,
+        /// Which round, from 1.
+        round: u16,
+        /// Under which load.
+        workload: Workload,
+        /// What of it.
+        stage: Stage,
+    },
+    /// Leaders fail.
+    Leaders {
+        /// Of which system.
+        system: &'static str,
+        /// In words.
+        what: String,
+    },
 }
 
 /// Why there is no comparison.
@@ -237,7 +254,7 @@ pub async fn run(settings: &Settings, mut tell: impl FnMut(Step)) -> Result<Comp
             let (system, workload) = (contestant.name(), row.workload);
             contestant.go_on().await?;
             let measured = contestant
-                .measure(&workload.plan(settings), &mut |stage| tell(Step { system, round, workload, stage }))
+                .measure(&workload.plan(settings), &mut |stage| tell(Step::Row { system, round, workload, stage }))
                 .await;
             row.rounds.push(measured.map_err(|error| CompareError::Bench { system, error })?);
             contestant.pause()?;
@@ -246,11 +263,17 @@ pub async fn run(settings: &Settings, mut tell: impl FnMut(Step)) -> Result<Comp
     let systems = contestants.iter().map(Contestant::system).collect();
     // Their processes end here: what follows has the machine to itself.
     drop(contestants);
-    let mut failing = Vec::new();
-    for protocol in Protocol::ALL.into_iter().filter(|_| settings.kills > 0) {
-        failing.push(leaders::failing(protocol, settings.kills, settings.value_size).await?);
+    let (mut failing, mut grown) = (Vec::new(), Vec::new());
+    for protocol in Protocol::ALL {
+        let mut say = |what: String| tell(Step::Leaders { system: protocol.name(), what });
+        if settings.kills > 0 {
+            failing.push(leaders::failing(protocol, settings.kills, settings.value_size, &mut say).await?);
+        }
+        for lie in growth::LIES.into_iter().filter(|_| !settings.growth.is_zero()) {
+            grown.push(growth::growth(protocol, lie, settings.growth, settings.value_size, &mut say).await?);
+        }
     }
-    Ok(Comparison { systems, rows, failing, skipped, in_memory })
+    Ok(Comparison { systems, rows, failing, growth: grown, skipped, in_memory })
 }
 
 #[cfg(test)]
@@ -275,6 +298,7 @@ mod tests {
                 row(1, many, &[50.0, 1.0]),
             ],
             failing: Vec::new(),
+            growth: Vec::new(),
             skipped: Vec::new(),
             in_memory: false,
         };
@@ -302,6 +326,7 @@ mod tests {
             duration: Duration::from_secs(1),
             rounds: 1,
             kills: 0,
+            growth: Duration::ZERO,
         };
         let refused = run(&settings, |_| panic!("nothing is measured")).await.expect_err("too large");
         assert!(refused.to_string().contains("--value-size"), "{refused}");

@@ -53,9 +53,10 @@ pub type Tell<'a> = dyn FnMut(String) + 'a;
 /// The drills: the registry.
 #[derive(Subcommand, Debug)]
 pub enum Drill {
-    /// Kill the primary under load, again and again; measure how long a client goes without an answer.
+    /// Kill the primary under load, or two leaders in a row, again and again; measure how long a client goes without an
+    /// answer.
     #[command(
-        after_long_help = "Example:\n  quorate-testnet drill kill-primary --times 20\n\nBars: the gap's p50 at most 400 ms and p99 at most 800 ms; no acknowledged write lost."
+        after_long_help = "Examples:\n  quorate-testnet drill kill-primary --times 20\n  quorate-testnet drill kill-primary --together 2 -n 7\n\nBars: the gap's p50 at most 400 ms and p99 at most 800 ms, with two at a time no gap above 1.8 s; no acknowledged\nwrite lost."
     )]
     KillPrimary(kill_primary::KillPrimary),
     /// Kill all replicas at once under load, again and again; measure how long until writes are acknowledged anew.
@@ -182,7 +183,7 @@ impl Drill {
 }
 
 /// Waits, and says so once a second.
-async fn wait(time: Duration, what: &str, tell: &mut Tell<'_>) {
+pub(crate) async fn wait(time: Duration, what: &str, tell: &mut Tell<'_>) {
     let began = Instant::now();
     while let Some(left) = time.checked_sub(began.elapsed()) {
         tell(format!("{what}, {} of {} s", began.elapsed().as_secs(), time.as_secs_f64().ceil()));

@@ -11,6 +11,8 @@ use tempfile::TempDir;
 
 use super::DrillError;
 use crate::bench::meter;
+use crate::faults::Misbehaviour;
+use crate::launcher::control::{self, Conduct, Turned};
 use crate::launcher::creation::{self, Plan};
 use crate::launcher::operations::NodeStatus;
 use crate::launcher::process::{self, Spawned};
@@ -149,6 +151,21 @@ impl Site {
         }
     }
 
+    /// Who leads, and those that lead after it: `count` in all.
+    ///
+    /// # Errors
+    /// Those of [`Site::primary`].
+    pub async fn leaders(&mut self, count: usize) -> Result<Vec<ReplicaId>, DrillError> {
+        let first = self.primary().await?;
+        Ok(self.in_turn(first, count))
+    }
+
+    /// `first` and those that follow it, in the order in which all lead that are not passed over: `count` in all.
+    pub fn in_turn(&self, first: ReplicaId, count: usize) -> Vec<ReplicaId> {
+        let ids: Vec<ReplicaId> = self.description.ids().collect();
+        ids.iter().copied().cycle().skip(first.index()).take(count).collect()
+    }
+
     /// Some replica that does not lead.
     ///
     /// # Errors
@@ -219,6 +236,16 @@ impl Site {
             process::signal(id, pid, signal)?;
         }
         Ok(())
+    }
+
+    /// Lets a replica lie in these ways from now on; in none, it is honest. The answer says what it has done by now.
+    ///
+    /// # Errors
+    /// It does not answer, or refuses.
+    pub async fn turn(&self, id: ReplicaId, on: &[Misbehaviour]) -> Result<Conduct, DrillError> {
+        let on = on.iter().map(Turned::from_misbehaviour).collect();
+        let turned = control::turn(&self.directory.control(id), on, None).await;
+        turned.map_err(|sentence| DrillError::Stalled(format!("replica {id} {sentence}")))
     }
 
     /// Waits until replica `id` has executed within one checkpoint interval of whoever executed most, and fetches no

@@ -19,7 +19,8 @@ use crate::drill::site::{Place, Site};
 use crate::drill::watcher::Watcher;
 use crate::drill::writers::Writers;
 use crate::drill::{DrillError, Tell};
-use crate::launcher::control::{self, Turned};
+use crate::faults::Misbehaviour;
+use crate::launcher::control;
 use crate::launcher::operations::NodeStatus;
 
 /// Version of a row. The second has attacks in pulses.
@@ -175,10 +176,8 @@ async fn begin(gauntlet: &Gauntlet, subject: Subject, site: &Site) -> Result<Opt
     match subject {
         Subject::FaultFree => Ok(None),
         Subject::Replica(behaviour) => {
-            let always = Turned { behaviour: behaviour.name().to_owned(), when: "always".to_owned() };
             let liar = subject.liar().unwrap_or_default();
-            let turned = control::turn(&site.directory.control(liar), vec![always], None).await;
-            turned.map_err(|sentence| DrillError::Stalled(format!("replica {liar} {sentence}")))?;
+            site.turn(liar, &[Misbehaviour::always(behaviour)]).await?;
             Ok(None)
         }
         Subject::Client(behaviour) => {

@@ -94,7 +94,8 @@ impl Turned {
         text.parse().map_err(|error: MisbehaviourError| error.to_string())
     }
 
-    fn from_misbehaviour(misbehaviour: &Misbehaviour) -> Turned {
+    /// As it travels.
+    pub fn from_misbehaviour(misbehaviour: &Misbehaviour) -> Turned {
         Turned { behaviour: misbehaviour.behaviour.name().to_owned(), when: misbehaviour.when.to_string() }
     }
 }

@@ -73,12 +73,22 @@ pub struct Row {
 /// # Errors
 /// A rule did not hold, or the cluster did not get as far as the window: one sentence with what replays it.
 pub fn measure(seed: u64, protocol: Protocol, replicas: usize, situation: Situation) -> Result<Row, String> {
-    let measured = run(seed, protocol, replicas, situation, UNDER_WAY)?;
+    let run = |under_way| run(seed, protocol, replicas, situation, under_way, window(situation));
+    let measured = run(UNDER_WAY)?;
     let delays = match situation {
         Situation::LeaderDies => None,
-        _ => run(seed, protocol, replicas, situation, 1)?.latency.map(|latency| latency as f64 / DELAY as f64),
+        _ => run(1)?.latency.map(|latency| latency as f64 / DELAY as f64),
     };
     Ok(Row { protocol, replicas, situation, measured, delays })
+}
+
+/// When it is counted.
+const fn window(situation: Situation) -> Window {
+    match situation {
+        Situation::FaultFree => Window::Between(SECOND, 4 * SECOND),
+        Situation::Silent => Window::Between(10 * SECOND, 13 * SECOND),
+        Situation::LeaderDies => Window::ViewChange(2 * SECOND),
+    }
 }
 
 fn run(
@@ -87,25 +97,22 @@ fn run(
     replicas: usize,
     situation: Situation,
     under_way: usize,
+    window: Window,
 ) -> Result<Measured, String> {
     let faults = (replicas - 1) / 3;
     let span = |from, what| Span { from, until: 600 * SECOND, what, line: 0 };
     let links = Happening::Links { replica: None, latency: DELAY, jitter: 0, loss_percent: 0 };
     let mut spans = vec![span(0, links)];
-    let window = match situation {
-        Situation::FaultFree => Window::Between(SECOND, 4 * SECOND),
+    match situation {
+        Situation::FaultFree => {}
         Situation::Silent => {
             // Not the first leader: what its loss costs is another row.
             for replica in replicas - faults..replicas {
                 spans.push(span(0, Happening::Lies { replica, on: vec![Misbehaviour::always(Behaviour::Silent)] }));
             }
-            Window::Between(10 * SECOND, 13 * SECOND)
         }
-        Situation::LeaderDies => {
-            spans.push(span(2 * SECOND, Happening::Down { replica: 0, power_cut: false }));
-            Window::ViewChange(2 * SECOND)
-        }
-    };
+        Situation::LeaderDies => spans.push(span(2 * SECOND, Happening::Down { replica: 0, power_cut: false })),
+    }
     let script = Script {
         replicas,
         // One batch at a time under PBFT, as HotStuff has it, so that batches of both hold about as many requests.

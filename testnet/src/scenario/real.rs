@@ -17,7 +17,6 @@ use crate::drill::site::{Place, Site};
 use crate::drill::writers::{Writers, Writing};
 use crate::drill::{DrillError, Tell};
 use crate::faults::Misbehaviour;
-use crate::launcher::control::{self, Turned};
 use crate::launcher::evidence;
 use crate::launcher::operations::NodeStatus;
 use crate::sim::script::Happening;
@@ -190,10 +189,7 @@ async fn act(site: &mut Site, action: Action) -> Result<(), DrillError> {
         Action::Freeze(id) => site.signal(id, Signal::STOP)?,
         Action::Thaw(id) => site.signal(id, Signal::CONT)?,
         Action::Turn(id, on) => {
-            let on =
-                on.iter().map(|one| Turned { behaviour: one.behaviour.name().to_owned(), when: one.when.to_string() });
-            let turned = control::turn(&site.directory.control(id), on.collect(), None).await;
-            turned.map_err(|sentence| DrillError::Stalled(format!("replica {id} {sentence}")))?;
+            site.turn(id, &on).await?;
         }
     }
     Ok(())

@@ -19,8 +19,10 @@ fn command(testnet: &Testnet, arguments: &[&str], path: &str) -> Command {
     command
 }
 
-fn object(testnet: &Testnet, path: &str) -> Value {
-    let output = command(testnet, &BRIEF, path).output().expect("it runs");
+/// What it says with that `--growth` and that PATH.
+fn object(testnet: &Testnet, growth: &str, path: &str) -> Value {
+    let arguments = [&BRIEF[..], &["--growth", growth]].concat();
+    let output = command(testnet, &arguments, path).output().expect("it runs");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     serde_json::from_slice(&output.stdout).expect("JSON")
 }
@@ -59,12 +61,28 @@ fn check_rows(rows: &[Value], systems: &[&str]) {
     }
 }
 
+/// Every lie under both protocols: the liars lied, and the order grew before it, under it and after it.
+fn check_growth(rows: &[Value]) {
+    let shown: Vec<_> = rows.iter().map(|row| (row["system"].as_str(), row["leaders"].as_str())).collect();
+    let wanted = [("pbft", "silent"), ("pbft", "forking"), ("hotstuff", "silent"), ("hotstuff", "forking")];
+    assert_eq!(shown, wanted.map(|(system, leaders)| (Some(system), Some(leaders))), "{rows:#?}");
+    for row in rows {
+        assert!(row["acted"].as_u64() > Some(0), "{row:#}");
+        for period in ["before", "meanwhile", "after"] {
+            assert!(row["blocks_per_s"][period].as_f64() > Some(0.0), "{period}: {row:#}");
+            assert!(row["writes_per_s"][period].as_f64() > Some(0.0), "{period}: {row:#}");
+        }
+        assert!(row["blocks"].as_f64() > Some(0.0) && row["writes"].as_f64() > Some(0.0), "{row:#}");
+    }
+}
+
 #[test]
 fn without_etcd_its_rows_are_skipped_and_ours_are_measured() {
     let testnet = Testnet::new();
-    let found = object(&testnet, "");
+    let found = object(&testnet, "1s", "");
     assert_eq!(found["skipped"][0], "etcd is not on this machine: skipped");
     check_rows(found["rows"].as_array().expect("rows"), &["pbft", "hotstuff"]);
+    check_growth(found["growth"].as_array().expect("growth"));
     assert_nothing_is_left(&testnet);
 }
 
@@ -76,8 +94,9 @@ fn with_etcd_both_are_measured_under_the_same_loads() {
         return;
     }
     let testnet = Testnet::new();
-    let found = object(&testnet, &path);
+    let found = object(&testnet, "0s", &path);
     assert_eq!(found["skipped"].as_array().map(Vec::len), Some(0));
+    assert_eq!(found["growth"].as_array().map(Vec::len), Some(0), "it was left out");
     check_rows(found["rows"].as_array().expect("rows"), &["pbft", "hotstuff", "etcd"]);
     assert_nothing_is_left(&testnet);
 }
@@ -108,4 +127,5 @@ fn mistakes_are_said_before_anything_is_started() {
     testnet.testnet(&["compare", "--clients", "0"]).fails(2, "--clients 0");
     testnet.testnet(&["compare", "--value-size", "65536"]).fails(2, "--value-size");
     assert_eq!(testnet.testnet(&["compare", "--rounds", "0"]).code, 2);
+    assert_eq!(testnet.testnet(&["compare", "--growth", "soon"]).code, 2);
 }

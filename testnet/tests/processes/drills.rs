@@ -13,6 +13,7 @@ use crate::harness::Testnet;
 
 under_both!(
     a_killed_primary_is_a_gap_and_no_loss,
+    two_leaders_in_a_row_are_killed_at_a_time,
     all_killed_at_once_lose_nothing,
     a_frozen_backup_comes_back_and_nobody_waits_for_it,
     endurance_compares_the_beginning_with_the_end,
@@ -75,6 +76,26 @@ fn a_killed_primary_is_a_gap_and_no_loss(protocol: Protocol) {
     assert!(number(&report, "view") >= 2.0, "two primaries were left: {report:#}");
     assert!(number(&report, "acknowledged_writes") > 20.0);
     assert!(number(&report, "gap_p50_ms") <= number(&report, "gap_max_ms"));
+}
+
+fn two_leaders_in_a_row_are_killed_at_a_time(protocol: Protocol) {
+    let testnet = Testnet::of(protocol);
+    testnet.testnet(&["drill", "kill-primary", "--together", "2"]).fails(2, "-n 7");
+    let short = ["--together", "2", "-n", "7", "--times", "2", "--clients", "4"];
+    let report = drill(&testnet, "kill-primary", &short);
+    has_bars(&report, &["gap_max_ms", "lost_writes", "wrong_writes"]);
+    let each = report["each"].as_array().expect("each kill");
+    assert_eq!((each.len(), report["together"].as_u64()), (2, Some(2)));
+    let replicas = |kill: &Value| -> Vec<u64> {
+        kill["replicas"].as_array().expect("a list").iter().filter_map(Value::as_u64).collect()
+    };
+    for kill in each {
+        let [first, second] = replicas(kill)[..] else { panic!("two die: {kill:#}") };
+        assert_eq!(second, (first + 1) % 7, "they follow each other");
+        assert!(number(kill, "gap_ms") > 0.0 && number(kill, "at_head_ms") > 0.0);
+    }
+    assert_ne!(replicas(&each[0]), replicas(&each[1]), "others lead by then");
+    assert!(number(&report, "acknowledged_writes") > 20.0);
 }
 
 fn all_killed_at_once_lose_nothing(protocol: Protocol) {
