@@ -29,8 +29,11 @@ use thiserror::Error;
 use crate::hotstuff::certificate::{QuorumCertificate, TimeoutCertificate};
 use crate::hotstuff::leaders::Standing;
 use crate::hotstuff::safety;
-use crate::message::REQUESTS_MAX;
 use crate::proposal::{Payload, Proposal};
+
+/// Most requests in one block: as many as a genesis file may allow (`batch_requests_max`). What this cluster allows is judged
+/// before the vote.
+pub const REQUESTS_MAX: usize = 65_536;
 
 /// The fields of a block.
 #[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]

@@ -145,6 +145,8 @@ fn lists_are_capped_before_any_signature() {
     let committee = committee(4);
     let chain = chain(2);
     let mut content = chain[2].content().clone();
+    content.proposal.payload = Payload::Batch(vec![Digest::ZERO; REQUESTS_MAX]);
+    assert_eq!(Block::new(content.clone()).check_form(&committee), Ok(()), "the largest that a genesis file may allow");
     content.proposal.payload = Payload::Batch(vec![Digest::ZERO; REQUESTS_MAX + 1]);
     assert_eq!(Block::new(content).check_form(&committee), Err(BlockError::TooLarge));
     let mut content = chain[2].content().clone();
