@@ -19,6 +19,9 @@
 //! and were both leaders blamed alike, the f places of those passed over would go to the living and the dead in turn, for ever.
 //! A row of one failed view is its leader's fault, or a lie of the next one, who kept the votes back and built over it: nobody
 //! can tell, so both are blamed. Whoever is honest soon leads beside others and is forgiven; who does it again and again is not.
+//! The next one is out for half as long, so that of two with as many failures the leader is passed over first: one successor
+//! always follows the same leader, and were both out alike, f leaders that fork and those who follow them would take the f
+//! places in turn, each pair letting the other pair back in.
 //!
 //! Who was passed over for long enough comes back, one member at a time: only the one that has waited longest has turns again,
 //! until it brings blocks or fails anew. Were all f dead members to come back at once, they would take f time-outs in a row.
@@ -37,6 +40,8 @@ use quorate_crypto::{Committee, ReplicaId, View};
 /// Long beside what it costs to try a dead member again, which is two time-outs: views take some milliseconds under load, so
 /// that a thousand of them are some seconds. The others lose nothing by leading meanwhile.
 const TURNS: u64 = 256;
+/// The same for who leads after a single failed view: it may be the victim of the one before it.
+const TURNS_OF_THE_NEXT: u64 = TURNS / 2;
 /// The time out doubles with every further failure, so often at most.
 const DOUBLINGS_MAX: u32 = 6;
 /// Of a row of failed views so many are blamed on their leaders, the latest: the rest is long ago, and a block must not cost
@@ -120,11 +125,11 @@ impl Standing {
         let excused = u64::from(first.saturating_add(1) < view.0);
         let first = first.saturating_add(excused).max(view.0.saturating_sub(BLAMED_MAX));
         for failed in (first..view.0).map(View) {
-            next.blame(counted.leader(failed, committee), failed, committee);
+            next.blame(counted.leader(failed, committee), failed, TURNS, committee);
         }
         match view.0.saturating_sub(parent_view.0) {
             1 => next.forgive(author),
-            2 => next.blame(author, View(view.0 - 1), committee),
+            2 => next.blame(author, View(view.0 - 1), TURNS_OF_THE_NEXT, committee),
             _ => {}
         }
         next
@@ -141,17 +146,17 @@ impl Standing {
         }
     }
 
-    fn blame(&mut self, leader: ReplicaId, view: View, committee: &Committee) {
-        let place = match self.0.binary_search_by_key(&leader, |failure| failure.replica) {
+    fn blame(&mut self, member: ReplicaId, view: View, turns: u64, committee: &Committee) {
+        let place = match self.0.binary_search_by_key(&member, |failure| failure.replica) {
             Ok(place) => place,
             Err(place) => {
-                self.0.insert(place, Failure { replica: leader, count: 0, out_until: View(0) });
+                self.0.insert(place, Failure { replica: member, count: 0, out_until: View(0) });
                 place
             }
         };
         let failure = &mut self.0[place];
         failure.count = failure.count.saturating_add(1);
-        let out = (TURNS * committee.size() as u64) << (failure.count - 1).min(DOUBLINGS_MAX);
+        let out = (turns * committee.size() as u64) << (failure.count - 1).min(DOUBLINGS_MAX);
         failure.out_until = View(view.0.saturating_add(out));
     }
 }

@@ -209,15 +209,17 @@ mod tests {
     /// silent leaders are known.
     #[tokio::test]
     async fn liars_cost_something_and_never_everything() {
-        for protocol in Protocol::ALL {
-            let lying = under_liars(protocol, 4).await.expect("measured");
+        for (protocol, replicas) in [(Protocol::Pbft, 4), (Protocol::HotStuff, 4), (Protocol::HotStuff, 7)] {
+            let lying = under_liars(protocol, replicas).await.expect("measured");
             assert_eq!(lying.iter().map(|one| one.lie).collect::<Vec<_>>(), Lie::ALL);
             for one in lying {
-                assert!(one.requests > 0.5 && one.growth > 0.5, "{protocol}: {one:?}");
+                assert!(one.requests > 0.5 && one.growth > 0.5, "{protocol}, {replicas}: {one:?}");
                 match one.lie {
-                    Lie::Silent => assert!(one.requests < 1.0 && one.growth_learnt >= 0.7, "{protocol}: {one:?}"),
-                    Lie::Forking => assert!(one.growth >= 0.7, "{protocol}: {one:?}"),
-                    Lie::Slow => assert!(one.requests < 1.0, "{protocol}: {one:?}"),
+                    Lie::Silent => {
+                        assert!(one.requests < 1.0 && one.growth_learnt >= 0.7, "{protocol}, {replicas}: {one:?}");
+                    }
+                    Lie::Forking => assert!(one.growth >= 0.7, "{protocol}, {replicas}: {one:?}"),
+                    Lie::Slow => assert!(one.requests < 1.0, "{protocol}, {replicas}: {one:?}"),
                 }
             }
         }

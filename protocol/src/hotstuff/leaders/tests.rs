@@ -26,7 +26,7 @@ fn the_leader_of_a_failed_view_is_passed_over_for_a_while() {
 
 /// The leader of one failed view was dead, or the next one kept its votes back: nobody can tell.
 #[test]
-fn of_one_failed_view_its_leader_and_the_next_are_blamed_alike() {
+fn of_one_failed_view_its_leader_and_the_next_are_blamed() {
     let committee = committee(4);
     let start = Counted::default();
     let blame = |standing: &Standing, parent: u64, author: u16| {
@@ -37,6 +37,8 @@ fn of_one_failed_view_its_leader_and_the_next_are_blamed_alike() {
     // Replica 3 frames whoever leads before it.
     let once = blame(&Standing::default(), 1, 3);
     assert_eq!(counts(&once), [(2, 1), (3, 1)]);
+    let out = once.failures().iter().map(|one| one.out_until).collect::<Vec<_>>();
+    assert_eq!(out, [View(2 + 4 * TURNS), View(2 + 2 * TURNS)], "the next one for half as long");
     let twice = blame(&once, 8, 3);
     assert_eq!(counts(&twice), [(1, 1), (2, 1), (3, 2)]);
     assert_eq!(twice.passed_over(View(11), &committee), [ReplicaId(3)]);
@@ -54,7 +56,7 @@ fn the_time_out_doubles_and_blocks_take_the_count_back() {
     assert_eq!(better.after(&start, View(9), View(10), ReplicaId(3), &committee), none);
     let mut often = none.clone();
     for _ in 0..40 {
-        often.blame(ReplicaId(1), View(100), &committee);
+        often.blame(ReplicaId(1), View(100), TURNS, &committee);
     }
     assert_eq!(often.failures()[0].out_until, View(100 + ((4 * TURNS) << DOUBLINGS_MAX)));
 }
@@ -143,4 +145,32 @@ fn after_n_views_without_a_commit_everybody_has_turns() {
     };
     assert_eq!(leaders(101..105), BTreeSet::from([0, 1, 3]));
     assert_eq!(leaders(105..109), BTreeSet::from([0, 1, 2, 3]));
+}
+
+/// Views without a block of so many, when these members bring nothing in their turns and everything else commits at once.
+fn views_that_fail(liars: &[u16], n: u16, views: u64) -> u64 {
+    let committee = committee(n);
+    let mut counted = Counted::default();
+    let mut failed = 0;
+    for view in (1..=views).map(View) {
+        let leader = counted.leader(view, &committee);
+        if liars.contains(&leader.0) {
+            failed += 1;
+            continue;
+        }
+        let standing = counted.standing.after(&counted, counted.view, view, leader, &committee);
+        counted = Counted { view, standing };
+    }
+    failed
+}
+
+/// Who follows a leader that brings nothing follows it each time, and is blamed as often.
+#[test]
+fn f_leaders_that_bring_nothing_are_soon_passed_over_wherever_they_stand() {
+    let pairs = (0..7).flat_map(|one| (one + 1..7).map(move |other| (7, vec![one, other])));
+    let triples = [vec![0, 3, 6], vec![1, 2, 9], vec![4, 5, 6], vec![0, 2, 4]].map(|liars| (10, liars));
+    for (n, liars) in pairs.chain((0..4).map(|one| (4, vec![one]))).chain(triples) {
+        let failed = views_that_fail(&liars, n, 1_000);
+        assert!(failed <= 3 * liars.len() as u64, "{failed} views of {liars:?} among {n} fail");
+    }
 }

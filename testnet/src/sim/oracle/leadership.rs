@@ -34,14 +34,14 @@ pub(super) fn follows(blocks: &BTreeMap<Digest, Block>, committee: &Committee, b
     // Of several the first is not its leader's fault.
     let excused = usize::from(failed.end > failed.start + 1);
     let blamed: Vec<u64> = failed.clone().skip(excused).filter(|view| view + BLAMED >= block.view.0).collect();
-    let mut guilty: Vec<(ReplicaId, u64)> =
-        blamed.into_iter().map(|view| (self::leader(counted, committee, view), view)).collect();
-    // Of one alone nobody can tell whether its leader was away or the next one kept the votes back.
-    guilty.extend((failed.end == failed.start + 1).then_some((block.author, failed.start)));
-    for (member, view) in guilty {
+    let mut guilty: Vec<(ReplicaId, u64, u64)> =
+        blamed.into_iter().map(|view| (self::leader(counted, committee, view), view, TURNS)).collect();
+    // Of one alone nobody can tell whether its leader was away or the next one kept the votes back, who is out for half as long.
+    guilty.extend((failed.end == failed.start + 1).then_some((block.author, failed.start, TURNS / 2)));
+    for (member, view, turns) in guilty {
         let (count, out_until) = expected.entry(member).or_default();
         *count += 1;
-        *out_until = view + ((TURNS * committee.size() as u64) << (*count - 1).min(DOUBLINGS));
+        *out_until = view + ((turns * committee.size() as u64) << (*count - 1).min(DOUBLINGS));
     }
     // A block right after its parent's view takes one failure of its author back.
     if failed.end == failed.start
