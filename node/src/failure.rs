@@ -183,7 +183,7 @@ fn foreign(place: &Path, cluster: ClusterId, genesis: &Genesis) -> NodeError {
             "{shown} belongs to a cluster that runs {theirs}, but the genesis file says {own}, and neither reads the other's data; correct the protocol in the genesis file, or give this node a data directory of its own"
         ),
         None => format!(
-            "{shown} belongs to cluster {cluster}, but the genesis file defines {}, which runs {own}: another protocol, another key or another parameter makes another cluster; give this node its own data directory or the right genesis file",
+            "{shown} belongs to cluster {cluster}, but the genesis file defines {}, which runs {own}: another protocol, key or parameter, or a genesis file made anew, makes another cluster; give this node its own data directory or the right genesis file",
             genesis.cluster_id()
         ),
     })

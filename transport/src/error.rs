@@ -140,7 +140,7 @@ pub enum LinkError {
     /// Another cluster, or another version of the wire protocol. Which cluster it is the other side does not say: the
     /// handshake ends at the name that holds a part of the id.
     #[error(
-        "{address} belongs to another cluster or speaks another version of the wire protocol; compare the genesis files: another agreement protocol, another key or another parameter makes another cluster"
+        "{address} belongs to another cluster or speaks another version of the wire protocol; compare the genesis files: another agreement protocol, key or parameter, or a genesis file made anew, makes another cluster"
     )]
     ClusterMismatch {
         /// The address dialled.

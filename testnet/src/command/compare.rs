@@ -49,7 +49,10 @@ impl Compare {
             say(&comparison, &settings, load.as_deref());
         }
         warn(&comparison);
-        Ok(())
+        if comparison.unfinished.is_empty() {
+            return Ok(());
+        }
+        Err(Failure::unknown(comparison.unfinished.join("; ")))
     }
 
     fn settings(&self) -> Result<Settings, Failure> {
@@ -66,7 +69,6 @@ fn failed(error: CompareError) -> Failure {
     match error {
         CompareError::Client(error) => Failure::from(error),
         CompareError::Bench { error, .. } => failure(error),
-        CompareError::Drill(error) => super::drill::failure(error),
         CompareError::Launch(_) | CompareError::Etcd(_) | CompareError::Place(_) => {
             Failure::configuration(error.to_string())
         }
@@ -159,11 +161,12 @@ fn say_growth(growth: &[Growth], time: Duration) {
             rate(&one.after),
             share(one.blocks()),
             share(one.writes()),
+            Cell::plain(one.acted),
         ]
     };
     let seconds = time.as_secs_f64();
     say!("\nf leaders lie, on processes, {seconds} s each: blocks a second, and shares of what there is without");
-    let headings = ["SYSTEM", "F LEADERS", "BEFORE", "MEANWHILE", "AFTER", "BLOCKS", "WRITES"];
+    let headings = ["SYSTEM", "F LEADERS", "BEFORE", "MEANWHILE", "AFTER", "BLOCKS", "WRITES", "ACTED"];
     screen::lines(&screen::table(&headings, &growth.iter().map(cells).collect::<Vec<_>>()));
 }
 
@@ -204,6 +207,7 @@ fn object(comparison: &Comparison, settings: &Settings, load: Option<&str>) -> V
         "v": 1,
         "systems": systems,
         "skipped": comparison.skipped,
+        "unfinished": comparison.unfinished,
         "failing_leaders": comparison.failing.iter().map(failing_object).collect::<Vec<_>>(),
         "growth": comparison.growth.iter().map(growth_object).collect::<Vec<_>>(),
         "growth_seconds": settings.growth.as_secs_f64(),

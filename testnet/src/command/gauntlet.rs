@@ -41,18 +41,27 @@ pub(super) async fn run(gauntlet: &Gauntlet, named: Option<PathBuf>, output: Out
     Err(Failure { code: EXIT_MISSED, sentence: format!("gauntlet missed {}", missed.join("; ")) })
 }
 
-fn word(misses: &[Miss], column: Column) -> &'static str {
-    if misses.iter().any(|miss| miss.column == column) { "missed" } else { "ok" }
+/// What a column says: nothing where a row was not measured to its end, or has nothing to be put beside.
+fn word(Judged { row, ratio, misses, .. }: &Judged, column: Column) -> &'static str {
+    let judged = row.failure.is_none() && (column != Column::Throughput || ratio.is_some());
+    if misses.iter().any(|miss| miss.column == column) {
+        "missed"
+    } else if judged {
+        "ok"
+    } else {
+        "-"
+    }
 }
 
 fn to_json(gauntlet: &Gauntlet, judged: &[Judged], fault_free: Option<&FaultFree>) -> Value {
-    let rows = judged.iter().map(|Judged { row, ratio, cost, misses }| {
+    let rows = judged.iter().map(|one| {
+        let Judged { row, ratio, cost, misses } = one;
         let mut object = json!(row);
         object["verdict"] = json!({
-            "safe": word(misses, Column::Safe),
-            "clean": word(misses, Column::Clean),
-            "throughput": word(misses, Column::Throughput),
-            "gap": word(misses, Column::Gap),
+            "safe": word(one, Column::Safe),
+            "clean": word(one, Column::Clean),
+            "throughput": word(one, Column::Throughput),
+            "gap": word(one, Column::Gap),
             "cost": cost.map(rounded),
             "ratio": ratio.map(rounded),
             "misses": misses.iter().map(|miss| &miss.sentence).collect::<Vec<_>>(),
@@ -116,7 +125,8 @@ fn number(number: Option<f64>) -> String {
     number.map_or_else(|| "?".to_owned(), |number| format!("{number:.2}"))
 }
 
-fn cells(Judged { row, ratio, cost, misses }: &Judged) -> Vec<Cell> {
+fn cells(one: &Judged) -> Vec<Cell> {
+    let Judged { row, ratio, cost, misses } = one;
     let judged = |column: Column| {
         let own = || misses.iter().filter(move |miss| miss.column == column);
         let tone = match (own().count(), own().any(|miss| miss.kind == Kind::Count)) {
@@ -124,7 +134,7 @@ fn cells(Judged { row, ratio, cost, misses }: &Judged) -> Vec<Cell> {
             (_, false) => Tone::Warning,
             (_, true) => Tone::Bad,
         };
-        Cell::toned(word(misses, column), tone)
+        Cell::toned(word(one, column), tone)
     };
     let gap = row.longest_gap_ms.map_or_else(|| "never".to_owned(), |gap| format!("{gap:.0} ms"));
     let bar = if row.is_fault_free() { String::new() } else { verdict::throughput_bar(row).to_string() };

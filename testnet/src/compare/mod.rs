@@ -31,7 +31,6 @@ use rustix::fs::statfs;
 use tempfile::TempDir;
 
 use crate::bench::{self, BenchError, CLIENTS_PER_CONNECTION, DEFAULT_KEYS, Plan, Stage};
-use crate::drill::DrillError;
 use crate::launcher::LaunchError;
 
 pub mod contestant;
@@ -138,6 +137,8 @@ pub struct Comparison {
     pub growth: Vec<Growth>,
     /// Who did not take part, and why.
     pub skipped: Vec<String>,
+    /// What could not be measured to its end, and why.
+    pub unfinished: Vec<String>,
     /// Whether the data was in memory, where a sync costs nothing.
     pub in_memory: bool,
 }
@@ -198,9 +199,6 @@ pub enum CompareError {
         /// Why.
         error: BenchError,
     },
-    /// What failing leaders cost could not be measured.
-    #[error(transparent)]
-    Drill(#[from] DrillError),
     /// etcd cannot be started or used.
     #[error("{0}")]
     Etcd(String),
@@ -263,17 +261,24 @@ pub async fn run(settings: &Settings, mut tell: impl FnMut(Step)) -> Result<Comp
     let systems = contestants.iter().map(Contestant::system).collect();
     // Their processes end here: what follows has the machine to itself.
     drop(contestants);
-    let (mut failing, mut grown) = (Vec::new(), Vec::new());
+    // What was measured is told whatever becomes of the rest.
+    let (mut failing, mut grown, mut unfinished) = (Vec::new(), Vec::new(), Vec::new());
     for protocol in Protocol::ALL {
         let mut say = |what: String| tell(Step::Leaders { system: protocol.name(), what });
         if settings.kills > 0 {
-            failing.push(leaders::failing(protocol, settings.kills, settings.value_size, &mut say).await?);
+            match leaders::failing(protocol, settings.kills, settings.value_size, &mut say).await {
+                Ok(found) => failing.push(found),
+                Err(error) => unfinished.push(format!("failing leaders of {protocol}: {error}")),
+            }
         }
         for lie in growth::LIES.into_iter().filter(|_| !settings.growth.is_zero()) {
-            grown.push(growth::growth(protocol, lie, settings.growth, settings.value_size, &mut say).await?);
+            match growth::growth(protocol, lie, settings.growth, settings.value_size, &mut say).await {
+                Ok(found) => grown.push(found),
+                Err(error) => unfinished.push(format!("growth of {protocol} under {}: {error}", lie.name())),
+            }
         }
     }
-    Ok(Comparison { systems, rows, failing, growth: grown, skipped, in_memory })
+    Ok(Comparison { systems, rows, failing, growth: grown, skipped, unfinished, in_memory })
 }
 
 #[cfg(test)]
@@ -300,6 +305,7 @@ mod tests {
             failing: Vec::new(),
             growth: Vec::new(),
             skipped: Vec::new(),
+            unfinished: Vec::new(),
             in_memory: false,
         };
         assert_eq!(comparison.ratios(&comparison.rows[0]), [0.5, 3.0]);

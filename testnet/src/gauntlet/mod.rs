@@ -149,7 +149,10 @@ impl Gauntlet {
         }
         let missed = |subject: &&Subject| verdict::misses_throughput(subject.name(), rows, self.again);
         let next = fresh.or_else(|| chosen.iter().find(missed).copied());
-        next.map(|next| if since.is_none() { Subject::FaultFree } else { next })
+        if since.is_none() && (next.is_some() || rows.last().is_some_and(|row| !row.is_fault_free())) {
+            return Some(Subject::FaultFree);
+        }
+        next
     }
 
     /// What stands in the file already.
@@ -168,10 +171,10 @@ impl Gauntlet {
         let rows = rows.map_err(|error| {
             DrillError::Usage(format!("{} has a line that is no result: {error}", self.out.display()))
         })?;
-        let millis = self.time.as_millis();
-        if let Some(other) = rows.iter().find(|row| !row.was_taken_as(millis, self.clients, self.common.replicas)) {
+        let own = Row::of(self, Subject::FaultFree);
+        if let Some(other) = rows.iter().find(|row| !row.was_taken_as(&own)) {
             return Err(DrillError::Usage(format!(
-                "{} has {} with another --for, --clients or -n: rows of one table are taken alike",
+                "{} has {} with another --for, --clients, --protocol, -n, --value-size, --rate or --cpu: rows of one table are taken alike",
                 self.out.display(),
                 other.name
             )));

@@ -2,7 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::Gauntlet;
 use super::subject::Subject;
+
+/// Version of a line.
+const VERSION: u32 = 3;
 
 /// One line of the file.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -22,6 +26,14 @@ pub struct Row {
     pub n: usize,
     /// Clients that wrote.
     pub clients: usize,
+    /// What the replicas ran.
+    pub protocol: String,
+    /// Bytes of a value.
+    pub value_size: usize,
+    /// How often an attacking client was to act a second.
+    pub rate: u32,
+    /// The processor time it was allowed, hundredths of a core.
+    pub cpu_percent: u8,
     /// Why it was not measured to the end.
     pub failure: Option<String>,
     /// Times the liar lied, or the client acted.
@@ -156,10 +168,30 @@ impl Row {
         self.honest_cores.filter(|_| self.ops_per_s > 0.0).map(|cores| cores * 1e6 / self.ops_per_s)
     }
 
-    pub(super) fn was_taken_as(&self, millis: u128, clients: usize, replicas: usize) -> bool {
-        self.v == super::trial::VERSION
-            && u128::from(self.planned_ms) == millis
-            && self.clients == clients
-            && self.n == replicas
+    /// What a row says of `subject` before anything is measured.
+    pub(super) fn of(gauntlet: &Gauntlet, subject: Subject) -> Row {
+        Row {
+            v: VERSION,
+            name: subject.name().to_owned(),
+            liar: subject.liar().map(|liar| liar.0),
+            occasion: subject.occasion().name().to_owned(),
+            planned_ms: u64::try_from(gauntlet.time.as_millis()).unwrap_or(u64::MAX),
+            n: gauntlet.common.replicas,
+            clients: gauntlet.clients,
+            protocol: gauntlet.common.protocol.name().to_owned(),
+            value_size: gauntlet.common.value_size,
+            rate: gauntlet.rate,
+            cpu_percent: gauntlet.cpu_percent,
+            ..Row::default()
+        }
+    }
+
+    /// Whether both belong to one table.
+    pub(super) fn was_taken_as(&self, other: &Row) -> bool {
+        let how = |row: &Row| {
+            let load = (row.planned_ms, row.clients, row.value_size, row.rate, row.cpu_percent);
+            (row.v, row.protocol.clone(), row.n, load)
+        };
+        how(self) == how(other)
     }
 }

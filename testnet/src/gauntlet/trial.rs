@@ -23,8 +23,6 @@ use crate::faults::Misbehaviour;
 use crate::launcher::control;
 use crate::launcher::operations::NodeStatus;
 
-/// Version of a row. The second has attacks in pulses.
-pub(super) const VERSION: u32 = 2;
 /// How long the load runs before anything is measured, and how long an attack does.
 const SETTLE: Duration = Duration::from_secs(1);
 /// How long anything may take that has to happen afterwards.
@@ -62,16 +60,7 @@ pub(super) async fn run(
     place: &Place,
     tell: &mut Tell<'_>,
 ) -> Result<Row, DrillError> {
-    let mut row = Row {
-        v: VERSION,
-        name: subject.name().to_owned(),
-        liar: subject.liar().map(|liar| liar.0),
-        occasion: subject.occasion().name().to_owned(),
-        planned_ms: u64::try_from(gauntlet.time.as_millis()).unwrap_or(u64::MAX),
-        n: gauntlet.common.replicas,
-        clients: gauntlet.clients,
-        ..Row::default()
-    };
+    let mut row = Row::of(gauntlet, subject);
     tell("starting a testnet".to_owned());
     let mut site = place.start(Some(part), gauntlet.common.replicas, |_| Vec::new()).await?;
     if let Err(error) = measure(gauntlet, subject, &mut site, &mut row, tell).await {
@@ -230,7 +219,7 @@ async fn judge_evidence(subject: Subject, site: &Site, row: &mut Row) -> Result<
     let accusation = match (subject, subject.liar()) {
         (Subject::Replica(behaviour), Some(liar)) => {
             let conduct = control::ask(&site.directory.control(liar)).await;
-            row.acted = conduct.map_or(0, |conduct| conduct.acts());
+            row.acted = conduct.map_err(DrillError::Stalled)?.acts();
             Accusation::of(behaviour, liar, row.acted)
         }
         _ => Accusation::Nobody,

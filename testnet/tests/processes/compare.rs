@@ -79,7 +79,7 @@ fn check_growth(rows: &[Value]) {
 #[test]
 fn without_etcd_its_rows_are_skipped_and_ours_are_measured() {
     let testnet = Testnet::new();
-    let found = object(&testnet, "1s", "");
+    let found = object(&testnet, "2s", "");
     assert_eq!(found["skipped"][0], "etcd is not on this machine: skipped");
     check_rows(found["rows"].as_array().expect("rows"), &["pbft", "hotstuff"]);
     check_growth(found["growth"].as_array().expect("growth"));
