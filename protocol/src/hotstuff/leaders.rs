@@ -18,10 +18,12 @@
 //! leader of u + 2 did not deliver the certificate. A dead leader always costs two views, the one before its own and its own,
 //! and were both leaders blamed alike, the f places of those passed over would go to the living and the dead in turn, for ever.
 //! A row of one failed view is its leader's fault, or a lie of the next one, who kept the votes back and built over it: nobody
-//! can tell, so both are blamed. Whoever is honest soon leads beside others and is forgiven; who does it again and again is not.
-//! The next one is out for half as long, so that of two with as many failures the leader is passed over first: one successor
+//! can tell, so both are blamed. Whoever is honest and has turns is forgiven as it brings blocks.
+//! The next one is out for half as long, so that of two blamed for the same view the leader is passed over first: one successor
 //! always follows the same leader, and were both out alike, f leaders that fork and those who follow them would take the f
-//! places in turn, each pair letting the other pair back in.
+//! places in turn, each pair letting the other pair back in. What stays is a liar that frames the leader before it: it is blamed
+//! for each such view, but may be forgiven for a block between, while its victim has no turns. That costs up to one view in five
+//! or six; docs/deviations.md has what it takes.
 //!
 //! Who was passed over for long enough comes back, one member at a time: only the one that has waited longest has turns again,
 //! until it brings blocks or fails anew. Were all f dead members to come back at once, they would take f time-outs in a row.
