@@ -15,7 +15,7 @@ use quorate_crypto::{
 use quorate_keys::{Parameters, Protocol};
 use quorate_node::clients::ClientFace;
 use quorate_node::evidence_store::EvidenceFile;
-use quorate_node::process::{EVIDENCE_DIRECTORY, Node};
+use quorate_node::process::{EVIDENCE_DIRECTORY, Node, NodeSettings};
 use quorate_protocol::client::message::ReplicaMessage;
 use quorate_protocol::engine::{Engine, EngineStatus, Input, Now, Step};
 use quorate_protocol::evidence::{EVIDENCE_BYTES_MAX, Evidence};
@@ -117,7 +117,7 @@ async fn a_double_vote_is_written_down_and_convicts_offline(protocol: Protocol) 
     }
     let wrap =
         |honest: Replica, setup: &Setup| -> Box<dyn Engine> { Box::new(TwoFaced { honest, setup: setup.clone() }) };
-    let liar = Node::start_with(cluster.settings[3].clone(), wrap, None).await.unwrap();
+    let liar = Node::start_with(without_operations(&cluster, 3), wrap, None).await.unwrap();
     cluster.nodes.insert(3, liar);
     let mut client = cluster.client(0);
     // COMMITs go to everybody, so that anybody may find the two. Votes for a block go to the next leader alone, who
@@ -150,6 +150,13 @@ async fn a_double_vote_is_written_down_and_convicts_offline(protocol: Protocol) 
 /// Stands for a bug in the thread that serves clients.
 struct Broken;
 
+/// Nobody asks the liar how it is, and somebody else may have taken the port that was found free for it.
+fn without_operations(cluster: &Cluster, id: usize) -> NodeSettings {
+    let mut settings = cluster.settings[id].clone();
+    settings.listen.operations = None;
+    settings
+}
+
 impl ClientFace for Broken {
     fn outgoing(&mut self, _: PublicKey, _: ReplicaMessage) -> Vec<ReplicaMessage> {
         panic!("made for a test");
@@ -162,7 +169,7 @@ async fn a_thread_that_panics_ends_its_node(protocol: Protocol) {
         cluster.start_one(id).await;
     }
     let honest = |replica: Replica, _: &Setup| -> Box<dyn Engine> { Box::new(replica) };
-    let mut node = Node::start_with(cluster.settings[3].clone(), honest, Some(Box::new(Broken))).await.unwrap();
+    let mut node = Node::start_with(without_operations(&cluster, 3), honest, Some(Box::new(Broken))).await.unwrap();
     let mut client = cluster.client(0);
     let ended = within("the node ends", async {
         loop {
