@@ -27,7 +27,7 @@ use quorate_crypto::{CertificateError, Claim, Committee, Digest, Domain, Replica
 use thiserror::Error;
 
 use crate::hotstuff::certificate::{QuorumCertificate, TimeoutCertificate};
-use crate::hotstuff::leaders::Standing;
+use crate::hotstuff::leaders::{Counted, Standing};
 use crate::hotstuff::safety;
 use crate::proposal::{Payload, Proposal};
 
@@ -131,6 +131,16 @@ impl Block {
             author: ReplicaId(0),
             standing: Standing::default(),
         })
+    }
+
+    /// What the leaders of the views after it follow from, if its chain commits that other block.
+    pub fn counted(&self, committed: &Block) -> Counted {
+        Counted {
+            view: self.view,
+            standing: self.standing.clone(),
+            committed_view: committed.view,
+            committed: committed.standing.clone(),
+        }
     }
 
     /// The digest over every field.

@@ -3,15 +3,23 @@
 //! ```text
 //!   standing(x) = standing(parent of x), a failure for the leader of each view between the two but the first of several;
 //!                 if one view alone failed, a failure for x's author, too; if none did, one failure of x's author forgiven
-//!   leader(v | b) = the members that standing(c(b)) does not pass over, ascending, the (v mod their number)-th;
-//!                 or all members, if v is more than n views after c(b)
-//!   c(b)        = the newest block that the certificates inside b's own chain commit
+//!   leader(v | b) = the members that are not passed over, ascending, the (v mod their number)-th
+//!   passed over   = whom standing(c(b)) names, f at most;
+//!                   with f = 1 and a failed view between c(b) and b: who was blamed most in between;
+//!                   nobody, if v is more than n views after c(b), and more than 6
+//!   c(b)          = the newest block that the certificates inside b's own chain commit
 //! ```
 //!
 //! A commit needs three living leaders in a row: two blocks, and one who certifies the second. Of n = 3f + 1 members in turn
-//! with f dead some three follow each other, but not of the 2f + 1 that are left when f living ones are passed over; then
-//! nothing commits, and the standing that says so does not change either. So after n views without a commit everybody has
-//! turns again.
+//! with f dead some three follow each other, but not of the 2f + 1 that are left when f living ones are passed over, who failed
+//! some time ago and live again; then nothing commits, and the standing that says so does not change either. So after n views
+//! without a commit everybody has turns again.
+//!
+//! With f = 1 that would be too late: among four members the dead one has its next turn before the commit that passes it over.
+//! But there the one place is enough for the one that has just failed, whoever was passed over before, and the chain above c(b)
+//! names it: the three others lead next and commit. That takes six views at most: two blocks, two views that fail, two blocks.
+//! With more places it does not help: living members between two dead ones are blamed with them, and a block that changes who
+//! is passed over also changes who its own votes go to.
 //!
 //! The first of several failed views is not its leader's fault. The votes for the parent, of view u, went to the leader of
 //! u + 1, so that the parent is certified at all shows that this leader was there; what it proposed then was lost because the
@@ -46,6 +54,11 @@ const TURNS: u64 = 256;
 const TURNS_OF_THE_NEXT: u64 = TURNS / 2;
 /// The time out doubles with every further failure, so often at most.
 const DOUBLINGS_MAX: u32 = 6;
+/// More failures than these say no more about who is to be passed over: a member that was dead for long and lives again would
+/// keep its place from one that has just died until that one had failed as often.
+const RANKED_MAX: u32 = 3;
+/// What it takes to commit after a leader died: two blocks, two views that fail, two blocks, and who certifies the second.
+const GAP_VIEWS: u64 = 6;
 /// Of a row of failed views so many are blamed on their leaders, the latest: the rest is long ago, and a block must not cost
 /// more to judge than this.
 const BLAMED_MAX: u64 = 256;
@@ -65,22 +78,42 @@ pub struct Failure {
 #[derive(Clone, PartialEq, Eq, Debug, Default, Encode, Decode)]
 pub struct Standing(Vec<Failure>);
 
-/// What the leaders of the views after a block follow from: the newest block that its chain commits.
+/// What the leaders of the views after a block follow from: that block, and the newest one that its chain commits.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Counted {
-    /// View of that block.
+    /// View of the block.
     pub view: View,
     /// Its standing.
     pub standing: Standing,
+    /// View of the newest block that its chain commits.
+    pub committed_view: View,
+    /// The standing of that one.
+    pub committed: Standing,
 }
 
 impl Counted {
-    /// The leader of `view`.
+    /// The leader of `view`, which is after the block's.
     pub fn leader(&self, view: View, committee: &Committee) -> ReplicaId {
-        if view.0.saturating_sub(self.view.0) > committee.size() as u64 {
-            return committee.primary(view);
+        let out = self.passed_over(view, committee);
+        let turns: Vec<ReplicaId> = committee.ids().filter(|id| !out.contains(id)).collect();
+        // Never empty: at most f of n members are passed over.
+        turns[(view.0 % turns.len() as u64) as usize]
+    }
+
+    /// Who is passed over in `view`, at most f.
+    pub fn passed_over(&self, view: View, committee: &Committee) -> Vec<ReplicaId> {
+        if view.0.saturating_sub(self.committed_view.0) > (committee.size() as u64).max(GAP_VIEWS) {
+            return Vec::new();
         }
-        self.standing.leader(view, committee)
+        // While every view brings a block, the committed one is the grandparent.
+        let gap = self.view.0.saturating_sub(self.committed_view.0) > 2;
+        if gap
+            && committee.faults() == 1
+            && let Some(fresh) = self.standing.blamed_since(&self.committed)
+        {
+            return vec![fresh];
+        }
+        self.committed.passed_over(view, committee)
     }
 }
 
@@ -90,25 +123,35 @@ impl Standing {
         &self.0
     }
 
-    /// Who is passed over in `view`, at most f: those with the most failures, then those out longest, then by id. Of those
-    /// whose time is over only the one that waited longest has turns again.
+    /// Who is passed over in `view`, at most f: those with the most failures, which count up to [`RANKED_MAX`], then those out
+    /// longest, then by id. Of those whose time is over only the one that waited longest has turns again.
     pub fn passed_over(&self, view: View, committee: &Committee) -> Vec<ReplicaId> {
         let over = self.0.iter().filter(|failure| failure.out_until <= view);
         let tried = over.min_by_key(|failure| (failure.out_until, failure.replica)).map(|failure| failure.replica);
         let mut out: Vec<&Failure> = self.0.iter().filter(|failure| Some(failure.replica) != tried).collect();
         out.sort_by(|left, right| {
-            let by_blame = (right.count, right.out_until).cmp(&(left.count, left.out_until));
+            let rank = |failure: &Failure| (failure.count.min(RANKED_MAX), failure.out_until);
+            let by_blame = rank(right).cmp(&rank(left));
             by_blame.then(left.replica.cmp(&right.replica))
         });
         out.truncate(committee.faults());
         out.into_iter().map(|failure| failure.replica).collect()
     }
 
-    fn leader(&self, view: View, committee: &Committee) -> ReplicaId {
-        let out = self.passed_over(view, committee);
-        let turns: Vec<ReplicaId> = committee.ids().filter(|id| !out.contains(id)).collect();
-        // Never empty: at most f of n members are passed over.
-        turns[(view.0 % turns.len() as u64) as usize]
+    /// Who was blamed most since `before`; of several, who is out longest, then by id.
+    fn blamed_since(&self, before: &Standing) -> Option<ReplicaId> {
+        let mut worst: Option<(u32, View, ReplicaId)> = None;
+        for failure in &self.0 {
+            let known = before.0.iter().find(|known| known.replica == failure.replica);
+            let (count, out_until) = known.map_or((0, View(0)), |known| (known.count, known.out_until));
+            let more = failure.count.saturating_sub(count);
+            // Blame alone changes this, and may set it lower: the count may have been forgiven meanwhile.
+            let is_fresh = failure.out_until != out_until;
+            if is_fresh && worst.is_none_or(|(most, longest, _)| (more, failure.out_until) > (most, longest)) {
+                worst = Some((more, failure.out_until, failure.replica));
+            }
+        }
+        worst.map(|(_, _, member)| member)
     }
 
     /// The standing of a block of `view` by `author`, whose parent has this one and the view `parent_view`. `counted` says

@@ -172,7 +172,8 @@ impl BlockTree {
 
     /// What the leaders of the views after block `digest` follow from.
     pub fn counted(&self, digest: &Digest) -> Option<Counted> {
-        self.settled(digest).map(|settled| Counted { view: settled.view, standing: settled.standing.clone() })
+        let node = self.nodes.get(digest)?;
+        node.settled.as_ref().map(|settled| node.block.counted(settled))
     }
 
     /// Whether the chain of `digest` orders something that neither the certificates inside it commit nor one for `digest`

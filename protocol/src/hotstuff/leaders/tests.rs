@@ -3,8 +3,15 @@ use std::collections::BTreeSet;
 use super::*;
 use crate::hotstuff::testing::committee;
 
+/// What follows from a committed chain up to `view` that says this of its members.
+fn settled(view: u64, standing: &Standing) -> Counted {
+    let view = View(view);
+    Counted { view, standing: standing.clone(), committed_view: view, committed: standing.clone() }
+}
+
+/// Who leads when every view brings a block and none changes the standing.
 fn leaders(standing: &Standing, views: std::ops::Range<u64>, n: u16) -> Vec<u16> {
-    views.map(|view| standing.leader(View(view), &committee(n)).0).collect()
+    views.map(|view| settled(view.saturating_sub(1), standing).leader(View(view), &committee(n)).0).collect()
 }
 
 #[test]
@@ -106,6 +113,8 @@ fn those_with_the_most_failures_are_out_then_the_latest_then_by_id() {
     assert_eq!(out(vec![failure(1, 1, 20), failure(2, 1, 50), failure(4, 1, 30)]), [ReplicaId(2), ReplicaId(4)]);
     assert_eq!(out(vec![failure(1, 1, 20), failure(2, 1, 20), failure(4, 1, 20)]), [ReplicaId(1), ReplicaId(2)]);
     assert_eq!(out(vec![failure(1, 9, 10), failure(2, 1, 11)]), [ReplicaId(2)], "until the view, not in it");
+    let often = vec![failure(1, RANKED_MAX, 50), failure(2, RANKED_MAX + 4, 20), failure(4, RANKED_MAX + 1, 30)];
+    assert_eq!(out(often), [ReplicaId(1), ReplicaId(4)], "so often and more is the same");
 }
 
 /// A chain may skip many views; judging a block must not cost more for it, and never overflows.
@@ -137,29 +146,59 @@ fn of_several_failed_views_the_first_is_excused() {
 /// that could say so, and everybody has turns again.
 #[test]
 fn after_n_views_without_a_commit_everybody_has_turns() {
-    let committee = committee(4);
-    let failure = Failure { replica: ReplicaId(2), count: 4, out_until: View(900) };
-    let counted = Counted { view: View(100), standing: Standing(vec![failure]) };
-    let leaders = |views: std::ops::Range<u64>| -> BTreeSet<u16> {
-        views.map(|view| counted.leader(View(view), &committee).0).collect()
-    };
-    assert_eq!(leaders(101..105), BTreeSet::from([0, 1, 3]));
-    assert_eq!(leaders(105..109), BTreeSet::from([0, 1, 2, 3]));
+    let standing = Standing(vec![Failure { replica: ReplicaId(2), count: 4, out_until: View(900) }]);
+    for (n, views) in [(4, 6), (5, 6), (7, 7), (10, 10)] {
+        let committee = committee(n);
+        let counted = settled(100, &standing);
+        let passed_over = |view: u64| counted.passed_over(View(view), &committee);
+        assert_eq!(passed_over(100 + views), [ReplicaId(2)], "n = {n}");
+        assert_eq!(passed_over(101 + views), [], "n = {n}");
+    }
 }
 
-/// Views without a block of so many, when these members bring nothing in their turns and everything else commits at once.
-fn views_that_fail(liars: &[u16], n: u16, views: u64) -> u64 {
+#[test]
+fn with_one_fault_who_has_just_failed_is_passed_over_until_the_next_commit() {
+    let failure = |id: u16, count: u32, until: u64| Failure { replica: ReplicaId(id), count, out_until: View(until) };
+    let committed = Standing(vec![failure(0, 1, 7_000), failure(1, 5, 9_000)]);
+    let out = |counted: &Counted, n: u16| -> Vec<u16> {
+        counted.passed_over(View(105), &committee(n)).into_iter().map(|member| member.0).collect()
+    };
+    let mut counted = settled(100, &committed);
+    assert_eq!(out(&counted, 4), [1]);
+    // Replica 3 failed in a view after 100, and the block of view 103 says so.
+    let tip = Standing(vec![failure(0, 1, 7_000), failure(1, 5, 9_000), failure(3, 1, 1_200)]);
+    counted = Counted { view: View(103), standing: tip, ..counted };
+    assert_eq!(out(&counted, 4), [3]);
+    assert_eq!(out(&counted, 7), [1, 0], "with two places as the committed chain has it");
+    counted.standing.0[2].count = 0;
+    counted.standing.0[0] = failure(0, 2, 2_148);
+    assert_eq!(out(&counted, 4), [0], "blamed again, though it is out for less than before");
+    counted.committed_view = View(101);
+    assert_eq!(out(&counted, 4), [1], "a chain without a gap goes by what it commits");
+}
+
+/// Views without a certified block of so many, when these members bring nothing in their turns, from `before` on. Who is dead
+/// also takes the block before its own along: the votes for that one went to it.
+fn views_that_fail(silent: &[u16], dead: &[u16], n: u16, before: &Standing, views: std::ops::Range<u64>) -> u64 {
     let committee = committee(n);
-    let mut counted = Counted::default();
+    let mut tip = settled(views.start - 1, before);
+    let mut parent_of_tip = (tip.view, tip.standing.clone());
     let mut failed = 0;
-    for view in (1..=views).map(View) {
-        let leader = counted.leader(view, &committee);
-        if liars.contains(&leader.0) {
-            failed += 1;
-            continue;
+    for view in views.map(View) {
+        let leader = tip.leader(view, &committee);
+        let standing = tip.standing.after(&tip, tip.view, view, leader, &committee);
+        let mut child = Counted { view, standing, ..tip.clone() };
+        // The certificate of the tip, inside the child, commits the tip's parent.
+        if parent_of_tip.0.next() == tip.view {
+            (child.committed_view, child.committed) = parent_of_tip.clone();
         }
-        let standing = counted.standing.after(&counted, counted.view, view, leader, &committee);
-        counted = Counted { view, standing };
+        let certifies = child.leader(view.next(), &committee);
+        if [leader, certifies].iter().any(|one| dead.contains(&one.0)) || silent.contains(&leader.0) {
+            failed += 1;
+        } else {
+            parent_of_tip = (tip.view, tip.standing);
+            tip = child;
+        }
     }
     failed
 }
@@ -170,7 +209,39 @@ fn f_leaders_that_bring_nothing_are_soon_passed_over_wherever_they_stand() {
     let pairs = (0..7).flat_map(|one| (one + 1..7).map(move |other| (7, vec![one, other])));
     let triples = [vec![0, 3, 6], vec![1, 2, 9], vec![4, 5, 6], vec![0, 2, 4]].map(|liars| (10, liars));
     for (n, liars) in pairs.chain((0..4).map(|one| (4, vec![one]))).chain(triples) {
-        let failed = views_that_fail(&liars, n, 1_000);
-        assert!(failed <= 3 * liars.len() as u64, "{failed} views of {liars:?} among {n} fail");
+        let none = Standing::default();
+        let failed = views_that_fail(&liars, &[], n, &none, 1..1_000);
+        assert!(failed <= 3 * liars.len() as u64, "{failed} views of silent {liars:?} among {n} fail");
+        let failed = views_that_fail(&[], &liars, n, &none, 1..1_000);
+        assert!(failed <= 5 * liars.len() as u64, "{failed} views of dead {liars:?} among {n} fail");
+    }
+}
+
+/// While a member that was dead some time ago is still passed over, another one that dies costs two views, as ever, and not two
+/// more before the commit that would pass it over.
+#[test]
+fn a_leader_that_dies_while_another_is_still_passed_over_costs_two_views() {
+    for (n, old, dead) in (4..7).flat_map(|n| (0..n * n).map(move |pair| (n, pair / n, pair % n))) {
+        if old == dead {
+            continue;
+        }
+        let before = Standing(vec![Failure { replica: ReplicaId(old), count: 1, out_until: View(1_400) }]);
+        for start in 1_000..1_000 + u64::from(n) * u64::from(n) {
+            let failed = views_that_fail(&[], &[dead], n, &before, start..start + 200);
+            assert!(failed <= 2, "{failed} views fail by dead {dead} after {old} of {n}, from {start}");
+        }
+    }
+}
+
+/// However long it was dead, it keeps its place from one that dies now for as long as the time out doubles, not as it failed.
+#[test]
+fn who_was_dead_for_long_is_soon_no_longer_passed_over_for_those_who_die_now() {
+    for (n, old, dead) in [(4, vec![0], vec![2]), (7, vec![0, 1], vec![2, 3]), (10, vec![1, 5, 8], vec![0, 4, 6])] {
+        // Its last try was a little while ago.
+        let out_until = View(900 + ((TURNS * u64::from(n)) << DOUBLINGS_MAX));
+        let failure = |id: &u16| Failure { replica: ReplicaId(*id), count: 40, out_until };
+        let before = Standing(old.iter().map(failure).collect());
+        let failed = views_that_fail(&[], &dead, n, &before, 1_000..9_000);
+        assert!(failed <= 16 * dead.len() as u64, "{failed} views fail by dead {dead:?} after {old:?} of {n}");
     }
 }

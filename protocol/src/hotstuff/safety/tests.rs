@@ -144,8 +144,9 @@ fn a_block_fits_its_parent_by_number_leader_and_standing() {
     assert_eq!(blaming.standing.failures().len(), 2, "of one failed view its leader and the next");
     assert_eq!(with(&|content| content.standing = blaming.standing.clone()), Err(Misfit::WrongStanding));
     // Whom the chain passes over does not lead.
-    let counted = Counted { view: blaming.view, standing: blaming.standing.clone() };
-    let passed_over = counted.standing.passed_over(View(6), &committee)[0];
+    let (view, standing) = (blaming.view, blaming.standing.clone());
+    let counted = Counted { view, standing: standing.clone(), committed_view: view, committed: standing };
+    let passed_over = counted.passed_over(View(6), &committee)[0];
     let turn = (6..10).find(|view| none.leader(View(*view), &committee) == passed_over).expect("its turn");
     let mut content = block_on(&chain[3], &none, turn, batch(9), certify(&chain[3]), None).content().clone();
     content.standing = chain[3].standing.after(&counted, View(3), View(turn), passed_over, &committee);

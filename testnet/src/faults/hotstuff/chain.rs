@@ -157,21 +157,21 @@ impl Chain {
         Some(parent.standing.after(&counted, parent.view, view, author, committee))
     }
 
-    /// The newest block that the certificates inside a block's own chain commit.
+    /// What the leaders after a block follow from: it, and the newest block that the certificates inside its chain commit.
     fn counted(&self, block: &Block) -> Option<Counted> {
-        let mut block = block.clone();
-        while block.view > View(0) {
-            let parent = self.get(&block.parent)?;
+        let mut at = block.clone();
+        while at.view > View(0) {
+            let parent = self.get(&at.parent)?;
             if parent.view == View(0) {
-                return Some(Counted::default());
+                return Some(block.counted(&parent));
             }
             let grandparent = self.get(&parent.parent)?;
             if grandparent.view.next() == parent.view {
-                return Some(Counted { view: grandparent.view, standing: grandparent.standing.clone() });
+                return Some(block.counted(&grandparent));
             }
-            block = parent;
+            at = parent;
         }
-        Some(Counted::default())
+        Some(block.counted(&at))
     }
 }
 

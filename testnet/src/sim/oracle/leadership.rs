@@ -18,6 +18,11 @@ const DOUBLINGS: u32 = 6;
 /// Of a row of failed views the last so many are blamed on anybody.
 const BLAMED: u64 = 256;
 
+/// So many failures and more make a member as bad as any.
+const RANKED: u32 = 3;
+/// Views after a commit in which somebody is passed over, at least.
+const GAP: u64 = 6;
+
 /// What is held against members: how many views, and until which view they are out.
 type Standing = BTreeMap<ReplicaId, (u32, u64)>;
 
@@ -25,17 +30,17 @@ type Standing = BTreeMap<ReplicaId, (u32, u64)>;
 /// can be said.
 pub(super) fn follows(blocks: &BTreeMap<Digest, Block>, committee: &Committee, block: &Block) -> Finding {
     let Some(parent) = blocks.get(&block.parent) else { return Ok(()) };
-    let Some(counted) = counted(blocks, parent) else { return Ok(()) };
+    let Some(committed) = committed(blocks, parent) else { return Ok(()) };
     let name = || format!("a block of {} by {}", block.view, block.author);
-    let leader = leader(counted, committee, block.view.0);
-    hold(leader == block.author, || format!("{}, and {leader} leads there by {}", name(), counted.view))?;
+    let leader = leader(parent, committed, committee, block.view.0);
+    hold(leader == block.author, || format!("{}, and {leader} leads there by {}", name(), committed.view))?;
     let mut expected = standing(parent);
     let failed = parent.view.0 + 1..block.view.0;
     // Of several the first is not its leader's fault.
     let excused = usize::from(failed.end > failed.start + 1);
     let blamed: Vec<u64> = failed.clone().skip(excused).filter(|view| view + BLAMED >= block.view.0).collect();
     let mut guilty: Vec<(ReplicaId, u64, u64)> =
-        blamed.into_iter().map(|view| (self::leader(counted, committee, view), view, TURNS)).collect();
+        blamed.into_iter().map(|view| (self::leader(parent, committed, committee, view), view, TURNS)).collect();
     // Of one alone nobody can tell whether its leader was away or the next one kept the votes back, who is out for half as long.
     guilty.extend((failed.end == failed.start + 1).then_some((block.author, failed.start, TURNS / 2)));
     for (member, view, turns) in guilty {
@@ -62,7 +67,7 @@ fn standing(block: &Block) -> Standing {
 }
 
 /// The newest block that the certificates inside the chain of `block` commit; the first of all if there is none.
-fn counted<'a>(blocks: &'a BTreeMap<Digest, Block>, block: &'a Block) -> Option<&'a Block> {
+fn committed<'a>(blocks: &'a BTreeMap<Digest, Block>, block: &'a Block) -> Option<&'a Block> {
     let mut at = block;
     while at.view > View(0) {
         let certified = blocks.get(&at.parent)?;
@@ -78,21 +83,42 @@ fn counted<'a>(blocks: &'a BTreeMap<Digest, Block>, block: &'a Block) -> Option<
     Some(at)
 }
 
-fn leader(counted: &Block, committee: &Committee, view: u64) -> ReplicaId {
+/// The leader of `view` by the chain that ends in `tip`, which commits `committed`.
+fn leader(tip: &Block, committed: &Block, committee: &Committee, view: u64) -> ReplicaId {
     let members = committee.size() as u64;
-    let mut out: Vec<(u32, u64, ReplicaId)> = Vec::new();
-    if view <= counted.view.0 + members {
-        out.extend(standing(counted).into_iter().map(|(replica, (count, out_until))| (count, out_until, replica)));
-        // Of those whose time is over one is tried again: who has waited longest.
-        let tried = out.iter().filter(|(_, out_until, _)| *out_until <= view).map(|(_, until, id)| (*until, *id)).min();
-        out.retain(|(_, _, replica)| tried.is_none_or(|(_, tried)| tried != *replica));
-        // Those with the most failures, then those out longest, then the first: f of them.
-        out.sort_by_key(|(count, out_until, replica)| (u32::MAX - count, u64::MAX - out_until, *replica));
-        out.truncate((committee.size() - 1) / 3);
+    let mut out = passed_over(standing(committed), committee, view);
+    if faults(committee) == 1 && tip.view.0 > committed.view.0 + 2 {
+        // There is a gap above what is committed: who failed there is worse than whoever failed before.
+        let known = standing(committed);
+        let fresh = standing(tip).into_iter().filter_map(|(replica, (count, out_until))| {
+            let (count_before, until_before) = known.get(&replica).copied().unwrap_or_default();
+            (out_until != until_before).then(|| (count.saturating_sub(count_before), out_until, replica))
+        });
+        let fresh = worst(fresh.collect(), committee);
+        out = if fresh.is_empty() { out } else { fresh };
     }
-    let turns: Vec<ReplicaId> = (0..members as u16)
-        .map(ReplicaId)
-        .filter(|member| out.iter().all(|(_, _, replica)| replica != member))
-        .collect();
+    if view > committed.view.0 + members.max(GAP) {
+        out.clear();
+    }
+    let turns: Vec<ReplicaId> = (0..members as u16).map(ReplicaId).filter(|member| !out.contains(member)).collect();
     turns[(view % turns.len() as u64) as usize]
+}
+
+fn passed_over(standing: Standing, committee: &Committee, view: u64) -> Vec<ReplicaId> {
+    // Of those whose time is over one is tried again: who has waited longest.
+    let over = standing.iter().filter(|(_, (_, out_until))| *out_until <= view);
+    let tried = over.map(|(replica, (_, until))| (*until, *replica)).min().map(|(_, replica)| replica);
+    let others = standing.into_iter().filter(|(replica, _)| Some(*replica) != tried);
+    worst(others.map(|(replica, (count, out_until))| (count.min(RANKED), out_until, replica)).collect(), committee)
+}
+
+/// Those with the highest count, then those out longest, then the first: f of them.
+fn worst(mut failures: Vec<(u32, u64, ReplicaId)>, committee: &Committee) -> Vec<ReplicaId> {
+    failures.sort_by_key(|(count, out_until, replica)| (u32::MAX - count, u64::MAX - out_until, *replica));
+    failures.truncate(faults(committee));
+    failures.into_iter().map(|(_, _, replica)| replica).collect()
+}
+
+fn faults(committee: &Committee) -> usize {
+    (committee.size() - 1) / 3
 }
