@@ -16,7 +16,7 @@ while read -r mutant package test; do
     if [ $? -eq 0 ]; then
         printf '%-26s SURVIVED %s %s\n' "$mutant" "$package" "$test"; survivors=$((survivors + 1))
     else
-        printf '%-26s %s\n' "$mutant" "$(grep -m1 -oE '^(test )?[a-z_:]+ (--- FAILED|\.\.\. FAILED)|^    [a-z_]+(::[a-z_]+)+$' <<<"$output" | head -1)"
+        printf '%-26s %s\n' "$mutant" "$(grep -m1 -oE '^(test )?[a-z0-9_:]+ (--- FAILED|\.\.\. FAILED)|^    [a-z0-9_]+(::[a-z0-9_]+)+$' <<<"$output" | head -1)"
     fi
 done <<<"$rows"
 echo "$survivors survived"
