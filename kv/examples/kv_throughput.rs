@@ -3,7 +3,7 @@
 //! Each figure is the best of three rounds, by the clock and by the time the thread really ran: on a busy machine the
 //! second is what the service costs.
 //!
-//! `cargo run --release --package quorate-kv --example throughput`
+//! `cargo run --release --package quorate-kv --example kv_throughput`
 
 use std::time::Instant;
 

@@ -1,7 +1,7 @@
 //! Messages a second and processor time per message over one link on loopback, through the public API.
 //!
 //! ```console
-//! $ cargo run --release -p quorate-transport --example throughput
+//! $ cargo run --release -p quorate-transport --example transport_throughput
 //! ```
 //!
 //! Two replicas in one process. The first keeps a number of 200-byte votes outstanding; the second answers each with
