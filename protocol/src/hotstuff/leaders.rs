@@ -5,7 +5,7 @@
 //!                 if one view alone failed, a failure for x's author, too; if none did, one failure of x's author forgiven
 //!   leader(v | b) = the members that are not passed over, ascending, the (v mod their number)-th
 //!   passed over   = whom standing(c(b)) names, f at most;
-//!                   with f = 1 and a failed view between c(b) and b: who was blamed most in between;
+//!                   with f = 1 and a failed view between c(b) and b: who stands blamed most in between, if anybody does;
 //!                   nobody, if v is more than n views after c(b), and more than 6
 //!   c(b)          = the newest block that the certificates inside b's own chain commit
 //! ```
@@ -17,7 +17,8 @@
 //!
 //! With f = 1 that would be too late: among four members the dead one has its next turn before the commit that passes it over.
 //! But there the one place is enough for the one that has just failed, whoever was passed over before, and the chain above c(b)
-//! names it: the three others lead next and commit. That takes six views at most: two blocks, two views that fail, two blocks.
+//! names it: the three others lead next and commit. That takes six views: after c(b) one block more, two views that fail, two
+//! blocks, and the view of who certifies the second. (A failure right after the genesis block waits for its commit.)
 //! With more places it does not help: living members between two dead ones are blamed with them, and a block that changes who
 //! is passed over also changes who its own votes go to.
 //!
@@ -30,8 +31,8 @@
 //! The next one is out for half as long, so that of two blamed for the same view the leader is passed over first: one successor
 //! always follows the same leader, and were both out alike, f leaders that fork and those who follow them would take the f
 //! places in turn, each pair letting the other pair back in. What stays is a liar that frames the leader before it: it is blamed
-//! for each such view, but may be forgiven for a block between, while its victim has no turns. That costs up to one view in five
-//! or six; docs/deviations.md has what it takes.
+//! for each such view, but may be forgiven for a block between, while its victim has no turns. That costs one view in five
+//! or more; docs/deviations.md has what it takes.
 //!
 //! Who was passed over for long enough comes back, one member at a time: only the one that has waited longest has turns again,
 //! until it brings blocks or fails anew. Were all f dead members to come back at once, they would take f time-outs in a row.
@@ -54,10 +55,11 @@ const TURNS: u64 = 256;
 const TURNS_OF_THE_NEXT: u64 = TURNS / 2;
 /// The time out doubles with every further failure, so often at most.
 const DOUBLINGS_MAX: u32 = 6;
-/// More failures than these say no more about who is to be passed over: a member that was dead for long and lives again would
-/// keep its place from one that has just died until that one had failed as often.
+/// With f = 1 more failures than these say no more about who is to be passed over: a member that was dead for long and lives
+/// again would keep its place from one that has just died until that one had failed as often. With f > 1 each counts: two liars
+/// that frame the leaders before them, who are out for longer, would else rank below their victims for ever.
 const RANKED_MAX: u32 = 3;
-/// What it takes to commit after a leader died: two blocks, two views that fail, two blocks, and who certifies the second.
+/// What it takes to commit after a leader died: one block more, two views that fail, two blocks, and who certifies the second.
 const GAP_VIEWS: u64 = 6;
 /// Of a row of failed views so many are blamed on their leaders, the latest: the rest is long ago, and a block must not cost
 /// more to judge than this.
@@ -123,14 +125,15 @@ impl Standing {
         &self.0
     }
 
-    /// Who is passed over in `view`, at most f: those with the most failures, which count up to [`RANKED_MAX`], then those out
-    /// longest, then by id. Of those whose time is over only the one that waited longest has turns again.
+    /// Who is passed over in `view`, at most f: those with the most failures, which with f = 1 count up to [`RANKED_MAX`], then
+    /// those out longest, then by id. Of those whose time is over only the one that waited longest has turns again.
     pub fn passed_over(&self, view: View, committee: &Committee) -> Vec<ReplicaId> {
         let over = self.0.iter().filter(|failure| failure.out_until <= view);
         let tried = over.min_by_key(|failure| (failure.out_until, failure.replica)).map(|failure| failure.replica);
+        let ranked_max = if committee.faults() == 1 { RANKED_MAX } else { u32::MAX };
         let mut out: Vec<&Failure> = self.0.iter().filter(|failure| Some(failure.replica) != tried).collect();
         out.sort_by(|left, right| {
-            let rank = |failure: &Failure| (failure.count.min(RANKED_MAX), failure.out_until);
+            let rank = |failure: &Failure| (failure.count.min(ranked_max), failure.out_until);
             let by_blame = rank(right).cmp(&rank(left));
             by_blame.then(left.replica.cmp(&right.replica))
         });
@@ -138,14 +141,16 @@ impl Standing {
         out.into_iter().map(|failure| failure.replica).collect()
     }
 
-    /// Who was blamed most since `before`; of several, who is out longest, then by id.
+    /// Who was blamed most since `before`; of several, who is out longest, then by id. After one failed view that is its leader,
+    /// unless the next one had failed more often before.
     fn blamed_since(&self, before: &Standing) -> Option<ReplicaId> {
         let mut worst: Option<(u32, View, ReplicaId)> = None;
         for failure in &self.0 {
             let known = before.0.iter().find(|known| known.replica == failure.replica);
             let (count, out_until) = known.map_or((0, View(0)), |known| (known.count, known.out_until));
             let more = failure.count.saturating_sub(count);
-            // Blame alone changes this, and may set it lower: the count may have been forgiven meanwhile.
+            // Blame alone changes this, and may set it lower: the count may have been forgiven meanwhile. It hardly ever comes
+            // to the same view again.
             let is_fresh = failure.out_until != out_until;
             if is_fresh && worst.is_none_or(|(most, longest, _)| (more, failure.out_until) > (most, longest)) {
                 worst = Some((more, failure.out_until, failure.replica));

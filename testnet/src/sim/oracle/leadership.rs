@@ -18,7 +18,7 @@ const DOUBLINGS: u32 = 6;
 /// Of a row of failed views the last so many are blamed on anybody.
 const BLAMED: u64 = 256;
 
-/// So many failures and more make a member as bad as any.
+/// With one fault so many failures and more make a member as bad as any.
 const RANKED: u32 = 3;
 /// Views after a commit in which somebody is passed over, at least.
 const GAP: u64 = 6;
@@ -108,8 +108,9 @@ fn passed_over(standing: Standing, committee: &Committee, view: u64) -> Vec<Repl
     // Of those whose time is over one is tried again: who has waited longest.
     let over = standing.iter().filter(|(_, (_, out_until))| *out_until <= view);
     let tried = over.map(|(replica, (_, until))| (*until, *replica)).min().map(|(_, replica)| replica);
+    let ranked = if faults(committee) == 1 { RANKED } else { u32::MAX };
     let others = standing.into_iter().filter(|(replica, _)| Some(*replica) != tried);
-    worst(others.map(|(replica, (count, out_until))| (count.min(RANKED), out_until, replica)).collect(), committee)
+    worst(others.map(|(replica, (count, out_until))| (count.min(ranked), out_until, replica)).collect(), committee)
 }
 
 /// Those with the highest count, then those out longest, then the first: f of them.
