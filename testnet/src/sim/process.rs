@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use quorate_crypto::{
-    Committee, Digest, Domain, Protocol, PublicKey, ReplicaId, SignatureScheme, Signed, Verified, Verifier,
+    Committee, Digest, Domain, Protocol, PublicKey, ReplicaId, Seq, SignatureScheme, Signed, Verified, Verifier,
 };
 use quorate_node::disk::MemoryDisk;
 use quorate_node::driver::{Driver, DriverError, Published};
@@ -86,6 +86,8 @@ pub(super) struct Running {
     pub(super) driver: Driver<SimulatedDisk, Observed>,
     snapshots: SnapshotStore<SimulatedDisk>,
     pub(super) serving: Serving,
+    /// What its snapshot covered when it started, whatever its log knew of that.
+    pub(super) started_with: Seq,
     pub(super) verifier: Verifier,
     pub(super) inbox: Vec<Incoming>,
     /// What was verified and taken in this turn, as far as it holds certificates of blocks.
@@ -376,6 +378,7 @@ impl Process {
             opened => opened?,
         };
         self.running = Some(Running {
+            started_with: opened.driver.engine().status().executed,
             driver: opened.driver,
             snapshots: opened.snapshots,
             serving: Serving::default(),

@@ -68,7 +68,7 @@ fn seeds_that_once_failed() {
 #[test]
 fn hotstuff_seeds_that_once_failed() {
     let options = of(Choice::HotStuff);
-    for seed in [1079, 3_010_737, 3_015_305, 3_038_403, 6_003_605] {
+    for seed in [1079, 3_010_737, 3_015_305, 3_038_403, 6_003_605, 90_000_704] {
         assert_eq!(run(seed, &options).violation, None, "seed {seed}");
     }
 }

@@ -446,7 +446,7 @@ impl World {
         }
         if let Some(running) = &process.running {
             let status = running.driver.engine().status();
-            let verdict = self.oracles.status(process.id(), &status, running.driver.log_bytes());
+            let verdict = self.oracles.status(process.id(), &status, running.started_with, running.driver.log_bytes());
             self.check(verdict);
         }
     }

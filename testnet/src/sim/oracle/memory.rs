@@ -1,6 +1,6 @@
 //! Bounded memory: what others can make grow stays within its caps.
 
-use quorate_crypto::ReplicaId;
+use quorate_crypto::{ReplicaId, Seq};
 use quorate_protocol::engine::EngineStatus;
 use quorate_protocol::parameters::Parameters;
 
@@ -31,7 +31,13 @@ impl BoundedMemory {
         BoundedMemory { pending: waiting + named, look_ahead }
     }
 
-    pub(super) fn check(&self, replica: ReplicaId, status: &EngineStatus, log_bytes: u64) -> Result<(), Violation> {
+    pub(super) fn check(
+        &self,
+        replica: ReplicaId,
+        status: &EngineStatus,
+        started: Seq,
+        log_bytes: u64,
+    ) -> Result<(), Violation> {
         let broken = |what: String| Err(Violation::new("bounded-memory", format!("replica {replica} {what}")));
         if status.pending > self.pending {
             let (pending, unproposed, most) = (status.pending, status.unproposed, self.pending);
@@ -39,7 +45,9 @@ impl BoundedMemory {
                 "holds {pending} pending requests, {unproposed} not proposed, where {most} are the most"
             ));
         }
-        if status.decided > status.stable.plus(self.look_ahead) {
+        // A snapshot on disk may be ahead of its certificate in the log, if the process died in between: what it covers was
+        // decided in no memory.
+        if status.decided > status.stable.max(started).plus(self.look_ahead) {
             return broken(format!("decided {} above its stable checkpoint {}", status.decided, status.stable));
         }
         if log_bytes > LOG_BYTES_MAX {

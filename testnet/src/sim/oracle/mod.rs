@@ -220,9 +220,9 @@ impl Oracles {
         self.evidence.check(replica, evidence)
     }
 
-    /// Where an honest replica stands after a turn.
-    pub(super) fn status(&self, replica: ReplicaId, status: &EngineStatus, log_bytes: u64) -> Verdict {
-        self.memory.check(replica, status, log_bytes)
+    /// Where an honest replica stands after a turn, that started with a snapshot of this number.
+    pub(super) fn status(&self, replica: ReplicaId, status: &EngineStatus, started: Seq, log_bytes: u64) -> Verdict {
+        self.memory.check(replica, status, started, log_bytes)
     }
 
     /// A client signed a request.

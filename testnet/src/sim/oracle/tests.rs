@@ -212,12 +212,14 @@ fn what_grows_without_bound_and_what_never_ends_is_seen() {
     let parameters = Parameters { window: 8, pending_requests_max: 4, batch_requests_max: 1, ..Parameters::default() };
     let oracle = BoundedMemory::new(&parameters);
     let replica = ReplicaId(0);
-    assert_eq!(oracle.check(replica, &status(16, 4), 0), Ok(()));
-    assert!(oracle.check(replica, &status(17, 4), 0).is_err());
+    assert_eq!(oracle.check(replica, &status(16, 4), Seq(0), 0), Ok(()));
+    assert!(oracle.check(replica, &status(17, 4), Seq(0), 0).is_err());
+    assert_eq!(oracle.check(replica, &status(17, 4), Seq(1), 0), Ok(()), "its snapshot was ahead of its log");
+    assert!(oracle.check(replica, &status(18, 4), Seq(1), 0).is_err());
     // 76 may wait, and what the proposals of two windows name may be pending beside them.
-    assert_eq!(oracle.check(replica, &status(16, 92), 0), Ok(()));
-    assert!(oracle.check(replica, &status(16, 93), 0).is_err());
-    assert!(oracle.check(replica, &status(16, 0), u64::MAX).is_err());
+    assert_eq!(oracle.check(replica, &status(16, 92), Seq(0), 0), Ok(()));
+    assert!(oracle.check(replica, &status(16, 93), Seq(0), 0).is_err());
+    assert!(oracle.check(replica, &status(16, 0), Seq(0), u64::MAX).is_err());
 
     let mut history = History::default();
     assert!(liveness::unfinished(&history, &[(replica, status(3, 0))], Seq(3)).is_none());
