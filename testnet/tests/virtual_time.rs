@@ -20,8 +20,8 @@ fn twins_that_hold_exit_with_0() {
 /// A violation exits with 5 and prints the line that plays it again, which exits with 5 as well.
 #[test]
 fn a_violation_of_twins_exits_with_5_and_replays() {
-    // HotStuff forks in few scenarios: these begin in two ways after which two leaders in a row part from all others.
-    for (protocol, which) in [("pbft", ["--sample", "100"]), ("hotstuff", ["--range", "47740..47770"])] {
+    // HotStuff forks in few scenarios: two of these end with two leaders in a row that part from all others.
+    for (protocol, which) in [("pbft", ["--sample", "100"]), ("hotstuff", ["--range", "47780..47830"])] {
         let words = ["simulate", "--twins", "--protocol", protocol, "--sabotage", "low-quorum"];
         let output = testnet(&[&words[..], &which].concat());
         assert_eq!(output.status.code(), Some(5), "{protocol}");
