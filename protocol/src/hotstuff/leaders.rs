@@ -125,7 +125,7 @@ impl Standing {
         &self.0
     }
 
-    /// Who is passed over in `view`, at most f: those with the most failures, which with f = 1 count up to [`RANKED_MAX`], then
+    /// Who is passed over in `view`, at most f: those with the most failures, which with f = 1 count up to three, then
     /// those out longest, then by id. Of those whose time is over only the one that waited longest has turns again.
     pub fn passed_over(&self, view: View, committee: &Committee) -> Vec<ReplicaId> {
         let over = self.0.iter().filter(|failure| failure.out_until <= view);
