@@ -6,7 +6,7 @@
 //!   leader(v | b) = the members that are not passed over, ascending, the (v mod their number)-th
 //!   passed over   = whom standing(c(b)) names, f at most;
 //!                   with f = 1 and a failed view between c(b) and b: who stands blamed most in between, if anybody does;
-//!                   nobody, if v is more than n views after c(b), and more than 6
+//!                   nobody, if v is more than n views after c(b), with f = 1 more than 20
 //!   c(b)          = the newest block that the certificates inside b's own chain commit
 //! ```
 //!
@@ -18,8 +18,11 @@
 //! With f = 1 that would be too late: among four members the dead one has its next turn before the commit that passes it over.
 //! But there the one place is enough for the one that has just failed, whoever was passed over before, and the chain above c(b)
 //! names it: the three others lead next and commit. That takes six views: after c(b) one block more, two views that fail, two
-//! blocks, and the view of who certifies the second. (A failure right after the genesis block waits for its commit.)
-//! With more places it does not help: living members between two dead ones are blamed with them, and a block that changes who
+//! blocks, and the view of who certifies the second. (A failure right after the genesis block waits for its commit.) Where two
+//! were away for some views, the first ones that are blamed may be living ones: each costs a block and two views that fail, and
+//! when everybody has turns again that must be over, or it costs two more.
+//!
+//! With more places that does not help: living members between two dead ones are blamed with them, and a block that changes who
 //! is passed over also changes who its own votes go to.
 //!
 //! The first of several failed views is not its leader's fault. The votes for the parent, of view u, went to the leader of
@@ -59,8 +62,8 @@ const DOUBLINGS_MAX: u32 = 6;
 /// again would keep its place from one that has just died until that one had failed as often. With f > 1 each counts: two liars
 /// that frame the leaders before them, who are out for longer, would else rank below their victims for ever.
 const RANKED_MAX: u32 = 3;
-/// What it takes to commit after a leader died: one block more, two views that fail, two blocks, and who certifies the second.
-const GAP_VIEWS: u64 = 6;
+/// With f = 1: twelve would do after four views with two members away.
+const GAP_VIEWS: u64 = 20;
 /// Of a row of failed views so many are blamed on their leaders, the latest: the rest is long ago, and a block must not cost
 /// more to judge than this.
 const BLAMED_MAX: u64 = 256;
@@ -104,7 +107,8 @@ impl Counted {
 
     /// Who is passed over in `view`, at most f.
     pub fn passed_over(&self, view: View, committee: &Committee) -> Vec<ReplicaId> {
-        if view.0.saturating_sub(self.committed_view.0) > (committee.size() as u64).max(GAP_VIEWS) {
+        let patience = if committee.faults() == 1 { GAP_VIEWS } else { committee.size() as u64 };
+        if view.0.saturating_sub(self.committed_view.0) > patience {
             return Vec::new();
         }
         // While every view brings a block, the committed one is the grandparent.

@@ -68,6 +68,8 @@ impl Subject {
         let Subject::Replica(behaviour) = self else { return Occasion::None };
         match (behaviour, behaviour.group()) {
             (Behaviour::Amnesia, _) => Occasion::RestartedLiar,
+            // It makes TCs up as it pleases, and is soon heard by nobody: beside a frozen replica two of four would be away.
+            (Behaviour::ForgeTc, _) => Occasion::None,
             (_, Group::ViewChange) => Occasion::FrozenPrimary,
             (
                 Behaviour::GreatHeight | Behaviour::CorruptChunks | Behaviour::MisindexedChunks | Behaviour::SlowDrip,
@@ -111,6 +113,7 @@ mod tests {
         let of = |behaviour| (Subject::Replica(behaviour).liar(), Subject::Replica(behaviour).occasion());
         assert_eq!(of(Behaviour::NewViewTooFew), (Some(ReplicaId(1)), Occasion::FrozenPrimary));
         assert_eq!(of(Behaviour::WithholdPrepares), (Some(ReplicaId(1)), Occasion::None));
+        assert_eq!(of(Behaviour::ForgeTc), (Some(ReplicaId(1)), Occasion::None));
         assert_eq!(of(Behaviour::Equivocate), (Some(ReplicaId(0)), Occasion::None));
         assert_eq!(Subject::Client(ClientBehaviour::Flood).liar(), None);
     }

@@ -20,8 +20,8 @@ const BLAMED: u64 = 256;
 
 /// With one fault so many failures and more make a member as bad as any.
 const RANKED: u32 = 3;
-/// Views after a commit in which somebody is passed over, at least.
-const GAP: u64 = 6;
+/// Views after a commit in which somebody is passed over with one fault; with more they are as many as members.
+const GAP: u64 = 20;
 
 /// What is held against members: how many views, and until which view they are out.
 type Standing = BTreeMap<ReplicaId, (u32, u64)>;
@@ -97,7 +97,7 @@ fn leader(tip: &Block, committed: &Block, committee: &Committee, view: u64) -> R
         let fresh = worst(fresh.collect(), committee);
         out = if fresh.is_empty() { out } else { fresh };
     }
-    if view > committed.view.0 + members.max(GAP) {
+    if view > committed.view.0 + if faults(committee) == 1 { GAP } else { members } {
         out.clear();
     }
     let turns: Vec<ReplicaId> = (0..members as u16).map(ReplicaId).filter(|member| !out.contains(member)).collect();
