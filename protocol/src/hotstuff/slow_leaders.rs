@@ -3,9 +3,12 @@
 //! NSDI 2009, say what that does to PBFT).
 //!
 //! ```text
-//!   vote in v, or TC(v) ──────── wait ───────► QC(v), a block of v + 1        by the leader of v + 1
+//!   vote in v, or TC(v) ──────── wait ───────► a block of v + 1               by the leader of v + 1
 //!   long of late, added up, beside what is usual at others ─► its views get little time, f + 1 agree ─► TC, blame
 //! ```
+//!
+//! The block ends a wait, and not the certificate alone, which a slow leader may give at once. Who has nothing to propose is
+//! not waited for: before anything is owed no time counts.
 //!
 //! Only what each replica saw itself counts, so that liars can slander nobody: a TIMEOUT that fewer than f + 1 replicas give
 //! ends no view. Safety is not touched. At most f leaders are in a hurry at a time, and only while others are fast: when
@@ -31,17 +34,35 @@ const PART: u64 = 8;
 /// so that the next leader always takes longer then: such waits are kept apart, and nobody is given up for them.
 type Turn = (ReplicaId, bool);
 
+/// What is waited for.
+#[derive(Clone, Copy, Debug)]
+struct Awaited {
+    turn: Turn,
+    since: Micros,
+    /// Since when anything was owed when the certificate came and the block did not.
+    owed_since: Option<Micros>,
+}
+
 /// How long this replica waited for each leader.
 #[derive(Debug, Default)]
 pub struct SlowLeaders {
     waits: BTreeMap<Turn, VecDeque<Micros>>,
-    awaited: Option<(Turn, Micros)>,
+    awaited: Option<Awaited>,
 }
 
 impl SlowLeaders {
     /// From `now` on it is this leader's turn to bring something, after a block of this replica or of another.
     pub const fn await_leader(&mut self, leader: ReplicaId, after_own: bool, now: Micros) {
-        self.awaited = Some(((leader, after_own), now));
+        self.awaited = Some(Awaited { turn: (leader, after_own), since: now, owed_since: None });
+    }
+
+    /// The view of `leader` began with a certificate, and its block comes with that or is still to come. If anything is still
+    /// owed, it was so since `outstanding_since`. Nobody else is waited for any longer.
+    pub fn certified(&mut self, leader: ReplicaId, outstanding_since: Option<Micros>) {
+        self.awaited = self.awaited.filter(|awaited| awaited.turn.0 == leader);
+        if let Some(awaited) = &mut self.awaited {
+            awaited.owed_since = awaited.owed_since.or(outstanding_since);
+        }
     }
 
     /// It did. `outstanding_since` says since when anything was owed: before that nobody is slow, and without it the wait
@@ -57,8 +78,8 @@ impl SlowLeaders {
     }
 
     fn ended(&mut self, now: Micros, outstanding_since: Option<Micros>, at_least: Micros) {
-        let Some((turn, since)) = self.awaited.take() else { return };
-        let Some(outstanding_since) = outstanding_since else { return };
+        let Some(Awaited { turn, since, owed_since }) = self.awaited.take() else { return };
+        let Some(outstanding_since) = owed_since.or(outstanding_since) else { return };
         let waits = self.waits.entry(turn).or_default();
         waits.push_back(now.saturating_sub(since.max(outstanding_since)).max(at_least));
         if waits.len() > RECENT {
@@ -66,13 +87,14 @@ impl SlowLeaders {
         }
     }
 
-    /// When the patience with the leader whose turn it is ends, if it is slow.
-    pub fn deadline(&self, committee: &Committee, view_timeout: Micros) -> Option<Micros> {
-        let ((leader, after_own), since) = self.awaited?;
+    /// When the patience with the leader whose turn it is ends, if it is slow and the view's timer runs, which began at
+    /// `started`.
+    pub fn deadline(&self, started: Option<Micros>, committee: &Committee, view_timeout: Micros) -> Option<Micros> {
+        let Awaited { turn: (leader, after_own), since, .. } = self.awaited?;
         if after_own {
             return None;
         }
-        Some(since.saturating_add(self.limit(leader, committee, view_timeout)?))
+        Some(since.max(started?).saturating_add(self.limit(leader, committee, view_timeout)?))
     }
 
     /// What a leader of long waits is given; none for others.
@@ -212,9 +234,30 @@ mod tests {
             }
         }
         monitor.await_leader(ReplicaId(1), true, 0);
-        assert_eq!(monitor.deadline(&committee(4), D), None);
+        assert_eq!(monitor.deadline(Some(0), &committee(4), D), None);
         monitor.await_leader(ReplicaId(3), false, 0);
-        assert_eq!(monitor.deadline(&committee(4), D), Some(D / PART));
+        assert_eq!(monitor.deadline(Some(0), &committee(4), D), Some(D / PART));
+    }
+
+    /// What it gives at once is the certificate of the block before.
+    #[test]
+    fn a_certificate_alone_ends_no_wait() {
+        let mut monitor = SlowLeaders::default();
+        for _ in 0..RECENT {
+            monitor.await_leader(ReplicaId(1), false, 0);
+            monitor.certified(ReplicaId(1), Some(0));
+            monitor.came(200_000, None);
+            for (id, wait) in [(2, 1_000), (3, 1_000)] {
+                waited(&mut monitor, id, wait);
+            }
+        }
+        monitor.await_leader(ReplicaId(1), false, 0);
+        monitor.certified(ReplicaId(1), Some(0));
+        assert_eq!(monitor.deadline(None, &committee(4), D), None, "nothing is owed");
+        assert_eq!(monitor.deadline(Some(500_000), &committee(4), D), Some(500_000 + D / PART), "from when it is");
+        // The certificate of its own block, which another leader gives.
+        monitor.certified(ReplicaId(2), Some(0));
+        assert_eq!(monitor.deadline(Some(500_000), &committee(4), D), None);
     }
 
     #[test]

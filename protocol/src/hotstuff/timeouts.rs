@@ -29,7 +29,9 @@ impl Replica {
             return;
         }
         // Whoever jumps over views has not seen whether those leaders came.
-        if !by_quorum && left.next() == view {
+        if by_quorum && left.next() == view {
+            self.slow_leaders.certified(self.leader(), owed_since.filter(|_| self.is_work_outstanding(now)));
+        } else if left.next() == view {
             self.slow_leaders.failed(now.monotonic, owed_since, self.foundation.parameters().view_timeout);
         } else {
             self.slow_leaders.came(now.monotonic, owed_since);
@@ -168,7 +170,8 @@ impl Replica {
         let runs = !self.foundation.is_rejoining() && !given_up && self.is_work_outstanding(now);
         let setup = &self.foundation.setup;
         self.pacemaker.tend(now, runs, &setup.parameters, &setup.committee);
-        if let Some(deadline) = self.slow_leaders.deadline(&setup.committee, setup.parameters.view_timeout) {
+        let started = self.pacemaker.started();
+        if let Some(deadline) = self.slow_leaders.deadline(started, &setup.committee, setup.parameters.view_timeout) {
             self.pacemaker.hurry(deadline);
         }
     }
