@@ -205,23 +205,23 @@ fn simulate(protocol: Protocol, replicas: usize, lie: Option<Lie>) -> Result<Rea
 mod tests {
     use super::*;
 
-    /// The bars of the design: a chain that f leaders try to fork grows by 0.7 of what it would, and so does one whose f
-    /// silent leaders are known.
+    /// The bars of the design: a chain that f leaders try to fork, or hold up, grows by 0.7 of what it would, and so does one
+    /// whose f silent leaders are known.
     #[tokio::test]
     async fn liars_cost_something_and_never_everything() {
         for (protocol, replicas) in [(Protocol::Pbft, 4), (Protocol::HotStuff, 4), (Protocol::HotStuff, 7)] {
             let lying = under_liars(protocol, replicas).await.expect("measured");
             assert_eq!(lying.iter().map(|one| one.lie).collect::<Vec<_>>(), Lie::ALL);
             for one in lying {
-                // Two leaders of seven that are as slow as they dare cost more; no bar of the design is about that.
-                let least = if one.lie == Lie::Slow && replicas == 7 { 0.2 } else { 0.5 };
-                assert!(one.requests > least && one.growth > least, "{protocol}, {replicas}: {one:?}");
+                assert!(one.requests > 0.5 && one.growth > 0.5, "{protocol}, {replicas}: {one:?}");
                 match one.lie {
                     Lie::Silent => {
                         assert!(one.requests < 1.0 && one.growth_learnt >= 0.7, "{protocol}, {replicas}: {one:?}");
                     }
                     Lie::Forking => assert!(one.growth >= 0.7, "{protocol}, {replicas}: {one:?}"),
-                    Lie::Slow => assert!(one.requests < 1.0, "{protocol}, {replicas}: {one:?}"),
+                    Lie::Slow => {
+                        assert!(one.requests < 1.0 && one.growth >= 0.7, "{protocol}, {replicas}: {one:?}");
+                    }
                 }
             }
         }
