@@ -137,6 +137,7 @@ impl Block {
     pub fn counted(&self, committed: &Block) -> Counted {
         Counted {
             view: self.view,
+            parent_view: self.justify.view(),
             standing: self.standing.clone(),
             committed_view: committed.view,
             committed: committed.standing.clone(),

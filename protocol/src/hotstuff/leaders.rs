@@ -5,7 +5,8 @@
 //!                 if one view alone failed, a failure for x's author, too; if none did, one failure of x's author forgiven
 //!   leader(v | b) = the members that are not passed over, ascending, the (v mod their number)-th
 //!   passed over   = whom standing(c(b)) names, f at most;
-//!                   with f = 1 and a failed view between c(b) and b: who stands blamed most in between, if anybody does;
+//!                   with f = 1 and a failed view between c(b) and b: who stands blamed most in between, if anybody does,
+//!                   unless b is more than 6 views after its parent;
 //!                   nobody, if v is more than n views after c(b), with f = 1 more than 20
 //!   c(b)          = the newest block that the certificates inside b's own chain commit
 //! ```
@@ -20,7 +21,9 @@
 //! names it: the three others lead next and commit. That takes six views: after c(b) one block more, two views that fail, two
 //! blocks, and the view of who certifies the second. (A failure right after the genesis block waits for its commit.) Where two
 //! were away for some views, the first ones that are blamed may be living ones: each costs a block and two views that fail, and
-//! when everybody has turns again that must be over, or it costs two more.
+//! when everybody has turns again that must be over, or it costs two more. A block after a long row of failed views says the
+//! least about who is dead: of each round of leaders living ones are blamed as well. If its votes went to whom those blames
+//! leave over, every next block above the same parent could send them to the dead one. So they go by what is committed.
 //!
 //! With more places that does not help: living members between two dead ones are blamed with them, and a block that changes who
 //! is passed over also changes who its own votes go to.
@@ -62,8 +65,10 @@ const DOUBLINGS_MAX: u32 = 6;
 /// again would keep its place from one that has just died until that one had failed as often. With f > 1 each counts: two liars
 /// that frame the leaders before them, who are out for longer, would else rank below their victims for ever.
 const RANKED_MAX: u32 = 3;
-/// With f = 1: twelve would do after four views with two members away.
+/// With f = 1, how long a gap lasts before everybody has turns: twelve would do after four views with two members away.
 const GAP_VIEWS: u64 = 20;
+/// A block that is further above its parent says nothing of who has just failed. A dead leader among four takes three views.
+const TELLING_VIEWS: u64 = 6;
 /// Of a row of failed views so many are blamed on their leaders, the latest: the rest is long ago, and a block must not cost
 /// more to judge than this.
 const BLAMED_MAX: u64 = 256;
@@ -88,6 +93,8 @@ pub struct Standing(Vec<Failure>);
 pub struct Counted {
     /// View of the block.
     pub view: View,
+    /// View of its parent.
+    pub parent_view: View,
     /// Its standing.
     pub standing: Standing,
     /// View of the newest block that its chain commits.
@@ -113,7 +120,9 @@ impl Counted {
         }
         // While every view brings a block, the committed one is the grandparent.
         let gap = self.view.0.saturating_sub(self.committed_view.0) > 2;
+        let tells = self.view.0.saturating_sub(self.parent_view.0) <= TELLING_VIEWS;
         if gap
+            && tells
             && committee.faults() == 1
             && let Some(fresh) = self.standing.blamed_since(&self.committed)
         {

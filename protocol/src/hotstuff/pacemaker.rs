@@ -132,6 +132,15 @@ impl Pacemaker {
         }
     }
 
+    /// The leader that was to hurry brought its block: the view gets its time, which the next leader's certificate needs as well.
+    pub fn calm(&mut self, parameters: &Parameters, committee: &Committee) {
+        let patience = self.patience(parameters, committee);
+        if let Some(timer) = self.timer.as_mut().filter(|timer| timer.hurried && !timer.put_off) {
+            timer.deadline = timer.started.saturating_add(patience);
+            timer.hurried = false;
+        }
+    }
+
     /// Whether the present view has less time than others since its leader is slow.
     pub fn is_hurried(&self) -> bool {
         self.timer.is_some_and(|timer| timer.hurried)

@@ -7,14 +7,15 @@
 //!   long of late, added up, beside what is usual at others ─► its views get little time, f + 1 agree ─► TC, blame
 //! ```
 //!
-//! The block ends a wait, and not the certificate alone, which a slow leader may give at once. Who has nothing to propose is
-//! not waited for: before anything is owed no time counts.
+//! The block ends a wait, and not the certificate alone, which a slow leader may give at once. Once there is a certificate and
+//! nothing is owed, nobody is waited for: who rests is not slow.
 //!
 //! Only what each replica saw itself counts, so that liars can slander nobody: a TIMEOUT that fewer than f + 1 replicas give
 //! ends no view. Safety is not touched. At most f leaders are in a hurry at a time, and only while others are fast: when
 //! everything is slow, nobody is slow.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::RangeInclusive;
 
 use quorate_crypto::{Committee, ReplicaId};
 
@@ -39,7 +40,9 @@ type Turn = (ReplicaId, bool);
 struct Awaited {
     turn: Turn,
     since: Micros,
-    /// Since when anything was owed when the certificate came and the block did not.
+    /// Whether the certificate has come.
+    certified: bool,
+    /// Since when anything was owed when it came.
     owed_since: Option<Micros>,
 }
 
@@ -53,48 +56,70 @@ pub struct SlowLeaders {
 impl SlowLeaders {
     /// From `now` on it is this leader's turn to bring something, after a block of this replica or of another.
     pub const fn await_leader(&mut self, leader: ReplicaId, after_own: bool, now: Micros) {
-        self.awaited = Some(Awaited { turn: (leader, after_own), since: now, owed_since: None });
+        self.awaited = Some(Awaited { turn: (leader, after_own), since: now, certified: false, owed_since: None });
     }
 
-    /// The view of `leader` began with a certificate, and its block comes with that or is still to come. If anything is still
-    /// owed, it was so since `outstanding_since`. Nobody else is waited for any longer.
-    pub fn certified(&mut self, leader: ReplicaId, outstanding_since: Option<Micros>) {
-        self.awaited = self.awaited.filter(|awaited| awaited.turn.0 == leader);
-        if let Some(awaited) = &mut self.awaited {
-            awaited.owed_since = awaited.owed_since.or(outstanding_since);
+    /// The view of `leader` began with a certificate, and its block comes with that or is still to come. What was owed was owed
+    /// since `outstanding_since`. Whoever else was waited for had its block certified without this replica.
+    pub fn certified(
+        &mut self,
+        leader: ReplicaId,
+        now: Micros,
+        outstanding_since: Option<Micros>,
+        view_timeout: Micros,
+    ) {
+        match &mut self.awaited {
+            Some(awaited) if awaited.turn.0 == leader => {
+                awaited.certified = true;
+                awaited.owed_since = awaited.owed_since.or(outstanding_since);
+            }
+            _ => self.came(now, outstanding_since, view_timeout),
         }
+    }
+
+    /// Nothing is owed.
+    pub fn rest(&mut self) {
+        self.awaited = self.awaited.filter(|awaited| !awaited.certified);
     }
 
     /// It did. `outstanding_since` says since when anything was owed: before that nobody is slow, and without it the wait
     /// says nothing.
-    pub fn came(&mut self, now: Micros, outstanding_since: Option<Micros>) {
-        self.ended(now, outstanding_since, 0);
+    pub fn came(&mut self, now: Micros, outstanding_since: Option<Micros>, view_timeout: Micros) {
+        self.ended(now, outstanding_since, 0..=view_timeout);
     }
 
     /// It did not while its view lasted. That counts as the longest a view takes: a wait that was cut short, since the leader
     /// is slow, does not say that it became faster.
     pub fn failed(&mut self, now: Micros, outstanding_since: Option<Micros>, view_timeout: Micros) {
-        self.ended(now, outstanding_since, view_timeout);
+        self.ended(now, outstanding_since, view_timeout..=view_timeout);
     }
 
-    fn ended(&mut self, now: Micros, outstanding_since: Option<Micros>, at_least: Micros) {
-        let Some(Awaited { turn, since, owed_since }) = self.awaited.take() else { return };
+    /// All waits that count.
+    #[cfg(test)]
+    pub fn waits(&self) -> impl Iterator<Item = Micros> + '_ {
+        self.waits.values().flatten().copied()
+    }
+
+    fn ended(&mut self, now: Micros, outstanding_since: Option<Micros>, bounds: RangeInclusive<Micros>) {
+        let Some(Awaited { turn, since, owed_since, .. }) = self.awaited.take() else { return };
         let Some(outstanding_since) = owed_since.or(outstanding_since) else { return };
         let waits = self.waits.entry(turn).or_default();
-        waits.push_back(now.saturating_sub(since.max(outstanding_since)).max(at_least));
+        let wait = now.saturating_sub(since.max(outstanding_since));
+        waits.push_back(wait.clamp(*bounds.start(), *bounds.end()));
         if waits.len() > RECENT {
             waits.pop_front();
         }
     }
 
     /// When the patience with the leader whose turn it is ends, if it is slow and the view's timer runs, which began at
-    /// `started`.
+    /// `started`: after a certificate that came late half of the time is left for the block.
     pub fn deadline(&self, started: Option<Micros>, committee: &Committee, view_timeout: Micros) -> Option<Micros> {
-        let Awaited { turn: (leader, after_own), since, .. } = self.awaited?;
+        let (Awaited { turn: (leader, after_own), since, .. }, started) = (self.awaited?, started?);
         if after_own {
             return None;
         }
-        Some(since.max(started?).saturating_add(self.limit(leader, committee, view_timeout)?))
+        let limit = self.limit(leader, committee, view_timeout)?;
+        Some(since.saturating_add(limit).max(started.saturating_add(limit / 2)))
     }
 
     /// What a leader of long waits is given; none for others.
@@ -142,7 +167,7 @@ mod tests {
 
     fn waited(monitor: &mut SlowLeaders, leader: u16, wait: Micros) {
         monitor.await_leader(ReplicaId(leader), false, 1_000);
-        monitor.came(1_000 + wait, Some(0));
+        monitor.came(1_000 + wait, Some(0), D);
     }
 
     fn turns(monitor: &mut SlowLeaders, waits: &[Micros]) {
@@ -228,7 +253,7 @@ mod tests {
         let mut monitor = SlowLeaders::default();
         for _ in 0..RECENT {
             monitor.await_leader(ReplicaId(1), true, 0);
-            monitor.came(200_000, Some(0));
+            monitor.came(200_000, Some(0), D);
             for (id, wait) in [(2, 1_000), (3, 190_000)] {
                 waited(&mut monitor, id, wait);
             }
@@ -245,19 +270,42 @@ mod tests {
         let mut monitor = SlowLeaders::default();
         for _ in 0..RECENT {
             monitor.await_leader(ReplicaId(1), false, 0);
-            monitor.certified(ReplicaId(1), Some(0));
-            monitor.came(200_000, None);
+            monitor.certified(ReplicaId(1), 0, Some(0), D);
+            monitor.came(200_000, None, D);
             for (id, wait) in [(2, 1_000), (3, 1_000)] {
                 waited(&mut monitor, id, wait);
             }
         }
         monitor.await_leader(ReplicaId(1), false, 0);
-        monitor.certified(ReplicaId(1), Some(0));
-        assert_eq!(monitor.deadline(None, &committee(4), D), None, "nothing is owed");
-        assert_eq!(monitor.deadline(Some(500_000), &committee(4), D), Some(500_000 + D / PART), "from when it is");
-        // The certificate of its own block, which another leader gives.
-        monitor.certified(ReplicaId(2), Some(0));
-        assert_eq!(monitor.deadline(Some(500_000), &committee(4), D), None);
+        monitor.certified(ReplicaId(1), 20_000, Some(0), D);
+        assert_eq!(monitor.deadline(None, &committee(4), D), None, "no timer runs");
+        assert_eq!(monitor.deadline(Some(0), &committee(4), D), Some(D / PART));
+        assert_eq!(monitor.deadline(Some(20_000), &committee(4), D), Some(20_000 + D / PART / 2));
+        // The certificate of its own block, which the leader after it gives.
+        let longer = |monitor: &SlowLeaders| monitor.waits[&(ReplicaId(1), false)].back().copied();
+        monitor.certified(ReplicaId(2), 230_000, Some(0), D);
+        assert_eq!((longer(&monitor), monitor.deadline(Some(0), &committee(4), D)), (Some(230_000), None));
+        monitor.await_leader(ReplicaId(1), false, 0);
+        monitor.certified(ReplicaId(2), 9_000_000, Some(0), D);
+        assert_eq!(longer(&monitor), Some(D), "no wait is longer than a view");
+    }
+
+    #[test]
+    fn who_rests_is_not_slow() {
+        let mut monitor = SlowLeaders::default();
+        turns(&mut monitor, &[1_000, 1_000, 1_000, 1_000]);
+        for _ in 0..RECENT {
+            monitor.await_leader(ReplicaId(1), false, 0);
+            monitor.certified(ReplicaId(1), 1_000, Some(0), D);
+            monitor.rest();
+            monitor.came(10_000_000, Some(0), D);
+        }
+        assert_eq!(limit(&monitor, 1, 4), None);
+        // Before the certificate it is waited for.
+        monitor.await_leader(ReplicaId(1), false, 0);
+        monitor.rest();
+        monitor.came(200_000, Some(0), D);
+        assert_eq!(monitor.waits[&(ReplicaId(1), false)].back(), Some(&200_000));
     }
 
     #[test]
@@ -277,9 +325,9 @@ mod tests {
         turns(&mut monitor, &[1_000, 1_000, 1_000, 1_000]);
         for _ in 0..RECENT {
             monitor.await_leader(ReplicaId(1), false, 0);
-            monitor.came(900_000, Some(899_000));
+            monitor.came(900_000, Some(899_000), D);
             monitor.await_leader(ReplicaId(2), false, 0);
-            monitor.came(900_000, None);
+            monitor.came(900_000, None, D);
         }
         assert_eq!([1, 2].map(|leader| limit(&monitor, leader, 4)), [None, None]);
     }

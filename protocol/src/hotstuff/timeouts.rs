@@ -29,12 +29,13 @@ impl Replica {
             return;
         }
         // Whoever jumps over views has not seen whether those leaders came.
-        if by_quorum && left.next() == view {
-            self.slow_leaders.certified(self.leader(), owed_since.filter(|_| self.is_work_outstanding(now)));
-        } else if left.next() == view {
-            self.slow_leaders.failed(now.monotonic, owed_since, self.foundation.parameters().view_timeout);
+        let view_timeout = self.foundation.parameters().view_timeout;
+        if left.next() != view {
+            self.slow_leaders.came(now.monotonic, owed_since, view_timeout);
+        } else if by_quorum {
+            self.slow_leaders.certified(self.leader(), now.monotonic, owed_since, view_timeout);
         } else {
-            self.slow_leaders.came(now.monotonic, owed_since);
+            self.slow_leaders.failed(now.monotonic, owed_since, view_timeout);
         }
         if !by_quorum && self.leader() != self.id() {
             self.slow_leaders.await_leader(self.leader(), false, now.monotonic);
@@ -167,7 +168,11 @@ impl Replica {
 
     pub(super) fn tend_timer(&mut self, now: Now) {
         let given_up = self.promise.last_timed_out >= self.view();
-        let runs = !self.foundation.is_rejoining() && !given_up && self.is_work_outstanding(now);
+        let owed = self.is_work_outstanding(now);
+        let runs = !self.foundation.is_rejoining() && !given_up && owed;
+        if !owed {
+            self.slow_leaders.rest();
+        }
         let setup = &self.foundation.setup;
         self.pacemaker.tend(now, runs, &setup.parameters, &setup.committee);
         let started = self.pacemaker.started();

@@ -58,7 +58,9 @@ impl Replica {
         if self.tree.contains(&digest) {
             self.candidate = Some(Candidate { digest, timing });
             self.signed.insert(digest, signed);
-            self.slow_leaders.came(now.monotonic, self.pacemaker.started());
+            let setup = &self.foundation.setup;
+            self.slow_leaders.came(now.monotonic, self.pacemaker.started(), setup.parameters.view_timeout);
+            self.pacemaker.calm(&setup.parameters, &setup.committee);
             self.try_vote(now);
         }
     }

@@ -6,7 +6,13 @@ use crate::hotstuff::testing::committee;
 /// What follows from a committed chain up to `view` that says this of its members.
 fn settled(view: u64, standing: &Standing) -> Counted {
     let view = View(view);
-    Counted { view, standing: standing.clone(), committed_view: view, committed: standing.clone() }
+    Counted {
+        view,
+        parent_view: View(view.0.saturating_sub(1)),
+        standing: standing.clone(),
+        committed_view: view,
+        committed: standing.clone(),
+    }
 }
 
 /// Who leads when every view brings a block and none changes the standing.
@@ -175,7 +181,9 @@ fn with_one_fault_who_has_just_failed_is_passed_over_until_the_next_commit() {
     counted.standing.0[2].count = 0;
     counted.standing.0[0] = failure(0, 2, 2_148);
     assert_eq!(out(&counted, 4), [0], "blamed again, though it is out for less than before");
-    counted.committed_view = View(101);
+    counted.parent_view = View(96);
+    assert_eq!(out(&counted, 4), [1], "after a long row of failed views");
+    (counted.parent_view, counted.committed_view) = (View(102), View(101));
     assert_eq!(out(&counted, 4), [1], "a chain without a gap goes by what it commits");
 }
 
@@ -193,7 +201,7 @@ fn views_that_fail_above(mut tip: Counted, silent: &[u16], dead: &[u16], n: u16,
     for view in views.map(View) {
         let leader = tip.leader(view, &committee);
         let standing = tip.standing.after(&tip, tip.view, view, leader, &committee);
-        let mut child = Counted { view, standing, ..tip.clone() };
+        let mut child = Counted { view, parent_view: tip.view, standing, ..tip.clone() };
         // The certificate of the tip, inside the child, commits the tip's parent.
         if parent_of_tip.0.next() == tip.view {
             (child.committed_view, child.committed) = parent_of_tip.clone();
@@ -250,6 +258,32 @@ fn when_one_of_two_that_were_away_is_back_the_other_costs_three_views() {
             let first = start + away;
             let failed = views_that_fail_above(tip, &[], &[dead], n, first..first + 100);
             assert!(failed <= 3, "{failed} views fail by dead {dead} of {n}, from {first}, after {away}");
+        }
+    }
+}
+
+/// As before, where two members have failed some time ago.
+#[test]
+fn after_two_were_away_no_history_keeps_the_dead_one_in_its_turns() {
+    let known = |start: u64, replica: u16, ahead: i64, count: u32| Failure {
+        replica: ReplicaId(replica),
+        count,
+        out_until: View(start.saturating_add_signed(ahead)),
+    };
+    for (one, other) in (0..4).flat_map(|one| (one + 1..4).map(move |other| (one, other))) {
+        for (ahead, other_ahead) in [(-2, 900), (900, 412), (-2, -3), (1_500, -7), (900, -5)] {
+            for (start, away) in (1_000..1_012).flat_map(|start| (0..4).map(move |away| (start, away))) {
+                let before = Standing(vec![known(start, one, ahead, 1), known(start, other, other_ahead, 2)]);
+                let tip = Counted { committed_view: View(start - 3), ..settled(start - 1, &before) };
+                let first = start + away;
+                for dead in 0..4 {
+                    let failed = views_that_fail_above(tip.clone(), &[], &[dead], 4, first..first + 60);
+                    assert!(
+                        failed <= 8,
+                        "{failed} views fail by dead {dead} after {one} and {other}, from {first}, {away}"
+                    );
+                }
+            }
         }
     }
 }

@@ -122,3 +122,16 @@ fn timeouts_of_a_life_that_is_over_can_be_forgotten() {
     pacemaker.keep_timeouts(|timeout| timeout.signed.signer() != ReplicaId(1));
     assert_eq!(pacemaker.given_up_by().collect::<Vec<_>>(), [ReplicaId(2)]);
 }
+
+/// The rest of the view is what the next leader has for the certificate.
+#[test]
+fn a_leader_that_hurried_leaves_the_view_its_time() {
+    let (committee, parameters) = (committee(4), parameters());
+    let mut pacemaker = Pacemaker::new(View(3));
+    pacemaker.tend(at(1_000), true, &parameters, &committee);
+    let full = pacemaker.deadline();
+    pacemaker.hurry(2_000);
+    assert_eq!((pacemaker.deadline(), pacemaker.is_hurried()), (Some(2_000), true));
+    pacemaker.calm(&parameters, &committee);
+    assert_eq!((pacemaker.deadline(), pacemaker.is_hurried()), (full, false));
+}

@@ -145,7 +145,8 @@ fn a_block_fits_its_parent_by_number_leader_and_standing() {
     assert_eq!(with(&|content| content.standing = blaming.standing.clone()), Err(Misfit::WrongStanding));
     // Whom the chain passes over does not lead.
     let (view, standing) = (blaming.view, blaming.standing.clone());
-    let counted = Counted { view, standing: standing.clone(), committed_view: view, committed: standing };
+    let counted =
+        Counted { view, parent_view: view, standing: standing.clone(), committed_view: view, committed: standing };
     let passed_over = counted.passed_over(View(6), &committee)[0];
     let turn = (6..10).find(|view| none.leader(View(*view), &committee) == passed_over).expect("its turn");
     let mut content = block_on(&chain[3], &none, turn, batch(9), certify(&chain[3]), None).content().clone();

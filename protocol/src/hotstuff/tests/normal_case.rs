@@ -1,7 +1,7 @@
 //! The normal case, and what each replica says in it.
 
 use super::cluster::{Cluster, request};
-use quorate_crypto::Seq;
+use quorate_crypto::{ReplicaId, Seq};
 
 #[test]
 fn requests_commit_in_order_everywhere() {
@@ -39,6 +39,21 @@ fn an_idle_cluster_says_nothing_but_status() {
     cluster.run(3_000);
     assert_eq!(cluster.sent.keys().copied().collect::<Vec<_>>(), ["status"]);
     assert!(cluster.sent["status"] <= 4 * 4, "once a second each: {:?}", cluster.sent);
+}
+
+/// A lone request takes two views, so that with four members the same two wait for the next one each time.
+#[test]
+fn leaders_that_have_nothing_to_propose_are_not_slow() {
+    let mut cluster = Cluster::new(4);
+    for number in 1..=24 {
+        cluster.submit(&request(1, number));
+        cluster.run(1_000);
+    }
+    for id in 0..4 {
+        assert_eq!(cluster.executed(id), 24);
+        let waits = cluster.replicas[&ReplicaId(id)].slow_leaders.waits().collect::<Vec<_>>();
+        assert!(!waits.is_empty() && waits.iter().all(|wait| *wait < 30_000), "replica {id} waited {waits:?}");
+    }
 }
 
 #[test]

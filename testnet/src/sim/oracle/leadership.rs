@@ -22,6 +22,8 @@ const BLAMED: u64 = 256;
 const RANKED: u32 = 3;
 /// Views after a commit in which somebody is passed over with one fault; with more they are as many as members.
 const GAP: u64 = 20;
+/// Further above its parent a block does not tell who has just failed.
+const TELLING: u64 = 6;
 
 /// What is held against members: how many views, and until which view they are out.
 type Standing = BTreeMap<ReplicaId, (u32, u64)>;
@@ -87,7 +89,8 @@ fn committed<'a>(blocks: &'a BTreeMap<Digest, Block>, block: &'a Block) -> Optio
 fn leader(tip: &Block, committed: &Block, committee: &Committee, view: u64) -> ReplicaId {
     let members = committee.size() as u64;
     let mut out = passed_over(standing(committed), committee, view);
-    if faults(committee) == 1 && tip.view.0 > committed.view.0 + 2 {
+    let tells = tip.view.0 <= tip.justify.view().0 + TELLING;
+    if faults(committee) == 1 && tells && tip.view.0 > committed.view.0 + 2 {
         // There is a gap above what is committed: who failed there is worse than whoever failed before.
         let known = standing(committed);
         let fresh = standing(tip).into_iter().filter_map(|(replica, (count, out_until))| {
